@@ -1,0 +1,1 @@
+"""The shell: command line, assembly, processes and the web."""

@@ -1,0 +1,1 @@
+"""The processes of the edge service, each `python -m api.processes.NAME`."""

@@ -1,0 +1,1 @@
+"""The one door for people and programs: REST, the stream of live values, and the page."""

@@ -1,0 +1,1 @@
+"""Sites, profiles, series, scenarios and countries that ship with the package."""

@@ -1,0 +1,1 @@
+"""Field protocols and stores: how values come in from devices and go out to disk."""

@@ -1,0 +1,1 @@
+"""The embedded stores: SQLite files with one writer each."""

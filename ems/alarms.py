@@ -1,0 +1,98 @@
+"""What wants a person's attention now: one alarm per cause, in both languages.
+
+The store compares this set from cycle to cycle: it stamps what is new, clears what is gone, and keeps
+one record per cause, however many cycles it lasts.
+"""
+
+from __future__ import annotations
+
+from ems.config.site import Site
+from ems.model import Alarm, Decision, Image, Mode, Phase
+
+LOAD_SHORT_KW = 1.0
+
+
+class Alarms:
+    """The alarms of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._diesels = [a.id for a in site.assets if a.kind == "diesel"]
+        self._batteries = [a.id for a in site.assets if a.kind == "battery"]
+
+    def active(self, image: Image, decision: Decision) -> tuple[Alarm, ...]:
+        """Return every active alarm of one cycle."""
+        return (*self._devices(image), *self._units(image, decision), *self._island(image, decision))
+
+    def _devices(self, image: Image) -> list[Alarm]:
+        found = []
+        for asset, unit in image.assets.items():
+            if not unit.seen:
+                found.append(
+                    Alarm("silent", "major", asset, f"{asset} does not answer; its last values are not used", f"{asset} が応答しません。最後の値は使いません")
+                )
+            elif unit.fault:
+                found.append(Alarm("fault", "major", asset, f"{asset} reports a fault", f"{asset} が故障を報告しています"))
+            elif not unit.follows:
+                found.append(Alarm("astray", "warning", asset, f"{asset} does not follow its setpoint", f"{asset} が設定値に追従していません"))
+            if unit.flag("estop"):
+                found.append(Alarm("estop", "critical", asset, f"emergency stop of {asset} is pressed", f"{asset} の非常停止が押されています"))
+        return found
+
+    def _units(self, image: Image, decision: Decision) -> list[Alarm]:
+        found = []
+        for d in self._diesels:
+            unit = decision.memory.units.get(d)
+            if unit is not None and unit.phase is Phase.LOCKED:
+                found.append(
+                    Alarm(
+                        "locked",
+                        "major",
+                        d,
+                        f"{d} is locked out after failed starts or a fault; release it by hand",
+                        f"{d} はロックアウト中です。手動で解除してください",
+                    )
+                )
+        for b in self._batteries:
+            if image.assets[b].seen and image.assets[b].get("soc") is None:
+                found.append(
+                    Alarm("soc_unknown", "major", b, f"the charge of {b} is unknown; it is held idle", f"{b} の充電率が不明です。充放電を止めています")
+                )
+        return found
+
+    def _island(self, image: Image, decision: Decision) -> list[Alarm]:
+        found = []
+        reserve = decision.reserve
+        if decision.mode is Mode.SAFE:
+            found.append(
+                Alarm("safe", "critical", None, "stopped: safe values are written, heartbeats are off", "停止中：安全値を書き込み、ハートビートを止めました")
+            )
+        if decision.mode is Mode.FALLBACK:
+            found.append(Alarm("no_plan", "warning", None, "no valid plan: the site's rules are followed", "有効な計画がありません。ルール運転中です"))
+        if not decision.formers and decision.mode is not Mode.START:
+            found.append(Alarm("no_former", "critical", None, "no unit is known to hold the bus", "母線を形成する機器が確認できません"))
+        if not decision.formers and decision.mode is Mode.START:
+            found.append(
+                Alarm(
+                    "start_waits",
+                    "major",
+                    None,
+                    "start waits: no unit is proven to hold the bus; an operator must act",
+                    "起動待ち：母線を形成する機器が確認できません。運転員の操作が必要です",
+                )
+            )
+        if decision.mode is not Mode.START and reserve.short_kw > 0.1:
+            short = f"{reserve.short_kw:.0f}"
+            found.append(
+                Alarm(
+                    "reserve_short",
+                    "warning",
+                    None,
+                    f"reserve is short by {short} kW ({reserve.contingency})",
+                    f"予備力が {short} kW 不足しています（{reserve.contingency}）",
+                )
+            )
+        if not image.load_known:
+            found.append(
+                Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")
+            )
+        return found

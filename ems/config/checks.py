@@ -1,0 +1,177 @@
+"""What must hold between the parts of a site: names that exist, one former at least, ratings in one unit, one device per address."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ems.config.profile import Profile
+from ems.config.site import AnyAsset, Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
+
+Steps = tuple[str | int, ...]
+RATINGS = ("rated_kw", "rated_kva", "charge_kw", "discharge_kw", "capacity_kwh")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+SCHEMES = {"modbus": "tcp", "sunspec": "tcp", "opcua": "opc.tcp", "mqtt": "mqtt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong in a site, at a path from its root."""
+
+    path: Steps
+    error: str
+    expected: str
+
+
+def devices(site: Site) -> Iterator[tuple[Steps, AnyAsset | Feeder]]:
+    """Give every asset and feeder that could have a device, with its path."""
+    for n, asset in enumerate(site.assets):
+        yield ("assets", n), asset
+        if isinstance(asset, Load):
+            for k, feeder in enumerate(asset.feeders):
+                yield ("assets", n, "feeders", k), feeder
+
+
+def site_mistakes(site: Site) -> Iterator[Mistake]:
+    """Find what is wrong between assets, without looking at devices."""
+    yield from _ids(site)
+    yield from _names(site)
+    yield from _tanks(site)
+    yield from _storage(site)
+    yield from _formers(site)
+    yield from _ratings(site)
+    yield from _baseline(site)
+
+
+def _ids(site: Site) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for path, asset in devices(site):
+        if asset.id in seen:
+            yield Mistake((*path, "id"), f"the id {asset.id!r} is taken", "ids of assets and feeders that are unique together")
+        seen.add(asset.id)
+
+
+def _names(site: Site) -> Iterator[Mistake]:
+    """Find names of assets that do not exist, or are not of the right kind."""
+    kinds: Mapping[str, str] = {a.id: a.kind for _, a in devices(site)}
+
+    def missing(path: Steps, name: str, *allowed: str) -> Iterator[Mistake]:
+        if name not in kinds:
+            known = " | ".join(i for i, k in kinds.items() if not allowed or k in allowed)
+            yield Mistake(path, f"there is no asset {name!r}", known or f"an asset of kind {' or '.join(allowed)}")
+        elif allowed and kinds[name] not in allowed:
+            yield Mistake(path, f"{name!r} is of kind {kinds[name]}", f"an asset of kind {' or '.join(allowed)}")
+
+    for n, asset in enumerate(site.assets):
+        if isinstance(asset, Battery):
+            yield from missing(("assets", n, "behind"), asset.behind, "inverter")
+        elif isinstance(asset, Meter):
+            yield from missing(("assets", n, "measures"), asset.measures)
+        elif isinstance(asset, Tank):
+            for k, name in enumerate(asset.feeds):
+                yield from missing(("assets", n, "feeds", k), name, "diesel")
+    for k, name in enumerate(site.baseline.assets if site.baseline else ()):
+        yield from missing(("baseline", "assets", k), name, "diesel")
+    for k, name in enumerate(site.mrv.project_assets if site.mrv else ()):
+        yield from missing(("mrv", "project_assets", k), name)
+    for name in site.economics.capex if site.economics else ():
+        yield from missing(("economics", "capex", name), name)
+
+
+def _tanks(site: Site) -> Iterator[Mistake]:
+    fed: dict[str, str] = {}
+    for n, tank in enumerate(site.assets):
+        if isinstance(tank, Tank):
+            for k, diesel in enumerate(tank.feeds):
+                if diesel in fed:
+                    yield Mistake(("assets", n, "feeds", k), f"{diesel!r} is fed by {fed[diesel]!r} already", "one tank for each diesel")
+                fed[diesel] = tank.id
+
+
+def _storage(site: Site) -> Iterator[Mistake]:
+    behind = Counter(b.behind for b in site.of(Battery))
+    for n, asset in enumerate(site.assets):
+        if isinstance(asset, Battery) and behind[asset.behind] > 1:
+            yield Mistake(("assets", n, "behind"), f"{behind[asset.behind]} batteries are behind {asset.behind!r}", "one battery for each inverter")
+
+
+def _formers(site: Site) -> Iterator[Mistake]:
+    """CONTROL 1.1: at least one unit can form, at most one is isochronous."""
+    able = [a.id for a in site.of(Diesel) + site.of(Hydro) if a.forming != "never"]
+    able += [i.id for i in site.of(Inverter) if i.forming != "never" and site.battery_behind(i.id)]
+    if not able:
+        text = "no unit of this site can form the busbar"
+        yield Mistake(("assets",), text, "a diesel, a hydro or an inverter with a battery whose forming is isochronous or droop")
+    isochronous = [n for n, a in enumerate(site.assets) if isinstance(a, Diesel | Hydro | Inverter) and a.forming == "isochronous"]
+    for n in isochronous[1:]:
+        yield Mistake(("assets", n, "forming"), f"{site.assets[isochronous[0]].id!r} is isochronous already", "droop, or never: at most one isochronous unit")
+
+
+def _ratings(site: Site) -> Iterator[Mistake]:
+    """Find ratings that must be in another unit: nothing at a site is a thousandth or a hundred times its peak."""
+    peak = site.peak_kw
+    if peak <= 0:
+        return
+    for n, asset in enumerate(site.assets):
+        if not isinstance(asset, Solar | Hydro | Diesel | Inverter | Battery | Deferrable):
+            continue
+        for field in RATINGS:
+            value = getattr(asset, field, None)
+            if value is None or 0.001 * peak <= value <= 100 * peak:
+                continue
+            unit = "kWh" if field == "capacity_kwh" else "kVA" if field == "rated_kva" else "kW"
+            other, factor = (f"M{unit[1:]}", 1000) if value < peak else (unit[1:], 0.001)
+            text = f"{field} {value:g} is {value / peak:.3g} x the total peak_kw of {peak:g}; if it is in {other} write {value * factor:g}"
+            yield Mistake(("assets", n, field), text, f"{0.001 * peak:g} to {100 * peak:g} {unit}; or is a peak_kw in another unit?")
+
+
+def _baseline(site: Site) -> Iterator[Mistake]:
+    """CONTROL 5.3: the counterfactual fleet must be able to carry the site."""
+    if site.baseline is None:
+        return
+    ids = set(site.baseline.assets)
+    fleet = sum(d.rated_kw for d in site.of(Diesel) if d.id in ids)
+    if fleet < 1.1 * site.peak_kw - 1e-9:
+        text = f"the baseline fleet has {fleet:g} kW for a peak of {site.peak_kw:g} kW"
+        yield Mistake(("baseline", "assets"), text, f"at least {1.1 * site.peak_kw:g} kW, 1.1 x the peak")
+
+
+def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mistake]:
+    """Find devices that their profile cannot serve, and two devices at one address.
+
+    Parameters
+    ----------
+    site : Site
+    profiles : Mapping[str, Profile]
+        Of every asset and feeder, placeholders replaced.
+    """
+    taken: dict[tuple[object, ...], str] = {}
+    for path, asset in devices(site):
+        if asset.device is None:
+            continue
+        device, profile, at = asset.device, profiles[asset.id], (*path, "device")
+        if profile.kind != asset.kind:
+            yield Mistake((*at, "profile"), f"the profile {device.profile!r} is for a {profile.kind}", f"a profile for a {asset.kind}")
+        scheme, host = device.url.split("://")[0], device.url.split("://")[1].rsplit(":", 1)[0]
+        wanted = SCHEMES[profile.protocol]
+        if scheme.removesuffix("s") != wanted:
+            yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {scheme}://", f"{wanted}://HOST:PORT")
+        if profile.protocol == "opcua" and device.security is None and host not in LOOPBACK:
+            text = "OPC UA without security beyond this machine"
+            yield Mistake(
+                (*at, "security"), text, "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}, or {policy: none} to say that plain transport is meant"
+            )
+        for address in _addresses(device.url.lower(), device.unit, profile):
+            owner = taken.setdefault(address, asset.id)
+            if owner != asset.id:
+                yield Mistake(at, f"{asset.id!r} and {owner!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
+                break
+
+
+def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:
+    """Return what a device occupies: a Modbus unit as a whole, elsewhere its nodes or topics."""
+    if profile.protocol in ("modbus", "sunspec"):
+        return [(url, f"unit {unit}")]
+    places = [*profile.points.values(), *profile.commands.values()]
+    return [(url, name) for name in dict.fromkeys(p.node or p.topic for p in places) if name]

@@ -1,0 +1,74 @@
+"""Loads that may wait: desalination, ice, pumps. When they run, and what they have had today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from ems.config.site import Deferrable, Site
+from ems.model import Image, Memory
+from ems.plan import Target
+
+LATEST_MARGIN = 1.05
+"""A day's energy is begun at the latest when so many times the rest of its window is needed for it."""
+
+
+class Deferrables:
+    """The deferrable loads of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._items: tuple[Deferrable, ...] = site.of(Deferrable)
+        self._tz = site.tz
+
+    def counted(self, image: Image, memory: Memory) -> tuple[Mapping[str, float], str]:
+        """Return the energy each has had since local midnight [kWh], and which day that is."""
+        if not self._items:
+            return memory.done_kwh, memory.day
+        today = image.time.astimezone(self._tz).date().isoformat()
+        before = memory.done_kwh if memory.day == today else {}
+        drawn = {d.id: (image.assets[d.id].power_kw or 0.0) * image.dt_s / 3600.0 for d in self._items}
+        return {i: before.get(i, 0.0) + kwh for i, kwh in drawn.items()}, today
+
+    def powers(self, image: Image, memory: Memory, target: Target | None, surplus: bool) -> dict[str, float]:
+        """Return what each shall draw now [kW]: as planned, else with surplus or when its day runs out.
+
+        Parameters
+        ----------
+        image : Image
+        memory : Memory
+        target : Target | None
+            A plan's wishes; without one the rule here decides.
+        surplus : bool
+            Whether renewable power is being left unused.
+        """
+        found = {}
+        for item in self._items:
+            unit = image.assets[item.id]
+            manual = memory.manual.get(item.id)
+            limits = memory.limits.get(item.id)
+            if not unit.seen or not unit.remote:
+                found[item.id] = unit.power_kw or 0.0
+            elif limits is not None and limits.out_of_service:
+                found[item.id] = 0.0
+            elif manual is not None:
+                found[item.id] = self._manual_kw(item, manual.run, manual.power_kw)
+            elif target is not None and item.id in target.deferrable_kw:
+                found[item.id] = target.deferrable_kw[item.id]
+            else:
+                found[item.id] = self._rule_kw(item, image.time, memory, surplus, bool(unit.flag("running")))
+        return found
+
+    def _manual_kw(self, item: Deferrable, run: bool | None, power_kw: float | None) -> float:
+        if run is False:
+            return 0.0
+        return item.rated_kw if power_kw is None else power_kw
+
+    def _rule_kw(self, item: Deferrable, now: datetime, memory: Memory, surplus: bool, running: bool) -> float:
+        local = now.astimezone(self._tz)
+        clock_s = local.hour * 3600 + local.minute * 60 + local.second
+        opens, closes = item.window_s
+        left_kwh = item.daily_kwh - memory.done_kwh.get(item.id, 0.0)
+        if not opens <= clock_s < closes or left_kwh <= 0.0:
+            return 0.0
+        late = left_kwh >= item.rated_kw * (closes - clock_s) / 3600.0 / LATEST_MARGIN
+        return item.rated_kw if surplus or late or running else 0.0

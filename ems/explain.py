@@ -1,0 +1,89 @@
+"""Reasons as sentences with numbers, in English and Japanese."""
+
+from __future__ import annotations
+
+from ems.model import AssetDecision, Reason
+
+SENTENCES: dict[Reason, tuple[str, str]] = {
+    Reason.PLAN: ("{asset} follows the plan{power}", "{asset} は計画に従っています{power}"),
+    Reason.RULES: ("{asset} follows the site's rules{power}", "{asset} は運転ルールに従っています{power}"),
+    Reason.FORMING: ("{asset} holds the bus: its power is what the others leave over", "{asset} が母線を形成しています。出力は残りの需要で決まります"),
+    Reason.FORMER_NEEDED: (
+        "{asset} runs because without it nobody could carry the island{short}",
+        "{asset} は他に島の需要を担える機器がないため運転します{short}",
+    ),
+    Reason.RESERVE: (
+        "{asset} runs because reserve is short by {short_kw} kW: {contingency} needs {required_kw} kW and the others can add {available_kw} kW",
+        "{asset} は予備力が {short_kw} kW 不足するため運転します：{contingency} に {required_kw} kW 必要、他機の余力は {available_kw} kW",
+    ),
+    Reason.SURPLUS: ("{asset} is at {setpoint_kw} kW because of surplus{curtailed}", "{asset} は余剰のため {setpoint_kw} kW です{curtailed}"),
+    Reason.LIMIT: ("{asset} is at its limit of {setpoint_kw} kW", "{asset} は上限 {setpoint_kw} kW です"),
+    Reason.SEQUENCE: ("{asset} is in its sequence", "{asset} は手順の途中です"),
+    Reason.OPERATOR: ("{asset} obeys an operator's order{power}", "{asset} は運転員の指示に従っています{power}"),
+    Reason.NOT_NEEDED: ("{asset} is not needed", "{asset} は必要ありません"),
+    Reason.FOLLOWS_RIVER: ("{asset} takes what the river gives", "{asset} は河川流量に従っています"),
+    Reason.FOLLOWS_SUN: ("{asset} gives all the sun offers", "{asset} は日射に応じて全量発電しています"),
+    Reason.FAULT: ("{asset} is out: it reports a fault or its starts failed", "{asset} は故障または起動失敗のため停止しています"),
+    Reason.LOCAL: ("{asset} is under local control: it is not commanded", "{asset} は現場操作中のため指令しません"),
+    Reason.UNSEEN: ("{asset} does not answer: nothing is assumed of it", "{asset} は応答がないため当てにしません"),
+    Reason.SAFE: ("{asset} is left as it is: the site is stopped", "停止中のため {asset} はそのままです"),
+}
+
+GUARDS: dict[str, tuple[str, str]] = {
+    "operator_limit": ("an operator's limit", "運転員の制限"),
+    "operator": ("an operator's setpoint", "運転員の設定値"),
+    "out_of_service": ("it is out of service", "使用停止中"),
+    "soc_full": ("the battery is full", "蓄電池が満充電"),
+    "soc_empty": ("the battery is at its floor", "蓄電池が下限"),
+    "soc_unknown": ("its charge is unknown", "充電率が不明"),
+    "bms": ("the battery's own limit", "蓄電池（BMS）の制限"),
+    "kva": ("reactive power", "無効電力"),
+    "min_loading": ("its minimum loading", "最低負荷率"),
+    "min_up": ("its minimum running time", "最低運転時間"),
+    "adopted": ("it was found running", "運転中を確認して引き継ぎ"),
+    "demand": ("the demand", "需要"),
+    "start": ("the controller is starting", "制御の起動中"),
+    "safe": ("the site is stopped", "停止中"),
+    "load": ("a load step", "負荷変動"),
+    "solar": ("clouds", "雲による変動"),
+}
+
+CONTINGENCIES: dict[str, tuple[str, str]] = {
+    "load": ("a load step", "負荷変動"),
+    "solar": ("a cloud", "雲"),
+}
+
+
+def contingency(name: str, language: int) -> str:
+    """Return a contingency in words: language 0 is English, 1 Japanese."""
+    if name in CONTINGENCIES:
+        return CONTINGENCIES[name][language]
+    lost = name.removeprefix("loss of ")
+    return (f"the loss of {lost}", f"{lost} の脱落")[language]
+
+
+def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
+    """Return why an asset does what it does, in one sentence.
+
+    Parameters
+    ----------
+    asset : str
+    decision : AssetDecision
+    lang : str
+        `en | ja`.
+    """
+    language = 1 if lang == "ja" else 0
+    numbers = decision.why.numbers
+    power = "" if decision.setpoint_kw is None else f": {decision.setpoint_kw:.0f} kW"
+    short = (f": {numbers['short_kw']} kW are missing", f"（{numbers['short_kw']} kW 不足）")[language] if "short_kw" in numbers else ""
+    lost = numbers.get("curtailed_kw")
+    curtailed = (f"; {lost} kW are left unused", f"（{lost} kW を抑制）")[language] if lost else ""
+    words: dict[str, object] = {"setpoint_kw": "?" if decision.setpoint_kw is None else f"{decision.setpoint_kw:.0f}", **numbers}
+    if "contingency" in numbers:
+        words["contingency"] = contingency(str(numbers["contingency"]), language)
+    words.update(asset=asset, power=power, short=short, curtailed=curtailed)
+    said = SENTENCES[decision.why.reason][language].format(**words)
+    causes = [GUARDS[g][language] for g in decision.why.limited_by if g in GUARDS]
+    if causes and decision.why.reason not in (Reason.RESERVE, Reason.FORMER_NEEDED):
+        said += (" (held by {})", "（{}による）")[language].format(("; ", "、")[language].join(causes))
+    return said

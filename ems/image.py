@@ -1,0 +1,127 @@
+"""What is true now: readings frozen into one process image, with quality and age.
+
+Missing stays `None`. What can be inferred from the balance is, and is marked suspect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.model import AssetImage, Image, Memory, Quality, Reading, Telemetry
+
+STALE_CYCLES = 3.0
+"""A value older than this many cycles is not used (faults are found by age, never by `connected`)."""
+MAIN_POINT = {"battery": "soc", "meter": "energy_export_kwh", "weather": "ghi_wm2", "tank": "level_l", "feeder": "breaker_closed"}
+ASTRAY_SHARE = 0.05
+ASTRAY_S = 30.0
+"""A unit whose power is off its setpoint by 5 % of its rating for this long [s] does not follow."""
+
+
+class ImageBuilder:
+    """Builds the image of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._stale_s = STALE_CYCLES * site.control.cycle_s
+        self._kinds = {a.id: str(a.kind) for a in site.assets}
+        self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
+        self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
+        self._sources = [a.id for kind in (Solar, Hydro, Diesel, Inverter) for a in site.of(kind)]
+        self._loads = [a.id for a in site.of(Load)]
+        self._deferrables = [a.id for a in site.of(Deferrable)]
+        self._station_kw = sum(a.station_kw for a in site.of(Load))
+
+    def build(self, telemetry: Telemetry, memory: Memory) -> Image:
+        """Return the frozen image of one cycle.
+
+        Parameters
+        ----------
+        telemetry : Telemetry
+        memory : Memory
+            For the last known load and for what does not follow its setpoint.
+        """
+        assets = {a: self._asset(a, kind, telemetry.readings.get(a)) for a, kind in self._kinds.items()}
+        load = self._load_kw(assets)
+        unseen = [s for s in self._sources if assets[s].power_kw is None]
+        if load is None and not unseen:
+            load = sum(assets[s].power_kw or 0.0 for s in self._sources) - self._station_kw
+        elif load is not None and len(unseen) == 1:
+            assets[unseen[0]] = self._inferred(assets[unseen[0]], assets, load)
+        known = load is not None
+        if load is None:
+            load = memory.load_kw if memory.load_kw is not None else 0.0
+        for unit, since in memory.astray.items():
+            if unit in assets and telemetry.now_s - since >= ASTRAY_S:
+                assets[unit] = replace(assets[unit], follows=False)
+        return Image(
+            cycle=telemetry.cycle,
+            time=telemetry.time,
+            now_s=telemetry.now_s,
+            dt_s=telemetry.dt_s,
+            assets=assets,
+            load_kw=load,
+            load_known=known,
+            frequency_hz=self._bus_value(assets, "frequency_hz"),
+            voltage_v=self._bus_value(assets, "voltage_v"),
+        )
+
+    def astray(self, image: Image, memory: Memory, setpoints: Mapping[str, float]) -> dict[str, float]:
+        """Return since when each unit has been off its last setpoint [s]; a solar unit only by giving more."""
+        found = {}
+        for unit, setpoint in setpoints.items():
+            power = image.assets[unit].power_kw if unit in image.assets else None
+            if power is None or unit not in memory.setpoints:
+                continue
+            beyond = power - memory.setpoints[unit]
+            off = beyond if self._kinds[unit] in ("solar", "hydro") else abs(beyond)
+            if off > max(ASTRAY_SHARE * self._rated[unit], 1.0) and abs(setpoint - memory.setpoints[unit]) < ASTRAY_SHARE * self._rated[unit]:
+                found[unit] = memory.astray.get(unit, image.now_s)
+        return found
+
+    def _asset(self, asset: str, kind: str, readings: Mapping[str, Reading] | None) -> AssetImage:
+        if not readings:
+            return AssetImage(asset, kind, {}, Quality.BAD, None)
+        age = max(r.age_s for r in readings.values())
+        points: dict[str, float | None] = {}
+        worst = Quality.GOOD
+        main = MAIN_POINT.get(kind, "power_kw")
+        for name, reading in readings.items():
+            usable = self._usable(asset, name, reading)
+            points[name] = reading.value if usable else None
+            if usable and reading.quality is Quality.SUSPECT:
+                worst = Quality.SUSPECT
+        seen = points.get(main) is not None or (main not in readings and any(v is not None for v in points.values()))
+        return AssetImage(asset, kind, points, worst if seen else Quality.BAD, age)
+
+    def _usable(self, asset: str, name: str, reading: Reading) -> bool:
+        value = reading.value
+        if value is None or reading.quality is Quality.BAD or reading.age_s > self._stale_s or not math.isfinite(value):
+            return False
+        if name == "power_kw" and asset in self._rated:
+            return bool(abs(value) <= 1.5 * self._rated[asset] + 1.0)
+        return name != "soc" or -0.01 <= value <= 1.01
+
+    def _load_kw(self, assets: Mapping[str, AssetImage]) -> float | None:
+        powers = [assets[a].power_kw for a in (*self._loads, *self._deferrables)]
+        known = [p for p in powers if p is not None]
+        return sum(known) if len(known) == len(powers) else None
+
+    def _inferred(self, gap: AssetImage, assets: Mapping[str, AssetImage], load_kw: float) -> AssetImage:
+        """Return the one unseen source with the power that closes the balance, if it is a possible one."""
+        others = sum(assets[s].power_kw or 0.0 for s in self._sources if s != gap.id)
+        power = load_kw + self._station_kw - others
+        rated = self._rated[gap.id]
+        low = -rated if gap.kind == "inverter" else 0.0
+        if not low - 0.05 * rated <= power <= 1.1 * rated:
+            return gap
+        return replace(gap, points={**gap.points, "power_kw": power})
+
+    def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
+        """Return the busbar's frequency or voltage from whoever measures it; a dead unit shows zero."""
+        for source in self._sources:
+            value = assets[source].get(point)
+            if value:
+                return value
+        return 0.0 if any(assets[s].get(point) is not None for s in self._sources) else None

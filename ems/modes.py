@@ -1,0 +1,52 @@
+"""Modes and their allowed transitions, each with its reason."""
+
+from __future__ import annotations
+
+from ems.model import Image, Memory, Mode
+
+ALLOWED: dict[Mode, frozenset[Mode]] = {
+    Mode.START: frozenset({Mode.AUTO, Mode.MANUAL, Mode.FALLBACK, Mode.SAFE}),
+    Mode.AUTO: frozenset({Mode.MANUAL, Mode.FALLBACK, Mode.SAFE}),
+    Mode.MANUAL: frozenset({Mode.AUTO, Mode.FALLBACK, Mode.SAFE}),
+    Mode.FALLBACK: frozenset({Mode.AUTO, Mode.MANUAL, Mode.SAFE}),
+    Mode.SAFE: frozenset({Mode.START}),
+}
+"""SAFE is left only through START, on a person's word."""
+
+
+def next_mode(memory: Memory, image: Image, formers: tuple[str, ...], planned: bool, start_timeout_s: float) -> tuple[Mode, str]:
+    """Return the mode of this cycle and why.
+
+    Parameters
+    ----------
+    memory : Memory
+        With the mode so far and what people ordered.
+    image : Image
+    formers : tuple[str, ...]
+        Who is proven to hold the bus.
+    planned : bool
+        Whether what the site is to follow (its plan, or the rule policy it was given) is there.
+    start_timeout_s : float
+        After this time START goes on without the assets that do not answer [s].
+    """
+    wanted, reason = _wanted(memory, image, formers, planned, start_timeout_s)
+    if wanted is memory.mode or wanted in ALLOWED[memory.mode]:
+        return wanted, reason
+    return memory.mode, f"{wanted.value} is not reached from {memory.mode.value}"
+
+
+def _wanted(memory: Memory, image: Image, formers: tuple[str, ...], planned: bool, start_timeout_s: float) -> tuple[Mode, str]:
+    if memory.stopped:
+        return Mode.SAFE, "emergency stop"
+    if memory.mode is Mode.SAFE:
+        return Mode.SAFE, "emergency stop"
+    if memory.mode is Mode.START:
+        complete = all(a.seen for a in image.assets.values())
+        waited = image.now_s - memory.mode_since_s >= start_timeout_s
+        if not formers or not (complete or waited):
+            return Mode.START, "waiting for a full scan and a unit that holds the bus"
+    if memory.all_manual:
+        return Mode.MANUAL, "an operator's order"
+    if not planned:
+        return Mode.FALLBACK, "no plan: rules"
+    return Mode.AUTO, "plan" if memory.mode is not Mode.START else "a full scan is there and the bus is held"

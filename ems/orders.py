@@ -1,0 +1,195 @@
+"""What people order: requests become memory, and every one of them gets an outcome.
+
+An outcome is committed before the first write that follows from it, so that after a crash nothing is
+executed twice. Refusals name their cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.model import Event, Image, Limits, Manual, Memory, Mode, Outcome, Pending, Phase, Request, Stage, Status, UnitMemory
+
+LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
+EFFECT_TIMEOUT_S = 600.0
+"""An accepted command whose effect is not seen in this time [s] is closed with that result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Memory after the requests of one cycle, with what is to be told and whom the safe state was asked for."""
+
+    memory: Memory
+    outcomes: tuple[Outcome, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class Orders:
+    """Takes requests for one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._kinds: dict[str, str] = {a.id: str(a.kind) for a in site.assets}
+        self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders})
+        self._switchable = {f.id for load in site.of(Load) for f in load.feeders if f.device is not None}
+        self._ratings = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
+        self._diesels = {d.id: d for d in site.of(Diesel)}
+        self._batteries = {b.id for b in site.of(Battery)}
+
+    def take(self, image: Image, memory: Memory, requests: Sequence[Request]) -> Taken:
+        """Return the memory with all requests worked in, in their order; the later one wins."""
+        outcomes: list[Outcome] = []
+        events: list[Event] = []
+        memory = replace(memory, limits=self._lapsed(memory.limits, image.time, events))
+        for request in sorted(requests, key=lambda r: r.seq):
+            if request.seq <= memory.taken_seq:
+                continue
+            cause = self._refusal(request, image, memory)
+            memory = replace(memory, taken_seq=request.seq)
+            if cause is not None:
+                status = Status.EXPIRED if cause == "expired" else Status.REJECTED
+                outcomes.append(Outcome(request.seq, status, cause))
+                events.append(Event("refused", request.asset, f"{request.kind}: {cause}", request.by))
+                continue
+            memory, outcome = self._apply(request, image, memory)
+            outcomes.append(outcome)
+            events.append(Event(request.kind, request.asset, said(request), request.by))
+        return Taken(memory, tuple(outcomes), tuple(events))
+
+    def effects(self, image: Image, memory: Memory) -> Taken:
+        """Return what has come of accepted commands: done when it is seen, closed when it never is."""
+        outcomes, left = [], {}
+        for seq, pending in memory.pending.items():
+            seen = self._effect(pending, image, memory)
+            if seen:
+                outcomes.append(Outcome(seq, Status.DONE, result=seen))
+            elif image.now_s >= pending.until_s:
+                outcomes.append(Outcome(seq, Status.DONE, cause="no_effect", result="the effect was not seen in time"))
+            else:
+                left[seq] = pending
+        return Taken(replace(memory, pending=left), tuple(outcomes))
+
+    def _refusal(self, request: Request, image: Image, memory: Memory) -> str | None:
+        if request.expires_at is not None and request.kind == "command" and image.time > request.expires_at:
+            return "expired"
+        if request.kind != "command":
+            return None
+        asset, action = request.asset or "", request.body.get("action")
+        kind = self._kinds.get(asset)
+        if kind is None:
+            return "unknown asset"
+        if action in ("shed", "restore"):
+            return None if asset in self._switchable else "this feeder has no breaker that can be commanded"
+        if action == "release":
+            return None
+        unit = image.assets[asset]
+        if not unit.seen:
+            return "its device does not answer"
+        if not unit.remote:
+            return "it is under local control"
+        if action in ("start", "stop") and kind not in ("diesel", "hydro", "inverter", "deferrable"):
+            return f"a {kind} is not started or stopped"
+        if action == "set":
+            return self._refuse_power(asset, kind, request.body.get("power_kw"))
+        if action == "start" and kind == "diesel":
+            return self._refuse_start(asset, unit.ready, memory)
+        return None
+
+    def _refuse_power(self, asset: str, kind: str, power_kw: object) -> str | None:
+        if kind not in ("solar", "hydro", "diesel", "inverter", "deferrable"):
+            return f"a {kind} takes no setpoint"
+        if not isinstance(power_kw, int | float):
+            return "power_kw is missing"
+        low = -self._ratings[asset] if kind == "inverter" else 0.0
+        return None if low <= power_kw <= self._ratings[asset] else f"outside {low:g}..{self._ratings[asset]:g} kW"
+
+    def _refuse_start(self, asset: str, ready: bool, memory: Memory) -> str | None:
+        if not ready:
+            return "it is not ready"
+        unit = memory.units.get(asset)
+        return "it is locked out; release it first" if unit is not None and unit.phase is Phase.LOCKED else None
+
+    def _apply(self, request: Request, image: Image, memory: Memory) -> tuple[Memory, Outcome]:
+        done = Outcome(request.seq, Status.DONE, result="in force")
+        body = request.body
+        match request.kind:
+            case "limits":
+                return replace(memory, limits={**memory.limits, str(request.asset): limits_of(body, request)}), done
+            case "mode":
+                return self._mode(str(body["mode"]), request.asset, image, memory), done
+            case "stage":
+                return replace(memory, stage=Stage(body["stage"])), done
+            case "stop":
+                return replace(memory, stopped=True), done
+            case "command":
+                return self._command(request, image, memory)
+        return memory, replace(done, result="noted")
+
+    def _mode(self, mode: str, asset: str | None, image: Image, memory: Memory) -> Memory:
+        if asset is not None:
+            manual = dict(memory.manual)
+            if mode == "manual":
+                manual[asset] = manual.get(asset, Manual(run=image.assets[asset].flag("running"), power_kw=memory.setpoints.get(asset)))
+            else:
+                manual.pop(asset, None)
+            return replace(memory, manual=manual)
+        restart = memory.stopped and mode == "auto"
+        began = Mode.START if restart else memory.mode
+        return replace(memory, all_manual=mode == "manual", stopped=False if restart else memory.stopped, mode=began)
+
+    def _command(self, request: Request, image: Image, memory: Memory) -> tuple[Memory, Outcome]:
+        asset, action = str(request.asset), str(request.body["action"])
+        manual = dict(memory.manual)
+        before = manual.get(asset, Manual())
+        units: Mapping[str, UnitMemory] = memory.units
+        match action:
+            case "start" | "restore":
+                manual[asset] = replace(before, run=True)
+            case "stop" | "shed":
+                manual[asset] = replace(before, run=False, power_kw=None)
+            case "set":
+                manual[asset] = replace(before, power_kw=float(request.body["power_kw"]))
+            case "release":
+                manual.pop(asset, None)
+                unit = units.get(asset)
+                if unit is not None and unit.phase is Phase.LOCKED:
+                    units = {**units, asset: UnitMemory(Phase.OFF, image.now_s)}
+        memory = replace(memory, manual=manual, units=units)
+        if action in ("release", "set"):
+            return memory, Outcome(request.seq, Status.DONE, result="in force")
+        pending = {**memory.pending, request.seq: Pending(asset, action, image.now_s + EFFECT_TIMEOUT_S)}
+        return replace(memory, pending=pending), Outcome(request.seq, Status.ACCEPTED)
+
+    def _effect(self, pending: Pending, image: Image, memory: Memory) -> str | None:
+        unit = image.assets.get(pending.asset)
+        if unit is None:
+            return None
+        if pending.action in ("shed", "restore"):
+            closed = unit.flag("breaker_closed")
+            return None if closed is None or closed is (pending.action == "shed") else f"{pending.action} seen"
+        if pending.asset in self._diesels:
+            running = memory.units[pending.asset].phase is Phase.ONLINE if pending.asset in memory.units else None
+        else:
+            running = unit.flag("running")
+        return None if running is None or running is not (pending.action == "start") else f"{pending.action} seen"
+
+    def _lapsed(self, limits: Mapping[str, Limits], now: datetime, events: list[Event]) -> Mapping[str, Limits]:
+        past = [a for a, limit in limits.items() if limit.expires_at is not None and limit.expires_at <= now]
+        events.extend(Event("limit_expired", a, limits[a].reason) for a in past)
+        return {a: limit for a, limit in limits.items() if a not in past} if past else limits
+
+
+def limits_of(body: Mapping[str, Any], request: Request) -> Limits:
+    """Return the limits that a request sets."""
+    values = {name: body[name] for name in LIMIT_FIELDS if body.get(name) is not None}
+    return Limits(**values, expires_at=request.expires_at, reason=str(body.get("reason", "")), by=request.by, version=request.seq)
+
+
+def said(request: Request) -> str:
+    """Return a request in words, for the list of events."""
+    what = ", ".join(f"{k} {v}" for k, v in request.body.items() if k not in ("reason", "expires_at") and v is not None)
+    reason = request.body.get("reason")
+    return f"{what} ({reason})" if reason else what

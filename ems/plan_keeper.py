@@ -1,0 +1,191 @@
+"""When to ask for a plan, which to believe, and what to do without one.
+
+The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
+checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
+from ems.model import Decision, Event, Image, Limits, Phase
+from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan_check import PlanCheck
+from ems.ports import Planner
+
+OBSERVE_S = 900.0
+"""Measured means are handed to the forecasts in intervals of this length [s]."""
+EVENT_REPLAN_S = 30.0
+"""After an event a new plan is asked for, at most this often [s]."""
+POND_DEPTH_M = 2.0
+"""Depth that a full pond's level gauge shows [m]."""
+
+
+@dataclass(slots=True)
+class _Means:
+    """What is being averaged for the next observation."""
+
+    start: datetime
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, value: float | None, seconds: float) -> None:
+        if value is not None:
+            self.sums[name] = self.sums.get(name, 0.0) + value * seconds
+            self.seen[name] = self.seen.get(name, 0.0) + seconds
+
+    def mean(self, name: str) -> float | None:
+        seen = self.seen.get(name, 0.0)
+        return self.sums[name] / seen if seen >= 0.5 * self.seconds > 0.0 else None
+
+
+class PlanKeeper:
+    """Keeps the plan of one site.
+
+    Parameters
+    ----------
+    site : Site
+    planner : Planner
+    pause_s : float
+        Shortest site time between two questions [s]; longer than `replan_s` where time is scaled.
+    """
+
+    def __init__(self, site: Site, planner: Planner, pause_s: float = 0.0) -> None:
+        self._site = site
+        self._planner = planner
+        self._every_s = max(site.planner.replan_s, pause_s)
+        self._event_s = max(EVENT_REPLAN_S, pause_s)
+        self._check = PlanCheck(site)
+        self._loads = [a.id for a in site.of(Load)]
+        self._solars = site.of(Solar)
+        self._hydros = site.of(Hydro)
+        self._asked_s: float | None = None
+        self._asked = 0
+        self._pending: PlanRequest | None = None
+        self._means: _Means | None = None
+        self._observed: list[Observation] = []
+        self.plan: Plan | None = None
+        self.outcome: PlanOutcome | None = None
+
+    def current(self, at: datetime) -> Plan | None:
+        """Return the plan to follow, or None once the last one is no longer valid."""
+        if self.plan is not None and at >= min(self.plan.valid_until, self.plan.grid.end):
+            self.plan = None
+        return self.plan
+
+    def tick(self, image: Image, decision: Decision) -> tuple[list[Event], PlanOutcome | None]:
+        """Take an answer if there is one, and ask again when it is time.
+
+        Returns
+        -------
+        events : list[Event]
+        outcome : PlanOutcome | None
+            An answer that has just been taken into use, for the store.
+        """
+        self._observe(image, decision)
+        events, taken = self._collect()
+        if self._due(image.now_s, decision.events):
+            self._ask(image, decision)
+        return events, taken
+
+    def close(self) -> None:
+        """End the planner."""
+        self._planner.close()
+
+    def _due(self, now_s: float, events: Sequence[Event]) -> bool:
+        if self._asked_s is None:
+            return True
+        since = now_s - self._asked_s
+        eventful = any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
+        return since >= self._every_s or (eventful and since >= self._event_s)
+
+    def _ask(self, image: Image, decision: Decision) -> None:
+        self._asked_s = image.now_s
+        self._asked += 1
+        request = PlanRequest(
+            id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
+            at=image.time,
+            start=plant_start(self._site, image, decision),
+            limits=dict(decision.memory.limits),
+            observations=tuple(self._observed),
+        )
+        self._observed = []
+        self._pending = request
+        self._planner.submit(request)
+
+    def _collect(self) -> tuple[list[Event], PlanOutcome | None]:
+        outcome = self._planner.take()
+        if outcome is None:
+            return [], None
+        self.outcome = outcome
+        if outcome.plan is None or outcome.forecast is None:
+            return [Event("plan_failed", None, outcome.cause or outcome.status)], None
+        request = self._pending
+        if request is None or request.id != outcome.request_id:
+            return [Event("plan_refused", None, "it answers an older question")], None
+        faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits)
+        if faults:
+            return [Event("plan_refused", None, "; ".join(faults[:3]))], None
+        self.plan = outcome.plan
+        return [], outcome
+
+    def _observe(self, image: Image, decision: Decision) -> None:
+        """Average what forecasts learn from; what was not seen for half the time is left out, not guessed."""
+        if self._means is None:
+            self._means = _Means(image.time)
+        means, dt = self._means, image.dt_s
+        means.seconds += dt
+        load = sum(image.assets[a].power_kw or 0.0 for a in self._loads) if all(image.assets[a].power_kw is not None for a in self._loads) else None
+        means.add("load", load, dt)
+        for solar in self._solars:
+            means.add(solar.id, self._sun_kw(solar, image, decision), dt)
+        for hydro in self._hydros:
+            means.add(hydro.id, image.assets[hydro.id].get("flow_m3s"), dt)
+        if means.seconds < OBSERVE_S - 1e-6:
+            return
+        self._means = None
+        mean_load = means.mean("load")
+        if mean_load is None:
+            return
+        sun = {s.id: v for s in self._solars if (v := means.mean(s.id)) is not None}
+        water = {h.id: v for h in self._hydros if (v := means.mean(h.id)) is not None}
+        self._observed.append(Observation(means.start, means.seconds, mean_load, sun, water))
+
+    def _sun_kw(self, solar: Solar, image: Image, decision: Decision) -> float | None:
+        """Return what the sun offered [kW]: measured, else the power while nothing held it back, else unknown."""
+        unit = image.assets[solar.id]
+        free = unit.get("available_kw")
+        if free is not None or unit.power_kw is None:
+            return free
+        limit = decision.memory.setpoints.get(solar.id)
+        held = limit is not None and limit < 0.98 * solar.rated_kw and unit.power_kw > limit - 0.02 * solar.rated_kw
+        return None if held else unit.power_kw
+
+
+def plant_start(site: Site, image: Image, decision: Decision) -> PlantStart:
+    """Return the true state from which a plan starts."""
+    limits: Mapping[str, Limits] = decision.memory.limits
+    soc = {b.id: s for b in site.of(Battery) if (s := image.assets[b.id].get("soc")) is not None}
+    diesels = {}
+    for d in site.of(Diesel):
+        unit = decision.memory.units.get(d.id)
+        if unit is None:
+            diesels[d.id] = DieselStart(False, 0.0, usable=False)
+            continue
+        on = unit.phase in (Phase.STARTING, Phase.ONLINE)
+        manual, limit = decision.memory.manual.get(d.id), limits.get(d.id)
+        ordered_off = manual is not None and manual.run is False
+        usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
+        since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
+        diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase is Phase.STARTING)
+    pond = {
+        h.id: min(1.0, level / POND_DEPTH_M) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and (level := image.assets[h.id].get("level_m")) is not None
+    }
+    tank = {t.id: level for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
+    done = {d.id: decision.memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
+    unusable = {a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)}
+    return PlantStart(soc, diesels, pond, tank, done, unusable)

@@ -1,0 +1,208 @@
+"""The two rule policies, tuned as a good engineer would, and their roll-out into a plan.
+
+`load-following`: the battery serves what sun and river leave over; when it is low a diesel takes over,
+follows the load, and leaves charging to the sun. `cycle-charging`: the same, but a running diesel is held
+at good loading and charges the battery until it is nearly full. Both take the set of diesels that burns
+least for the residual load among those that hold the reserve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import combinations
+
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
+from ems.dispatch import Dispatch, Shares, Situation
+from ems.guards import Bound, rating
+from ems.model import NOTHING, Limits
+from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
+from ems.plan import Forecast, Plan, PlantStart, Target
+from ems.reserve import ReserveRule, Supply, ceiling_kw, floor_soc
+
+CYCLE_LOADING = 0.8
+"""Loading at which cycle charging holds diesels: the flat part of every fuel curve, with room for a load step."""
+SHORTFALL_L_PER_KWH = 5.0
+UNSERVED_L_PER_KWH = 50.0
+
+
+class Rules:
+    """Rule policies for one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._diesels = {d.id: d for d in site.of(Diesel)}
+        self._inverters = site.of(Inverter)
+        self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
+        self.dispatch = Dispatch(site)
+        self.reserve = ReserveRule(site)
+        ids = sorted(self._diesels, key=lambda d: self._diesels[d].rated_kw)
+        self._sets = [frozenset(c) for n in range(1, len(ids) + 1) for c in combinations(ids, n)]
+        self._sets.sort(key=lambda s: (sum(self._diesels[d].rated_kw for d in s), len(s), sorted(s)))
+
+    def target(
+        self,
+        policy: str,
+        situation: Situation,
+        supply: Supply,
+        usable: Collection[str],
+        on: Collection[str],
+        diesel_wanted: bool,
+    ) -> tuple[Target, bool]:
+        """Return what a policy wants now, and its hysteresis: whether it calls for a diesel.
+
+        Parameters
+        ----------
+        policy : str
+            `load-following | cycle-charging | diesel-only`.
+        situation : Situation
+        supply : Supply
+            For SoC, limits and what else is on line; its powers are not used.
+        usable : Collection[str]
+            Diesels that can run.
+        on : Collection[str]
+            Diesels that run now: kept in a tie, so that sets do not swap for nothing.
+        diesel_wanted : bool
+            What this returned last time.
+        """
+        if policy != "diesel-only" and self._battery_can(situation, supply, diesel_wanted or bool(on), policy):
+            alone = Target(frozenset(), NOTHING, policy)
+            shares = self.dispatch.share(situation, (), alone)
+            if shares.short_kw <= 0.0 and self.reserve.assess(self.supply_of(shares, (), supply), situation.demand_kw).short_kw <= 0.0:
+                return alone, False
+        if policy == "cycle-charging":
+            loading: float | None = CYCLE_LOADING if self._below(supply, self._site.rules.cycle_stop_soc) else None
+        else:
+            loading = None
+        best, best_price = frozenset[str](), float("inf")
+        for candidate in self._sets:
+            if not candidate <= set(usable):
+                continue
+            price = self.price(candidate, situation, supply, Target(candidate, NOTHING, policy), on)
+            if price < best_price - 1e-9:
+                best, best_price = candidate, price
+        return Target(best, NOTHING, policy, loading=loading), True
+
+    def supply_of(self, shares: Shares, on: Collection[str], supply: Supply) -> Supply:
+        """Return the supply that a sharing would make, with the diesels `on` and everything else as it is."""
+        others = [u for u in supply.online if u not in self._diesels]
+        return replace(supply, power_kw=shares.power_kw, online=frozenset((*others, *on)))
+
+    def price(self, candidate: Collection[str], situation: Situation, supply: Supply, target: Target, on: Collection[str]) -> float:
+        """Return litres per hour of a set, with reserve shortfall and unserved load priced far above fuel (CONTROL.md 4.1)."""
+        shares = self.dispatch.share(situation, candidate, target)
+        short = self.reserve.assess(self.supply_of(shares, candidate, supply), situation.demand_kw).short_kw
+        litres = sum(fuel_l_per_h(self._diesels[d].fuel, shares.power_kw[d]) for d in candidate)
+        starts = sum(self._diesels[d].start_l for d in candidate if d not in on)
+        low = 0.5 * shares.low_load_kw
+        return litres + starts + low + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * shares.short_kw
+
+    def _battery_can(self, situation: Situation, supply: Supply, diesel_on: bool, policy: str) -> bool:
+        """Whether the battery may carry the island alone: a former with enough charge, with hysteresis."""
+        if not any(i.forming != "never" and i.id in situation.inverters for i in self._inverters):
+            return self._hydro_can(supply)
+        rules = self._site.rules
+        stop = rules.cycle_stop_soc if policy == "cycle-charging" else rules.diesel_stop_soc
+        return not self._below(supply, stop if diesel_on else rules.diesel_start_soc)
+
+    def _hydro_can(self, supply: Supply) -> bool:
+        return any(h.forming != "never" and h.id in supply.online for h in self._site.of(Hydro))
+
+    def _below(self, supply: Supply, soc: float) -> bool:
+        """Whether stored energy is below this share of the whole; an unknown SoC is."""
+        known = [(b, supply.soc.get(b.id)) for _, b in self._pairs]
+        if not known or any(s is None for _, s in known):
+            return True
+        stored = sum(b.capacity_kwh * (s or 0.0) for b, s in known)
+        return stored < soc * sum(b.capacity_kwh for b, _ in known)
+
+    def rollout(self, start: PlantStart, forecast: Forecast, policy: str, plan_id: str, at: datetime, limits: Mapping[str, Limits] = NOTHING) -> Plan:
+        """Return the plan that a policy would live through under a forecast, on `ems.physics` alone.
+
+        Used beside every optimised plan: what burns more or serves less than this is not used.
+        """
+        roll = _Roll(self, self._site, start, limits)
+        grid = forecast.grid
+        for k, step_s in enumerate(grid.step_s):
+            solar = {s: values[k] for s, values in forecast.available_kw.items()}
+            inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
+            roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
+        return Plan(
+            id=plan_id,
+            made_at=at,
+            valid_until=at + timedelta(seconds=2 * self._site.planner.replan_s),
+            source=policy,
+            grid=grid,
+            power_kw={u: tuple(v) for u, v in roll.power.items()},
+            on={d: tuple(v) for d, v in roll.on.items()},
+            soc={b: tuple(v) for b, v in roll.soc.items()},
+            load_kw=tuple(forecast.load_kw),
+            unserved_kw=tuple(roll.unserved),
+            available_kw=forecast.available_kw,
+        )
+
+
+class _Roll:
+    """The state of one roll-out: SoC and running diesels, and what has been written down."""
+
+    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
+        self._rules, self._site, self._limits = rules, site, limits
+        self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
+        self._usable = [d for d, s in start.diesels.items() if s.usable]
+        self._running = frozenset(d for d, s in start.diesels.items() if s.on)
+        self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
+        self._wanted = bool(self._running)
+        self.power: dict[str, list[float]] = {a.id: [] for a in (*site.of(Solar), *site.of(Hydro), *site.of(Diesel))}
+        self.power.update({i.id: [] for i, _ in self._pairs})
+        self.on: dict[str, list[bool]] = {d.id: [] for d in site.of(Diesel)}
+        self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
+        self.unserved: list[float] = []
+
+    def step(self, policy: str, step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]) -> None:
+        """Live through one step under a policy."""
+        site, hours = self._site, step_s / 3600.0
+        bounds = {u.id: limited(rating(u), u.id, self._limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
+        for inverter, battery in self._pairs:
+            bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
+        water = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
+        situation = Situation(
+            demand_kw=load_kw,
+            solar_kw={s: bounds[s].clip(p) for s, p in solar_kw.items()},
+            hydro_kw=water,
+            fixed_kw=NOTHING,
+            bounds=bounds,
+            inverters=tuple(i.id for i, _ in self._pairs),
+            unloading=NOTHING,
+        )
+        running = frozenset((*(i.id for i, _ in self._pairs), *(h for h, p in water.items() if p > 0)))
+        supply = Supply(NOTHING, running, dict(self._soc), limits=self._limits)
+        target, self._wanted = self._rules.target(policy, situation, supply, self._usable, self._running, self._wanted)
+        shares = self._rules.dispatch.share(situation, target.on, target)
+        self._running = target.on
+        self._write(shares, target.on, hours)
+
+    def _storage_bound(self, inverter: Inverter, battery: Battery, hours: float) -> Bound:
+        soc, limits = self._soc[battery.id], self._limits.get(battery.id)
+        floor = floor_soc(limits)
+        top = battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
+        lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
+        hi = ac_kw(inverter, discharge_room_kw(battery, soc, battery.soc_min if floor is None else floor, hours))
+        return limited(rating(inverter), inverter.id, self._limits).narrowed(lo, hi, "soc")
+
+    def _write(self, shares: Shares, on: Collection[str], hours: float) -> None:
+        for unit, column in self.power.items():
+            column.append(shares.power_kw.get(unit, 0.0))
+        for diesel, flags in self.on.items():
+            flags.append(diesel in on)
+        for inverter, battery in self._pairs:
+            soc = storage_step(battery, self._soc[battery.id], dc_kw(inverter, shares.power_kw[inverter.id]), hours)
+            self._soc[battery.id] = soc
+            self.soc[battery.id].append(soc)
+        self.unserved.append(shares.short_kw)
+
+
+def limited(bound: Bound, unit: str, limits: Mapping[str, Limits]) -> Bound:
+    """Return a bound narrowed by an operator's limit for this unit."""
+    limit = limits.get(unit)
+    return bound if limit is None else bound.narrowed(-float("inf"), ceiling_kw(bound.hi_kw, limit), "operator_limit")

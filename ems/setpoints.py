@@ -1,0 +1,209 @@
+"""From shares to setpoints, their reasons, and the writes that carry them.
+
+The last look stands here: a value that is not finite or not inside its unit's bound is dropped, never
+clipped, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.dispatch import Shares, Situation
+from ems.guards import refuse
+from ems.model import AssetDecision, Explanation, Image, Memory, Mode, Phase, Reason, Write
+from ems.plan import Target
+
+CURTAILED = 0.995
+"""A solar unit counts as curtailed when it shall give less than this share of what it could."""
+TRIM_S = 5.0
+"""Power references of droop units are trimmed at most this often [s] (CONTROL.md 1.2)."""
+
+
+class Setpoints:
+    """Setpoints and writes of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._solars = {a.id: a for a in site.of(Solar)}
+        self._hydros = {a.id: a for a in site.of(Hydro)}
+        self._diesels = {a.id: a for a in site.of(Diesel)}
+        self._inverters = {a.id: a for a in site.of(Inverter)}
+        self._deferrables = {a.id: a for a in site.of(Deferrable)}
+        self._feeders = [f.id for load in site.of(Load) for f in load.feeders if f.device is not None]
+        self._others = [a.id for a in site.assets if a.kind in ("load", "battery", "tank", "meter", "weather")]
+
+    def decide(
+        self,
+        image: Image,
+        memory: Memory,
+        situation: Situation,
+        shares: Shares,
+        target: Target,
+        leader: str | None,
+        on: Collection[str],
+        why: Mapping[str, Explanation],
+        drawn: Mapping[str, float],
+    ) -> dict[str, AssetDecision]:
+        """Return the decision for every asset, with one reason each.
+
+        Parameters
+        ----------
+        shares : Shares
+            Power of every source [kW].
+        leader : str | None
+            The unit whose power is the residual: it gets no setpoint.
+        on : Collection[str]
+            Diesels on the bus.
+        why : Mapping[str, Explanation]
+            Why diesels run.
+        drawn : Mapping[str, float]
+            What deferrables shall draw [kW].
+        """
+        planned = Reason.PLAN if target.source == "mpc" else Reason.OPERATOR if memory.mode is Mode.MANUAL else Reason.RULES
+        found: dict[str, AssetDecision] = {}
+        for s in self._solars:
+            found[s] = self._solar(s, image, memory, situation, shares, target)
+        for h in self._hydros:
+            found[h] = self._hydro(h, image, situation, shares, leader, planned if h in target.power_kw else Reason.FOLLOWS_RIVER)
+        for d in self._diesels:
+            found[d] = self._diesel(d, image, memory, situation, shares, leader, on, why)
+        for i in self._inverters:
+            found[i] = self._inverter(i, image, memory, situation, shares, leader, planned)
+        for x, kw in drawn.items():
+            reason = Reason.OPERATOR if x in memory.manual else planned if x in target.deferrable_kw else Reason.SURPLUS if kw > 0 else Reason.NOT_NEEDED
+            found[x] = AssetDecision(kw, kw > 0.0, self._seen(x, image, Explanation(reason)))
+        for f in self._feeders:
+            shed = f in memory.manual and memory.manual[f].run is False
+            found[f] = AssetDecision(None, not shed, Explanation(Reason.OPERATOR if f in memory.manual else Reason.RULES))
+        for a in self._others:
+            found[a] = AssetDecision(None, None, self._seen(a, image, Explanation(Reason.RULES)))
+        return found
+
+    def _seen(self, asset: str, image: Image, why: Explanation) -> Explanation:
+        """Return why, or that a unit is out of our hands."""
+        unit = image.assets[asset]
+        if not unit.seen:
+            return replace(why, reason=Reason.UNSEEN)
+        return why if unit.remote else replace(why, reason=Reason.LOCAL)
+
+    def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, shares: Shares, target: Target) -> AssetDecision:
+        if s not in situation.solar_kw:
+            return AssetDecision(None, None, self._seen(s, image, Explanation(Reason.FOLLOWS_SUN)))
+        bound, free, power = situation.bounds[s], situation.solar_kw[s], shares.power_kw[s]
+        if power < CURTAILED * free - 0.05:
+            ceiling = target.solar_max_kw.get(s)
+            reason = Reason.SURPLUS if ceiling is None or power < ceiling - 0.05 else Reason.PLAN if target.source == "mpc" else Reason.RESERVE
+            limit = power
+        else:
+            # What may follow the sun is released to its bound, at most by its ramp from where it was held.
+            held = memory.setpoints.get(s, bound.hi_kw)
+            limit = min(bound.hi_kw, max(held, image.assets[s].power_kw or 0.0) + self._solars[s].ramp_up_kw_per_s * image.dt_s)
+            reason = Reason.LIMIT if bound.hi_by == "operator_limit" and free > CURTAILED * bound.hi_kw else Reason.FOLLOWS_SUN
+        numbers: dict[str, float | str] = {"setpoint_kw": round(limit, 1), "curtailed_kw": round(max(0.0, free - power), 1)}
+        return AssetDecision(limit, None, Explanation(reason, bound.names(limit), numbers))
+
+    def _hydro(self, h: str, image: Image, situation: Situation, shares: Shares, leader: str | None, reason: Reason) -> AssetDecision:
+        if h not in situation.hydro_kw:
+            return AssetDecision(None, None, self._seen(h, image, Explanation(Reason.FOLLOWS_RIVER)))
+        power, free = shares.power_kw.get(h, 0.0), situation.hydro_kw[h]
+        run = free > 0.0
+        if h == leader:
+            return AssetDecision(None, run, Explanation(Reason.FORMING))
+        if power < free - 0.05 and reason is Reason.FOLLOWS_RIVER:
+            reason = Reason.SURPLUS
+        # Units that run on level or flow take a ceiling only: it is lowered when there is surplus.
+        setpoint = power if self._hydros[h].mode == "power" or power < free - 0.05 else situation.bounds[h].hi_kw
+        numbers: dict[str, float | str] = {"setpoint_kw": round(setpoint, 1), "river_kw": round(free, 1)}
+        return AssetDecision(setpoint, run, Explanation(reason, situation.bounds[h].names(setpoint), numbers))
+
+    def _diesel(
+        self,
+        d: str,
+        image: Image,
+        memory: Memory,
+        situation: Situation,
+        shares: Shares,
+        leader: str | None,
+        on: Collection[str],
+        why: Mapping[str, Explanation],
+    ) -> AssetDecision:
+        unit = memory.units.get(d)
+        cause = why.get(d) or (unit.why if unit is not None and unit.phase is not Phase.OFF else Explanation(Reason.NOT_NEEDED))
+        cause = self._seen(d, image, cause)
+        run = unit is not None and unit.phase in (Phase.STARTING, Phase.ONLINE, Phase.UNLOADING)
+        if d not in on:
+            return AssetDecision(0.0 if unit is not None and not run else None, run, cause)
+        if d in situation.fixed_kw or d == leader:
+            return AssetDecision(None, run, cause)
+        power = shares.power_kw[d]
+        return AssetDecision(power, run, replace(cause, limited_by=(*cause.limited_by, *situation.bounds[d].names(power))))
+
+    def _inverter(self, i: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, planned: Reason) -> AssetDecision:
+        if i not in situation.inverters:
+            return AssetDecision(None, image.assets[i].flag("running"), self._seen(i, image, Explanation(Reason.FAULT)))
+        power = shares.power_kw[i]
+        numbers: dict[str, float | str] = {"power_kw": round(power, 1)}
+        if i == leader:
+            return AssetDecision(None, True, Explanation(Reason.FORMING, situation.bounds[i].names(power), numbers))
+        limited = situation.bounds[i].names(power)
+        manual = memory.manual.get(i)
+        reason = Reason.OPERATOR if manual is not None else planned
+        held = self._trimmed(i, image, memory, situation, power)
+        return AssetDecision(held, True, Explanation(reason, limited, {**numbers, "setpoint_kw": round(held, 1)}))
+
+    def _trimmed(self, i: str, image: Image, memory: Memory, situation: Situation, power_kw: float) -> float:
+        """Return a droop unit's reference: the last one for up to `TRIM_S`, as long as its bound allows [kW]."""
+        before = memory.setpoints.get(i)
+        due = image.dt_s >= TRIM_S or int(image.now_s / TRIM_S) != int((image.now_s - image.dt_s) / TRIM_S)
+        if before is None or due or self._inverters[i].forming != "droop":
+            return power_kw
+        return situation.bounds[i].clip(before)
+
+    def writes(self, image: Image, situation: Situation, decided: Mapping[str, AssetDecision], leader: str | None, shares: Shares) -> tuple[Write, ...]:
+        """Return every write of this cycle; the field bus leaves out what the device already has."""
+        found: list[Write] = []
+        for s in situation.solar_kw:
+            found.extend(self._checked(Write(s, "limit_kw", decided[s].setpoint_kw or 0.0), (0.0, self._solars[s].rated_kw)))
+        for h in situation.hydro_kw:
+            found.extend(self._hydro_writes(h, image, decided[h]))
+        for d, diesel in self._diesels.items():
+            # The isochronous unit takes no reference; a droop leader's is the residual that is expected of it.
+            reference = decided[d].setpoint_kw if d != leader else shares.power_kw.get(d)
+            if reference is not None and decided[d].run and diesel.forming != "isochronous" and d not in situation.fixed_kw:
+                found.extend(self._checked(Write(d, "power_kw", reference), (0.0, diesel.rated_kw)))
+        for i in situation.inverters:
+            found.extend(self._inverter_writes(i, image, decided[i], leader, shares))
+        for x in self._deferrables:
+            unit = image.assets[x]
+            if unit.seen and unit.remote and x in decided:
+                found.append(Write(x, "running", float(bool(decided[x].run))))
+                if decided[x].run:
+                    found.extend(self._checked(Write(x, "power_kw", decided[x].setpoint_kw or 0.0), (0.0, self._deferrables[x].rated_kw)))
+        return tuple(found)
+
+    def _hydro_writes(self, h: str, image: Image, decision: AssetDecision) -> list[Write]:
+        found = []
+        if image.assets[h].flag("running") is not decision.run and image.assets[h].ready:
+            found.append(Write(h, "running", float(bool(decision.run))))
+        if decision.setpoint_kw is not None and decision.run:
+            found.extend(self._checked(Write(h, "power_kw", decision.setpoint_kw), (0.0, self._hydros[h].rated_kw)))
+        return found
+
+    def _inverter_writes(self, i: str, image: Image, decision: AssetDecision, leader: str | None, shares: Shares) -> list[Write]:
+        inverter, unit = self._inverters[i], image.assets[i]
+        found = []
+        if inverter.forming != "never" and unit.flag("forming") is False:
+            found.append(Write(i, "forming", 1.0))
+        reference = decision.setpoint_kw if i != leader else shares.power_kw.get(i)
+        if reference is not None and not (i == leader and inverter.forming == "isochronous"):
+            found.extend(self._checked(Write(i, "power_kw", reference), (-inverter.rated_kw, inverter.rated_kw)))
+        return found
+
+    def _checked(self, write: Write, bound_kw: tuple[float, float]) -> list[Write]:
+        """Return the write, or nothing where the last look refuses it."""
+        return [] if refuse(write.value, bound_kw) is not None else [write]
+
+    def safe_values(self, image: Image) -> tuple[Write, ...]:
+        """Return what SAFE writes once: nothing that stops a running former or takes its load away."""
+        return tuple(Write(d, "running", 0.0) for d in self._deferrables if image.assets[d].seen and image.assets[d].remote and image.assets[d].flag("running"))

@@ -1,0 +1,1 @@
+"""The planner's room: forecasts, the rolling-horizon problem and its solver."""

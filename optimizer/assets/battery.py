@@ -1,0 +1,91 @@
+"""Battery: stored energy, its band, and what it is worth at the end."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+from ems.config.site import Battery, Diesel, Inverter
+from ems.physics import best_slope_l_per_kwh
+from optimizer.frame import MW, Frame, Question
+
+DAY_H = 24.0
+
+
+class BatteryBlock:
+    """One battery of the problem; its inverter adds what flows."""
+
+    def __init__(self, frame: Frame, battery: Battery, inverter: Inverter) -> None:
+        self.frame = frame
+        self.battery = battery
+        self.inverter = inverter
+        n = frame.n
+        self.capacity = battery.capacity_kwh * MW
+        self.to_bus = battery.discharge_efficiency * inverter.efficiency
+        self.stored_0 = cp.Parameter(nonneg=True)
+        self.floor = cp.Parameter(n + 1, nonneg=True)
+        self.top = cp.Parameter(n + 1, nonneg=True)
+        self.under_0 = cp.Parameter(nonneg=True)
+        self.over_0 = cp.Parameter(nonneg=True)
+        self.stored = cp.Variable(n + 1, bounds=[0, self.capacity], name=f"{battery.id}.stored")
+        under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
+        over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
+        # Outside its band it may stay or come back, never go further: a morning that begins below the floor still has a plan.
+        frame.constraints += [
+            self.stored[0] == self.stored_0,
+            self.stored >= self.floor - under,
+            self.stored <= self.top + over,
+            under[0] <= self.under_0,
+            over[0] <= self.over_0,
+            under[1:] <= under[:n],
+            over[1:] <= over[:n],
+        ]
+        frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
+        self._end_value(under)
+
+    def _end_value(self, under: cp.Variable) -> None:
+        """What is left in it: linear for the bound, else concave in three pieces (CONTROL.md 4.5)."""
+        frame, diesels = self.frame, self.frame.site.of(Diesel)
+        slope = best_slope_l_per_kwh(diesels)
+        if frame.bound:
+            self.width = None
+            frame.cost.append(-slope * self.to_bus / MW * (self.stored[frame.n] - self.stored_0))
+            return
+        average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
+        prices = np.array([average, slope or 0.2, 0.02]) * self.to_bus / MW
+        self.width = cp.Parameter(3, nonneg=True)
+        piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
+        frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
+        frame.cost.append(-(prices @ piece))
+
+    def fill(self, question: Question) -> None:
+        """Set the parameters."""
+        b, n = self.battery, self.frame.n
+        soc = min(max(question.start.soc[b.id], 0.0), 1.0)
+        # A limit that ends inside the horizon may only widen the band, or the way back to the old one could be too short.
+        floor = np.minimum.accumulate(np.append(question.ceiling(b.id, "soc_min", b.soc_min), b.soc_min))
+        top = np.maximum.accumulate(np.append(question.ceiling(b.id, "soc_max", b.soc_max), b.soc_max))
+        top[n], floor[n] = top[n - 1], floor[n - 1]
+        self.stored_0.value = soc * self.capacity
+        self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
+        self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
+        self.over_0.value = max(0.0, soc - top[0]) * self.capacity
+        if self.width is not None:
+            self.width.value = self._widths(question, (float(self.top.value[n]) - float(self.floor.value[n])))
+
+    def _widths(self, question: Question, band: float) -> np.ndarray:
+        """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""
+        net = net_load_kw(question)
+        hours = self.frame.dt_h
+        day = np.cumsum(hours[::-1])[::-1] <= DAY_H + 1e-6
+        surplus = float(np.sum(np.maximum(0.0, -net[day]) * hours[day])) * MW * self.inverter.efficiency * self.battery.charge_efficiency
+        deficit = float(np.sum(np.maximum(0.0, net[day]) * hours[day])) * MW / self.to_bus
+        no_room = min(band, surplus)
+        needed = min(band - no_room, deficit)
+        return np.array([needed, band - no_room - needed, no_room])
+
+
+def net_load_kw(question: Question) -> np.ndarray:
+    """Return load less sun by step [kW], shape (n_steps,)."""
+    sun = sum((np.asarray(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))
+    return np.asarray(question.forecast.load_kw) - sun

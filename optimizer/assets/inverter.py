@@ -1,0 +1,126 @@
+"""Inverter: conversion between busbar and battery, no-load power, reserve in power and in energy."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+from ems.config.site import Battery, Diesel, Inverter, Site
+from ems.physics import ac_kw
+from optimizer.assets.battery import BatteryBlock
+from optimizer.frame import MW, Array, Frame, Question, Trip, row
+
+
+class InverterBlock:
+    """One inverter of the problem. Its busbar power is discharge - charge - no-load, conversion losses beyond that."""
+
+    def __init__(self, frame: Frame, inverter: Inverter, battery: Battery | None) -> None:
+        self.frame = frame
+        self.inverter = inverter
+        self.store: BatteryBlock | None = None
+        idle = frame.live[:, None] * inverter.no_load_kw * MW
+        self.idle = cp.multiply(idle, frame.w)
+        if battery is None:
+            frame.draw.append(self.idle)
+            return
+        self.store = BatteryBlock(frame, battery, inverter)
+        n = frame.n
+        self.discharge_max = cp.Parameter((1, n), nonneg=True)
+        self.charge_max = cp.Parameter((1, n), nonneg=True)
+        self.reach = cp.Parameter((1, n), nonneg=True)
+        self.excused = cp.Parameter((1, n), nonneg=True)
+        self.discharge = frame.power(f"{inverter.id}.discharge")
+        self.charge = frame.power(f"{inverter.id}.charge")
+        self.power = self.discharge - self.charge - self.idle
+        frame.supply.append(self.power)
+        frame.constraints += [
+            self.discharge <= cp.multiply(self.discharge_max, frame.w),
+            self.charge <= cp.multiply(self.charge_max, frame.w),
+        ]
+        frame.trips.append(Trip(inverter.id, self.power, self.excused, frame.live * (1.0 - frame.held)))
+        frame.energy_price(frame.total(self.discharge + self.charge), frame.prices.wear_l_per_kwh)
+        self._flow(self.store)
+        if inverter.primary_response or inverter.forming != "never":
+            self._reserve(self.store)
+
+    def _flow(self, store: BatteryBlock) -> None:
+        """Stored energy from step to step, and the charge limit that falls with it."""
+        frame, b, eta, n = self.frame, store.battery, self.inverter.efficiency, self.frame.n
+        out = cp.multiply(frame.total(self.discharge), frame.dt_h / (eta * b.discharge_efficiency))
+        into = cp.multiply(frame.total(self.charge), frame.dt_h * eta * b.charge_efficiency)
+        frame.constraints.append(store.stored[1:] == store.stored[:n] - out + into)
+        for a, c in zip(b.charge_limit_curve, b.charge_limit_curve[1:], strict=False):
+            if c[1] < a[1]:
+                slope = (c[1] - a[1]) / (c[0] - a[0])
+                share = a[1] - slope * a[0] + slope / store.capacity * store.stored[:n]
+                slack = 1.0 - b.soc_max  # beyond soc_max a full battery takes nothing; keep the line from forbidding that
+                frame.constraints.append(frame.total(self.charge) * eta <= b.charge_kw * MW * (share + abs(slope) * slack))
+
+    def _reserve(self, store: BatteryBlock) -> None:
+        """What it can add: inverter and battery power, and energy for as long as it must last."""
+        frame, b, n = self.frame, store.battery, self.frame.n
+        reserve = frame.power(f"{self.inverter.id}.reserve")
+        lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
+        hours = hold_s(frame.site) / 3600.0 / store.to_bus
+        sustained = (frame.total(reserve) - lack) * hours
+        error = b.soc_error * store.capacity
+        frame.headroom[self.inverter.id] = reserve
+        frame.constraints += [
+            reserve + self.power <= cp.multiply(self.reach, frame.w),
+            reserve <= cp.multiply(self.reach + self.charge_max, frame.w),
+            sustained <= store.stored[:n] - store.floor[:n] - error,
+        ]
+        if not frame.bound:
+            frame.constraints.append(sustained <= store.stored[1:] - store.floor[1:] - error)
+        frame.energy_price(lack, frame.prices.shortfall_l_per_kwh)
+
+    def forms(self, question: Question) -> Array:
+        """Return where it can hold the bus: usable, with energy in its battery, shape (n_steps,)."""
+        if self.store is None or self.inverter.forming == "never":
+            return np.zeros(self.frame.n)
+        battery = self.store.battery
+        charged = question.start.soc[battery.id] > battery.black_start_soc
+        return np.where(self.in_service(question), float(charged), 0.0)
+
+    def in_service(self, question: Question) -> Array:
+        """Return where inverter and battery may be used, shape (n_steps,)."""
+        store = self.store
+        battery = question.in_service(store.battery.id) if store is not None else True
+        return np.asarray(question.in_service(self.inverter.id) & battery, dtype=bool)
+
+    def fill(self, question: Question, others: Array) -> None:
+        """Set the parameters; `others` counts inverters and hydro besides it that hold the bus, shape (n_steps,)."""
+        if self.store is None:
+            return
+        self.store.fill(question)
+        i, b, n = self.inverter, self.store.battery, self.frame.n
+        usable = self.in_service(question)
+        top = np.clip(question.ceiling(i.id, "max_kw", i.rated_kw), 0.0, i.rated_kw)
+        low = np.clip(question.ceiling(i.id, "min_kw", -i.rated_kw), -top, 0.0)
+        reach = np.minimum(top, max(0.0, ac_kw(i, b.discharge_kw)))
+        take = np.minimum(np.maximum(0.0, -low - i.no_load_kw), b.charge_kw / i.efficiency)
+        self.reach.value = row(np.where(usable, reach, 0.0) * MW, n)
+        self.discharge_max.value = row(np.where(usable, reach + i.no_load_kw, 0.0) * MW, n)
+        self.charge_max.value = row(np.where(usable, take, 0.0) * MW, n)
+        allow = self.frame.site.reserve.single_former == "allow"
+        self.excused.value = row(np.where((others > 0) | (self.forms(question) == 0), 0.0, i.rated_kw * MW * allow), n)
+
+    def separate(self) -> bool:
+        """Forbid the weaker direction wherever a solution charged and discharged at once; return whether it did."""
+        if self.store is None:
+            return False
+        out, into = self.discharge.value.sum(axis=0), self.charge.value.sum(axis=0)
+        both = np.minimum(out, into) > 1e-4
+        if both.any():
+            self.discharge_max.value = np.where(both & (out <= into), 0.0, self.discharge_max.value)
+            self.charge_max.value = np.where(both & (out > into), 0.0, self.charge_max.value)
+        return bool(both.any())
+
+
+def hold_s(site: Site) -> float:
+    """Return how long reserve must last [s]: until a diesel really runs, failed starts included (CONTROL.md 3.2)."""
+    ready = sorted(d.start_s + d.warmup_s + d.sync_s for d in site.of(Diesel))
+    if not ready:
+        return site.reserve.hold_s
+    retries = min(d.retries for d in site.of(Diesel))
+    return max(site.reserve.hold_s, (1 + retries) * ready[0] + ready[min(1, len(ready) - 1)])

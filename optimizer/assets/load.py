@@ -1,0 +1,52 @@
+"""Load: what must be served, and the priced tiers of what cannot be."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+from ems.config.site import Load, Site
+from optimizer.frame import MW, Array, Frame, Question, row
+
+
+class LoadBlock:
+    """All loads of the site together, by tiers of feeder priority."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.shares = tiers(frame.site)
+        k, n = len(self.shares), frame.n
+        self.load = cp.Parameter((1, n), nonneg=True)
+        self.peak = cp.Parameter((1, n), nonneg=True)
+        self.room = cp.Parameter((k, n), nonneg=True)
+        self.unserved = cp.Variable((k, n), bounds=[0, self.room], name="unserved")
+        self.unserved_by_set = cp.Variable((frame.n_sets, n), nonneg=True, name="unserved_by_set")
+        self.surplus = frame.power("surplus")
+        frame.constraints.append(frame.total(self.unserved_by_set) == cp.sum(self.unserved, axis=0))
+        frame.draw += [cp.multiply(self.load, frame.w), self.surplus, -self.unserved_by_set]
+        for tier in range(k):
+            frame.energy_price(self.unserved[tier], frame.prices.unserved_l_per_kwh[min(tier, 2)])
+        frame.energy_price(frame.total(self.surplus), frame.prices.surplus_l_per_kwh)
+
+    def fill(self, question: Question) -> None:
+        """Set the parameters."""
+        station = self.frame.site.station_kw
+        load = np.maximum(0.0, np.asarray(question.forecast.load_kw))
+        peak = np.maximum(load, np.asarray(question.forecast.load_peak_kw)) if question.forecast.load_peak_kw else load
+        self.load.value = row((load + station) * MW, self.frame.n)
+        self.peak.value = row(peak * MW, self.frame.n)
+        room = np.outer(self.shares, load)
+        room[0] += station
+        self.room.value = room * MW
+
+
+def tiers(site: Site) -> Array:
+    """Return the share of the load in each price tier, the most important (lowest priority number) first."""
+    weight: dict[int, float] = {}
+    for load in site.of(Load):
+        for feeder in load.feeders:
+            weight[feeder.priority] = weight.get(feeder.priority, 0.0) + feeder.share * load.peak_kw
+    ranked = [weight[p] for p in sorted(weight)] or [1.0]
+    grouped = [*ranked[:2], sum(ranked[2:])] if len(ranked) > 3 else ranked
+    total = sum(grouped)
+    return np.array(grouped) / total if total > 0 else np.array([1.0])

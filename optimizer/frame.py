@@ -1,0 +1,199 @@
+"""What all assets of one planning problem share: steps, commitment sets, balance and reserve.
+
+A *commitment set* is one choice of diesels on the bus. Every power has one copy per set, and exactly
+one set holds in each step, so that the relaxation cannot mix "all off" with "all at full load" without
+paying for the battery between them: the linear bound is nearly the optimum (see formulation.md).
+Inside the problem power is in MW, energy in MWh, fuel in L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import combinations
+
+import cvxpy as cp
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from ems.config.site import Diesel, Hydro, Inverter, Site
+from ems.model import Limits
+from ems.plan import Forecast, Grid, PlantStart
+
+MW = 1e-3
+"""kW to MW, kWh to MWh."""
+MAX_DIESELS = 7
+"""More diesels make more than 128 sets, too many to plan with."""
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Litre-equivalents, in an order that cannot be crossed: CONTROL.md 4.1.
+
+    Attributes
+    ----------
+    unserved_l_per_kwh : tuple[float, ...]
+        By tier, the most important first.
+    shortfall_l_per_kwh : float
+        Reserve that is missing, per kWh of power times time.
+    unmet_l_per_kwh : float
+        Daily energy of a deferrable that is not given.
+    surplus_l_per_kwh : float
+        Power that nothing can take: low load.
+    under_l_per_kwh_h : float
+        Stored energy that is missing to the floor, per hour.
+    dry_l_per_l : float
+        Fuel that the tank does not hold.
+    wear_l_per_kwh : float
+        Charge and discharge at the busbar; it keeps the two apart.
+    om_l_per_currency, curtailed_l_per_kwh, order_l_per_h : float
+        Running hours (objective cost), unused sun, and what tells identical diesels apart.
+    """
+
+    wear_l_per_kwh: float = 0.002
+    om_l_per_currency: float = 0.0
+    curtailed_l_per_kwh: float = 0.0005
+    order_l_per_h: float = 0.01
+    unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
+    shortfall_l_per_kwh: float = 5.0
+    unmet_l_per_kwh: float = 2.0
+    surplus_l_per_kwh: float = 1.0
+    under_l_per_kwh_h: float = 1.0
+    dry_l_per_l: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything that one solve depends on."""
+
+    at: datetime
+    grid: Grid
+    start: PlantStart
+    forecast: Forecast
+    limits: dict[str, Limits]
+
+    def ceiling(self, asset: str, limit: str, default: float) -> Array:
+        """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""
+        values = np.full(self.grid.n_steps, default)
+        found = self.limits.get(asset)
+        value = None if found is None else getattr(found, limit)
+        if value is not None:
+            values[self.in_force(asset)] = value
+        return values
+
+    def in_force(self, asset: str) -> npt.NDArray[np.bool_]:
+        """Return in which steps the operator's limits of an asset hold, shape (n_steps,)."""
+        found = self.limits.get(asset)
+        if found is None:
+            return np.zeros(self.grid.n_steps, dtype=bool)
+        until = found.expires_at
+        return np.array([until is None or begin < until for begin in self.grid.starts()])
+
+    def in_service(self, asset: str) -> npt.NDArray[np.bool_]:
+        """Return in which steps an asset may be used, shape (n_steps,)."""
+        found = self.limits.get(asset)
+        away = self.in_force(asset) if found is not None and found.out_of_service else np.zeros(self.grid.n_steps, dtype=bool)
+        return ~away & self.start.usable.get(asset, True)
+
+
+def row(values: Array | float, n: int) -> Array:
+    """Return values as one row, shape (1, n_steps)."""
+    return np.broadcast_to(np.asarray(values, dtype=float), (n,)).reshape(1, n).copy()
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """One source that may be lost: its power by set, and by whom it is excused as sole former.
+
+    `excused` is a parameter (1, n_steps): its rating where it is the only former, else 0; `rows` says in
+    which sets that can be.
+    """
+
+    unit: str
+    power: cp.Expression
+    excused: cp.Parameter | None = None
+    rows: Array | None = None
+
+
+@dataclass
+class Frame:
+    """One problem under construction.
+
+    Attributes
+    ----------
+    step_s : tuple[float, ...]
+    bound : bool
+        Perfect foresight: litres only, end energy at its linear value.
+    sets : tuple[tuple[str, ...], ...]
+        Row 0 is the dead bus; then nobody but inverters and hydro; then every choice of diesels.
+    w : cp.Variable
+        Which set holds, shape (n_sets, n_steps).
+    supply, draw, load_extra : list[cp.Expression]
+        Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
+    headroom : dict[str, cp.Expression]
+        What a unit can add at once, by set [MW].
+    """
+
+    site: Site
+    step_s: tuple[float, ...]
+    prices: Prices
+    bound: bool
+    sets: tuple[tuple[str, ...], ...] = ()
+    supply: list[cp.Expression] = field(default_factory=list)
+    draw: list[cp.Expression] = field(default_factory=list)
+    solar: list[cp.Expression] = field(default_factory=list)
+    headroom: dict[str, cp.Expression] = field(default_factory=dict)
+    trips: list[Trip] = field(default_factory=list)
+    constraints: list[cp.Constraint] = field(default_factory=list)
+    cost: list[cp.Expression] = field(default_factory=list)
+    fuel: dict[str, cp.Expression] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids = [d.id for d in self.site.of(Diesel)]
+        choices = [c for k in range(len(ids) + 1) for c in combinations(ids, k)]
+        self.sets = ((), *choices)
+        self.n = len(self.step_s)
+        self.n_sets = len(self.sets)
+        self.dt_h: Array = np.array(self.step_s) / 3600.0
+        self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
+        self.live: Array = np.array([0.0] + [1.0] * len(choices))
+        self.allowed = cp.Parameter((self.n_sets, self.n), nonneg=True, name="allowed")
+        self.w = cp.Variable((self.n_sets, self.n), bounds=[0, self.allowed], name="w")
+        self.constraints.append(cp.sum(self.w, axis=0) == 1)
+        formers = {d.id for d in self.site.of(Diesel) if d.forming != "never"}
+        self.held: Array = np.array([float(any(m in formers for m in members)) for members in self.sets])
+
+    def rows_with(self, diesel: str) -> npt.NDArray[np.intp]:
+        """Return the sets that a diesel is in."""
+        return np.array([k for k, members in enumerate(self.sets) if diesel in members])
+
+    def pick(self, rows: npt.NDArray[np.intp]) -> sp.csr_array:
+        """Return the matrix that takes these rows out of (n_sets, n_steps)."""
+        return sp.csr_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), self.n_sets))
+
+    def power(self, name: str) -> cp.Variable:
+        """Return a power by set [MW], 0 on the dead bus, shape (n_sets, n_steps)."""
+        roof = np.where(self.live[:, None] > 0, 1e3, 0.0) * np.ones((1, self.n))
+        return cp.Variable((self.n_sets, self.n), bounds=[0, roof], name=name)
+
+    def total(self, by_set: cp.Expression) -> cp.Expression:
+        """Return the power in whichever set holds [MW], shape (n_steps,)."""
+        return cp.sum(by_set, axis=0)
+
+    def energy_price(self, power: cp.Expression, l_per_kwh: float) -> None:
+        """Add a price on a power by step [MW], shape (n_steps,)."""
+        if l_per_kwh:
+            self.cost.append(cp.sum(cp.multiply(power, self.dt_h * l_per_kwh / MW)))
+
+    def lag(self, seconds: float) -> sp.csr_array:
+        """Return the constant matrix that says which earlier steps began less than `seconds` before one, itself included."""
+        age = self.elapsed_s[:, None] - self.elapsed_s[None, :]
+        return sp.csr_array(((age >= 0) & ((age < seconds) | (age == 0))).astype(float))
+
+
+def other_formers(site: Site, unit: str, formers: dict[str, Array], n: int) -> Array:
+    """Return how many hydro sets and inverters besides `unit` hold the bus in each step, shape (n_steps,)."""
+    names = [a.id for a in (*site.of(Inverter), *site.of(Hydro)) if a.id != unit]
+    return np.asarray(sum((formers[a] for a in names if a in formers), np.zeros(n)))

@@ -1,0 +1,1 @@
+"""The plant that is not there: energy-level assets, their servers and closed loops."""

@@ -1,0 +1,182 @@
+"""A diesel generator: start and stop as its own controller does them, fuel by its curve."""
+
+from __future__ import annotations
+
+from ems.config.site import Diesel
+from ems.physics import fuel_l_per_h
+from simulator.assets.source import SHORT_STEP_S, Source, Tier, moved
+
+OPEN_AT = 0.05
+"""Unloading ends and the breaker opens at this share of the rating."""
+
+
+class DieselUnit(Source):
+    """One set.
+
+    Attributes
+    ----------
+    wanted : bool
+        The run command in force.
+    on : bool
+        Its breaker is closed on a live bus.
+    ref_kw : float | None
+        Power reference; None until one is written and again when it leaves the bus: it then shares the
+        load with the other free units in proportion to rating [kW].
+    left_s, cooling_s : float
+        Until it can close its breaker, and until the engine stops after opening it [s].
+    fault : float
+        Its fault code; cleared by a stop command, as on a real panel.
+    """
+
+    __slots__ = (
+        "asset",
+        "min_kw",
+        "can_form",
+        "start_s",
+        "wanted",
+        "on",
+        "ref_kw",
+        "follow_kw",
+        "left_s",
+        "cooling_s",
+        "fault",
+        "fuel_l",
+        "run_s",
+        "starts",
+        "starved",
+    )
+
+    def __init__(self, asset: Diesel, running: bool) -> None:
+        super().__init__(asset.id, asset.rated_kw)
+        self.asset = asset
+        self.min_kw = asset.min_loading * asset.rated_kw
+        self.can_form = asset.forming != "never"
+        self.start_s = asset.start_s + asset.warmup_s + asset.sync_s
+        self.wanted = self.on = running
+        self.ref_kw: float | None = None
+        self.follow_kw = 0.0
+        self.left_s = 0.0 if running else self.start_s
+        self.cooling_s = 0.0
+        self.fault = 0.0
+        self.fuel_l = self.run_s = 0.0
+        self.starts = 0
+        self.starved = False
+
+    def command(self, name: str, value: float) -> None:
+        """Take `running` or `power_kw`."""
+        if name == "running":
+            self.wanted = value >= 0.5
+            if not self.wanted:
+                self.fault = 0.0
+        else:
+            self.ref_kw = value
+
+    def begin(self, dt_s: float, alone: bool, dead: bool) -> float:
+        """Start, stop or unload at the start of a step; return the litres a start took [L].
+
+        Parameters
+        ----------
+        dt_s : float
+            Length of the step [s].
+        alone : bool
+            Whether no other unit holds the bus: then a stop opens the breaker at once.
+        dead : bool
+            Whether the bus is dead: only a set that can form may close on it.
+        """
+        if self.on:
+            if self.starved or self.fault:
+                self.trip(self.fault)
+            elif self.wanted:
+                self.follow_kw = self._reference(dt_s)
+            elif dt_s >= SHORT_STEP_S or alone or self.power_kw <= OPEN_AT * self.rated_kw:
+                self._open()
+            else:
+                self.follow_kw = max(0.0, self.power_kw - self.asset.ramp_kw_per_s * dt_s)
+            return 0.0
+        if not self.wanted or self.fault or self.starved:
+            self.cooling_s = max(0.0, self.cooling_s - dt_s)
+            self.left_s = self.asset.sync_s if self.cooling_s > 0.0 else self.start_s
+            return 0.0
+        if self.left_s > dt_s:
+            self.left_s -= dt_s
+            return 0.0
+        self.left_s = 0.0
+        if dead and not self.can_form:
+            return 0.0
+        self.on = True
+        self.starts += 1
+        self.cooling_s = 0.0
+        self.follow_kw = self.ref_kw or 0.0
+        return self.asset.start_l
+
+    def _reference(self, dt_s: float) -> float:
+        target = self.ref_kw or 0.0
+        return target if dt_s >= SHORT_STEP_S else moved(self.power_kw, target, self.asset.ramp_kw_per_s * dt_s)
+
+    def _open(self) -> None:
+        self.on = False
+        self.ref_kw = None
+        self.cooling_s = self.asset.cooldown_s
+        self.left_s = self.asset.sync_s if self.cooling_s > 0.0 else self.start_s
+        self.rest()
+
+    def trip(self, fault: float) -> None:
+        """Open the breaker now, whatever is commanded."""
+        self.fault = fault
+        if self.on:
+            self._open()
+
+    def prepare(self) -> None:
+        """Set range, reference and tier for the balance."""
+        self.forming = self.on and self.can_form
+        if not self.on:
+            self.rest()
+            return
+        self.hi_kw = self.rated_kw
+        if not self.wanted:
+            self.tier, self.lo_kw, self.power_kw = Tier.FIXED, 0.0, self.follow_kw
+            return
+        self.lo_kw = self.min_kw
+        if self.asset.forming == "isochronous" or self.ref_kw is None:
+            self.tier, self.power_kw = Tier.SLACK, 0.0
+        else:
+            self.tier = Tier.DROOP if self.can_form else Tier.FIXED
+            self.power_kw = min(max(self.follow_kw, self.lo_kw), self.hi_kw)
+
+    def integrate(self, dt_s: float) -> float:
+        """Let time pass at the present power; return the litres burnt on the bus [L]."""
+        if not self.on:
+            return 0.0
+        self.run_s += dt_s
+        return fuel_l_per_h(self.asset.fuel, self.power_kw) * dt_s / 3600.0
+
+    @property
+    def turning(self) -> bool:
+        """Whether the engine turns: on the bus, warming up, or cooling down."""
+        return self.on or self.cooling_s > 0.0 or (self.wanted and not self.fault and self.left_s <= self.start_s - self.asset.start_s)
+
+    def points(self, frequency_hz: float, voltage_v: float) -> dict[str, float | None]:
+        """Return what its panel shows."""
+        turning = 1.0 if self.turning else 0.0
+        on = 1.0 if self.on else 0.0
+        ready = self.asset_ready
+        return {
+            "power_kw": self.power_kw,
+            "reactive_kvar": 0.0,
+            "running": turning,
+            "synchronised": on,
+            "breaker_closed": on,
+            "frequency_hz": frequency_hz if self.on else turning * frequency_hz,
+            "voltage_v": voltage_v if self.on else turning * voltage_v,
+            "fuel_l": self.fuel_l,
+            "run_h": self.run_s / 3600.0,
+            "fault": self.fault,
+            "remote": 1.0,
+            "ready": 1.0 if ready else 0.0,
+            "estop": 0.0,
+        }
+
+    @property
+    def asset_ready(self) -> bool:
+        """Whether a start command would be taken."""
+        return not self.fault and not self.starved

@@ -1,0 +1,131 @@
+"""What one simulated asset shows on the wire and what it takes: its profile, seen from the device's side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from drivers.codec import decode, encode, table_of
+from ems.clock import real_s
+from ems.config.profile import Command, Place, Point, Profile, registers
+from ems.errors import BadInput
+from simulator.registers import Unit
+
+log = logging.getLogger(__name__)
+
+Taken = Callable[[str, float], None]
+"""Called with the name of a command and its value in the house unit, when a client has written it."""
+
+STATES = {0.0: ("off", "sleeping", "standby"), 1.0: ("running",), 2.0: ("limited", "throttled")}
+"""How profiles call what the plant knows as night, running and curtailed."""
+
+SHOWN_BY = {"breaker": "breaker_closed"}
+"""Points that show a command's state under another name."""
+
+
+class Face(Protocol):
+    """One asset on the wire.
+
+    Attributes
+    ----------
+    heard_s : float | None
+        Real time of the heartbeat's last change or, without one, of the last write; None before the first [s].
+    """
+
+    asset: str
+    profile: Profile
+    heard_s: float | None
+
+    async def begin(self, points: Mapping[str, float | None]) -> None:
+        """Show these points, and in the commands what is in force before anyone has written."""
+
+    async def publish(self, points: Mapping[str, float | None]) -> None:
+        """Show these points [house units]; missing ones as the device marks them."""
+
+
+def coded(name: str, value: float | None, place: Place) -> float | None:
+    """Return the value that goes to the wire: a state in the device's own codes, all else as it is."""
+    if value is None or name != "state" or not isinstance(place, Point):
+        return value
+    return next((float(code) for code, text in place.text.items() if text.en in STATES.get(value, ())), value)
+
+
+def in_force(name: str, points: Mapping[str, float | None], of: Mapping[str, float]) -> float | None:
+    """Return the value of a command before anyone has written it."""
+    return of.get("rated_kw") if name == "limit_kw" else points.get(SHOWN_BY.get(name, name))
+
+
+class ModbusFace:
+    """An asset as one Modbus unit: a pulse clears itself, and what is read back elsewhere shows there at once."""
+
+    def __init__(self, asset: str, profile: Profile, of: Mapping[str, float], taken: Taken) -> None:
+        self.asset, self.profile, self.of, self.taken = asset, profile, of, taken
+        self.heard_s: float | None = None
+        self._unmarked: set[str] = set()
+        self._beat = [0] * (profile.heartbeat.words if profile.heartbeat else 0)
+        mapped: dict[str, set[int]] = {}
+        writable: set[tuple[str, int]] = set()
+        for place in (*profile.points.values(), *profile.commands.values(), *((profile.heartbeat,) if profile.heartbeat else ())):
+            words = registers(place, profile.defaults)
+            writable |= set() if isinstance(place, Point) else set(words)
+            if isinstance(place, Command) and isinstance(place.read_back, int):
+                words += [(words[0][0], place.read_back + k) for k in range(place.words)]
+            for table, address in words:
+                mapped.setdefault(table, set()).add(address)
+        self.unit = Unit(mapped, writable, profile.defaults.max_gap)
+        self.unit.on_write = self._written
+
+    async def begin(self, points: Mapping[str, float | None]) -> None:
+        """Fill points and commands."""
+        for name, command in self.profile.commands.items():
+            value = in_force(name, points, self.of)
+            if value is not None and command.pulse_s == 0:
+                self._show(name, command, value)
+                self._mirror(command)
+        await self.publish(points)
+
+    async def publish(self, points: Mapping[str, float | None]) -> None:
+        """Encode every point into its registers."""
+        for name, place in self.profile.points.items():
+            self._show(name, place, coded(name, points.get(name), place))
+
+    def _show(self, name: str, place: Place, value: float | None) -> None:
+        table, address = registers(place, self.profile.defaults)[0]
+        if isinstance(place, Point) and place.bit is not None:
+            self.unit.put_bit(table, address, place.bit, bool(value))
+            return
+        for shown in (value, None):
+            try:
+                self.unit.put(table, address, encode(shown, place, self.profile, self.of))
+                return
+            except BadInput as error:
+                if name not in self._unmarked and shown is None:
+                    log.warning("%s.%s cannot show a missing value: %s", self.asset, name, error)
+                    self._unmarked.add(name)
+
+    def _words(self, place: Place) -> list[int]:
+        table, address = registers(place, self.profile.defaults)[0]
+        return self.unit.get(table, address, place.words)
+
+    def _mirror(self, command: Command) -> None:
+        if isinstance(command.read_back, int):
+            self.unit.put(table_of(command, self.profile.defaults), command.read_back, self._words(command))
+
+    def _written(self, table: str, address: int, count: int) -> None:
+        touched = {(table, address + k) for k in range(count)}
+        beat = self.profile.heartbeat
+        if beat is None or self._words(beat) != self._beat:
+            self.heard_s = real_s()
+            self._beat = [] if beat is None else self._words(beat)
+        for name, command in self.profile.commands.items():
+            if not touched & set(registers(command, self.profile.defaults)):
+                continue
+            value = decode(self._words(command), command, self.profile, self.of)
+            self._mirror(command)
+            if command.pulse_s > 0:
+                first = registers(command, self.profile.defaults)[0]
+                asyncio.get_running_loop().call_later(command.pulse_s, self.unit.put, *first, [0] * command.words)
+            if value is not None:
+                self.taken(name, value)

@@ -1,0 +1,38 @@
+"""What every test may use: foreign programs by name, and properties that try the same cases on every run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("house", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("house")
+
+PEERS = {  # name: the programs that will do, and the Debian package that brings the first
+    "chromium": (("chromium", "chromium-browser"), "chromium"),
+    "mbpoll": (("mbpoll",), "mbpoll"),
+    "victoria-metrics": (("victoria-metrics",), "victoria-metrics"),
+}
+
+
+def find_peer(name: str) -> Path:
+    """Return the program of a foreign peer; without it skip, or fail where `EMS_REQUIRE_PEERS=1` says that it must be there."""
+    programs, package = PEERS[name]
+    for program in programs:
+        if found := shutil.which(program):
+            return Path(found)
+    missing = f"{name} is not installed: apt install {package}"
+    if os.environ.get("EMS_REQUIRE_PEERS") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], Path]:
+    """Return the function that finds a foreign peer: `peer("mbpoll")`."""
+    return find_peer
