@@ -4,10 +4,10 @@ pymodbus carries the frames; whether an answer fits its question is decided here
 over answers of another function or length and takes transaction id 0 for any. Nothing is ever sent
 twice: `retries=0`, and whoever wants a second try asks again after reading back.
 
-Turns. The units behind one gateway share its connection one after another. A unit waits for its turn at
-most `timeout_s`, then has `timeout_s` for all its requests. A unit that did not answer last time queues in
-a second line, of which only one at a time may stand in the first, and its wait counts towards its
-`timeout_s`: however many units are dead, a living one waits for at most one of them.
+Turns. The units behind one gateway share its connection one after another. Once its turn has come a unit
+has `timeout_s` for all its requests; waiting included a call ends within twice that. A unit that did not
+answer last time has only `timeout_s` in all: however many units are known to be dead, those that stand
+before a living one are gone when `timeout_s` has passed.
 
 After silence, a cancelled request or a wrong answer the connection is closed, so that a late answer meets
 nobody. The next turn opens it again; there is no reconnecting in the background.
@@ -112,7 +112,7 @@ class ModbusLink:
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.host, self.port, self.timeout_s = host, port, timeout_s
         self._client: AsyncModbusTcpClient | None = None
-        self._line, self._silent_line = asyncio.Lock(), asyncio.Lock()
+        self._line = asyncio.Lock()
         self._silent: set[int] = set()
 
     def __str__(self) -> str:
@@ -128,19 +128,16 @@ class ModbusLink:
             It cannot be opened, the unit is silent, or its turn did not come in time.
         """
         where = f"{self} unit {unit}"
-        silent = unit in self._silent
-        end_s = real_s() + timeout_s
+        end_s = real_s() + (timeout_s if unit in self._silent else 2 * timeout_s)
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(timeout_s):
-                    if silent:
-                        await stack.enter_async_context(self._silent_line)
+                async with asyncio.timeout(end_s - real_s()):
                     await stack.enter_async_context(self._line)
             except TimeoutError:
-                raise ConnectionLost(f"no turn on the shared connection within {timeout_s:g} s", where) from None
+                raise ConnectionLost("no turn on the shared connection in time", where) from None
             sound = False
             try:
-                async with asyncio.timeout(end_s - real_s() if silent else timeout_s):
+                async with asyncio.timeout(min(timeout_s, end_s - real_s())):
                     if self._client is None or not self._client.connected:
                         await self._open()
                     yield
@@ -150,7 +147,7 @@ class ModbusLink:
                 raise
             except (TimeoutError, ModbusException) as error:
                 self._silent.add(unit)
-                raise ConnectionLost(f"no answer within {timeout_s:g} s", where) from error
+                raise ConnectionLost("no answer in time", where) from error
             finally:
                 if not sound:
                     self._drop()
@@ -256,7 +253,7 @@ class ModbusDriver:
     link : ModbusLink
         Shared with the other units of the same url.
     timeout_s : float
-        For one read or one write, once its turn has come [s].
+        For one read or one write once its turn has come; with the wait for it at most twice that [s].
     of : Mapping[str, float]
         Ratings that percentages refer to.
     """

@@ -15,7 +15,7 @@ from typing import TypeVar
 from drivers.codec import address_of, blocks, decode, encode, to_raw
 from drivers.modbus import BEHIND_GATEWAY, ModbusDriver, ModbusLink, Refused, Words, command_of, judge
 from ems.config.profile import Command, Place, Point, Profile, Unit
-from ems.errors import BadAnswer, BadInput, ConnectionLost, Failed
+from ems.errors import BadAnswer, BadInput, ConnectionLost
 from ems.model import Reading
 from ems.ports import WriteResult
 
@@ -83,7 +83,7 @@ METER = Model(
     105,
     {
         **_scaled("int16", "A", "A_SF", A=2, AphA=3, AphB=4, AphC=5),
-        **_scaled("int16", "V", "V_SF", PhV=7, PhVphA=8, PhVphB=9, PhVphC=10, PPV=11, PPVphAB=12, PPVphBC=13, PPVphCA=14),
+        **_scaled("int16", "V", "V_SF", PhV=7, PhVphA=8, PhVphB=9, PhVphC=10, PPV=11, PhVphAB=12, PhVphBC=13, PhVphCA=14),
         **_scaled("int16", "Hz", "Hz_SF", Hz=16),
         **_scaled("int16", "W", "W_SF", W=18, WphA=19, WphB=20, WphC=21),
         **_scaled("int16", None, "VA_SF", VA=23, VAphA=24, VAphB=25, VAphC=26),
@@ -262,7 +262,7 @@ class SunSpecDriver(ModbusDriver):
             if refusal.code in BEHIND_GATEWAY:
                 raise ConnectionLost(refusal.error, refusal.where) from refusal
             raise
-        except Failed:
+        except BaseException:
             self._proved = False
             raise
 

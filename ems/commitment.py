@@ -90,12 +90,9 @@ class Committer:
         return Commitment(wanted | frozenset(kept), why, shaped)
 
     def relieved(self, situation: Situation, supply: Supply, on: Collection[str], target: Target) -> Target:
-        """Return the target with inverter power or PV shifted so far that the reserve is held, where that is possible."""
+        """Return the target with inverter power shifted so far that the reserve is held, where that is possible."""
         if self._short_kw(situation, supply, on, target) <= 0.0:
             return target
-        capped = self._solar_capped(situation, supply, on, target)
-        if capped is not None:
-            return capped
         if not on or not situation.inverters:
             return target
         lows = [situation.bounds[i].lo_kw for i in situation.inverters]
@@ -108,18 +105,6 @@ class Committer:
             if self._short_kw(situation, supply, on, shifted) <= 0.0:
                 return shifted
         return target
-
-    def _solar_capped(self, situation: Situation, supply: Supply, on: Collection[str], target: Target) -> Target | None:
-        """Return the target with the one solar plant capped whose loss could not be covered, if that is enough."""
-        shares = self._rules.dispatch.share(situation, on, target)
-        reserve = self._rules.reserve.assess(self._rules.supply_of(shares, on, supply), situation.demand_kw)
-        lost = reserve.contingency.removeprefix("loss of ")
-        if lost not in situation.solar_kw or reserve.available_kw <= 0.0:
-            return None
-        # Cutting PV takes headroom from whoever makes up for it: half the shortfall each settles it.
-        cap = max(0.0, shares.power_kw[lost] - 0.5 * reserve.short_kw - 0.01)
-        capped = replace(target, solar_max_kw={**target.solar_max_kw, lost: cap})
-        return capped if self._short_kw(situation, supply, on, capped) <= 0.02 else None
 
     def _short_kw(self, situation: Situation, supply: Supply, on: Collection[str], target: Target) -> float:
         """Return reserve shortfall and unserved demand together [kW], infinite where nobody holds the bus."""

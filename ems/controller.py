@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ems import sequencer
 from ems.alarms import Alarms
-from ems.commitment import Choice, Commitment, Committer
+from ems.commitment import Choice, Committer
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
@@ -39,7 +39,7 @@ from ems.orders import Orders
 from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
 from ems.rules import Rules
-from ems.setpoints import Setpoints
+from ems.setpoints import LONG_STEP_S, Setpoints
 from ems.water import available_kw
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
@@ -125,7 +125,9 @@ class Controller:
         wants = self._wants(image, memory, situation, supply, planned, online)
         choice = self._choice(image, memory, online)
         commitment = self._committer.decide(situation, supply, wants.target, choice)
-        units, unit_writes, events = self._sequences(image, memory, commitment)
+        ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
+        why = {**commitment.why, **ordered}
+        units, unit_writes, events = self._sequences(image, memory, commitment.wanted, why)
         memory = replace(memory, units=units, diesel_wanted=wants.diesel_wanted)
 
         on = self._reached(image, memory, sequencer.online(units))
@@ -135,7 +137,7 @@ class Controller:
         final = self._rules.supply_of(shares, on, supply)
         formers = self._rules.reserve.formers(final)
         leader = self._rules.dispatch.leader(formers, on)
-        decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, commitment.why, drawn)
+        decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, why, drawn)
         stage = min(self._stage, memory.stage, key=lambda s: s.rank)
         writes = (*unit_writes, *self._feeder_writes(image, memory), *self._setpoints.writes(image, situation, decided, leader, shares))
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None}
@@ -204,7 +206,7 @@ class Controller:
         powers = {a: p for a, i in image.assets.items() if i.kind in ("solar", "hydro", "diesel", "inverter") and (p := i.power_kw) is not None}
         running = [a for a, i in image.assets.items() if i.kind in ("hydro", "inverter") and i.seen and i.flag("running") is not False and not i.fault]
         batteries = {b.id: image.assets[b.id] for b in self._batteries}
-        instant = self._long_step(image)
+        instant = image.dt_s >= LONG_STEP_S
         return Supply(
             power_kw=powers,
             online=frozenset((*running, *sequencer.online(memory.units))),
@@ -214,10 +216,6 @@ class Controller:
             limits=memory.limits,
             not_forming=frozenset(i.id for i in self._inverters if not instant and image.assets[i.id].flag("forming") is False),
         )
-
-    def _long_step(self, image: Image) -> bool:
-        """Whether a hand-over completes inside one step (replay)."""
-        return image.dt_s >= 60.0
 
     def _reached(self, image: Image, memory: Memory, online: frozenset[str]) -> frozenset[str]:
         """Return the diesels on the bus, with those whose start fits into this step."""
@@ -283,14 +281,13 @@ class Controller:
         prompt = frozenset(d for d in forced if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
         return Choice(online, frozenset(must), frozenset(economic), frozenset(forced), frozenset(banned), prompt)
 
-    def _sequences(self, image: Image, memory: Memory, commitment: Commitment) -> tuple[dict[str, UnitMemory], list[Write], list[Event]]:
+    def _sequences(
+        self, image: Image, memory: Memory, wanted: Collection[str], why: Mapping[str, Explanation]
+    ) -> tuple[dict[str, UnitMemory], list[Write], list[Event]]:
         units, writes, events = dict(memory.units), list[Write](), list[Event]()
         for d, unit in memory.units.items():
-            why = commitment.why.get(d, Explanation(Reason.NOT_NEEDED))
-            manual = memory.manual.get(d)
-            if manual is not None and manual.run is not None:
-                why = Explanation(Reason.OPERATOR)
-            moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in commitment.wanted, why, image.now_s, image.dt_s)
+            cause = why.get(d, Explanation(Reason.NOT_NEEDED))
+            moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in wanted, cause, image.now_s, image.dt_s)
             units[d] = moved.memory
             writes.extend(w for w in moved.writes if image.assets[d].remote)
             events.extend(moved.events)

@@ -195,18 +195,18 @@ class PlanCheck:
                 return
 
     def _sequence_faults(self, plan: Plan, start: PlantStart) -> Iterator[str]:
-        """Minimum up and down times inside the horizon, the first run with what it has behind it; one step is allowed for rounding."""
+        """Minimum up and down times; the first run counts what it has behind it, rounded by the grid's first step."""
         for d in self._diesels:
             first = start.diesels.get(d.id)
             if first is None:
                 continue
             if first.frozen and not plan.on[d.id][0]:
                 yield f"{d.id} is starting and is planned off"
-            on, since = first.on, first.since_s
+            on, since = first.on, first.since_s + plan.grid.step_s[0]
             for k, (flag, step_s) in enumerate(zip(plan.on[d.id], plan.grid.step_s, strict=True)):
                 if flag is not on:
                     least = d.min_up_s if on else d.min_down_s
-                    if since + step_s < least - 1.0:
+                    if since < least - 1.0:
                         yield f"{d.id} {'stops' if on else 'starts'} in step {k} after {since:.0f} s, minimum {least:.0f} s"
                         break
                     on, since = flag, 0.0

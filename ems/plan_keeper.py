@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
-from ems.model import Decision, Event, Image, Limits, Phase
+from ems.model import Decision, Event, Image, Limits, Memory, Phase
 from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.ports import Planner
@@ -109,7 +109,7 @@ class PlanKeeper:
         request = PlanRequest(
             id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
             at=image.time,
-            start=plant_start(self._site, image, decision),
+            start=plant_start(self._site, image, decision.memory),
             limits=dict(decision.memory.limits),
             observations=tuple(self._observed),
         )
@@ -166,18 +166,18 @@ class PlanKeeper:
         return None if held else unit.power_kw
 
 
-def plant_start(site: Site, image: Image, decision: Decision) -> PlantStart:
+def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     """Return the true state from which a plan starts."""
-    limits: Mapping[str, Limits] = decision.memory.limits
+    limits: Mapping[str, Limits] = memory.limits
     soc = {b.id: s for b in site.of(Battery) if (s := image.assets[b.id].get("soc")) is not None}
     diesels = {}
     for d in site.of(Diesel):
-        unit = decision.memory.units.get(d.id)
+        unit = memory.units.get(d.id)
         if unit is None:
             diesels[d.id] = DieselStart(False, 0.0, usable=False)
             continue
         on = unit.phase in (Phase.STARTING, Phase.ONLINE)
-        manual, limit = decision.memory.manual.get(d.id), limits.get(d.id)
+        manual, limit = memory.manual.get(d.id), limits.get(d.id)
         ordered_off = manual is not None and manual.run is False
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
@@ -186,6 +186,8 @@ def plant_start(site: Site, image: Image, decision: Decision) -> PlantStart:
         h.id: min(1.0, level / POND_DEPTH_M) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and (level := image.assets[h.id].get("level_m")) is not None
     }
     tank = {t.id: level for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
-    done = {d.id: decision.memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
-    unusable = {a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)}
+    done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
+    unusable = {
+        a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)
+    }
     return PlantStart(soc, diesels, pond, tank, done, unusable)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ems.model import Event, Outcome, Reading, Request
-from ems.plan import PlanOutcome, PlanRequest
+from ems.model import Alarm, Event, Memory, Outcome, Reading, Request
+from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 
 
 class Clock(Protocol):
@@ -76,6 +76,19 @@ class Planner(Protocol):
         """End whatever works in the background."""
 
 
+class AlarmBook(Protocol):
+    """Which alarms are active, since when, and who has seen them."""
+
+    def update(self, time: datetime, alarms: Sequence[Alarm]) -> None:
+        """Take over which alarms are active; right in memory even where storing them fails."""
+
+    def ack(self, alarm_id: str, by: str) -> bool:
+        """Note who has seen an active alarm; False where it is not active."""
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return the active alarms as REST shows them."""
+
+
 class Historian(Protocol):
     """Every cycle, for charts, for re-running and for the uplink."""
 
@@ -84,6 +97,13 @@ class Historian(Protocol):
 
     def events(self, time: datetime, events: Sequence[Event]) -> None:
         """Store events in order."""
+
+    def plan(self, time: datetime, plan: Plan, forecast: Forecast | None) -> None:
+        """Store a plan that was taken into use, with the forecast behind it."""
+
+    @property
+    def alarms(self) -> AlarmBook:
+        """The alarm list."""
 
 
 class Ledger(Protocol):
@@ -94,6 +114,9 @@ class Ledger(Protocol):
 
     def minute(self, time: datetime, row: Mapping[str, Any]) -> None:
         """Commit one minute of energy, fuel and CO2."""
+
+    def save_memory(self, memory: Memory, time: datetime, cycle: int) -> None:
+        """Commit what the next start needs."""
 
 
 class RequestLog(Protocol):

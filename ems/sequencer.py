@@ -113,6 +113,9 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
 
 
 def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float, dt_s: float) -> Advance:
+    leaving = memory.phase is Phase.COOLDOWN and now_s - memory.since_s < UNLOAD_TIMEOUT_S
+    if seen_on and leaving and not wanted:
+        return Advance(memory)
     if seen_on:
         found = replace(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
         return Advance(found, events=(Event("adopted", diesel.id, f"{diesel.id} was found running and is taken over as it is"),))

@@ -19,6 +19,15 @@ CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""
 TRIM_S = 5.0
 """Power references of droop units are trimmed at most this often [s] (CONTROL.md 1.2)."""
+LONG_STEP_S = 60.0
+"""From this step length on, ramps, hand-overs and the bumpless first cycle lie inside a step (replay)."""
+
+
+def as_measured(decision: AssetDecision, power_kw: float | None) -> AssetDecision:
+    """Return the decision with the measured power as its setpoint: the first values after a start move nothing."""
+    if decision.setpoint_kw is None or power_kw is None:
+        return decision
+    return replace(decision, setpoint_kw=power_kw)
 
 
 class Setpoints:
@@ -78,7 +87,8 @@ class Setpoints:
             found[f] = AssetDecision(None, not shed, Explanation(Reason.OPERATOR if f in memory.manual else Reason.RULES))
         for a in self._others:
             found[a] = AssetDecision(None, None, self._seen(a, image, Explanation(Reason.RULES)))
-        return found
+        bumpless = not memory.setpoints and image.dt_s < LONG_STEP_S
+        return {a: as_measured(d, image.assets[a].power_kw) for a, d in found.items()} if bumpless else found
 
     def _seen(self, asset: str, image: Image, why: Explanation) -> Explanation:
         """Return why, or that a unit is out of our hands."""
@@ -153,10 +163,10 @@ class Setpoints:
         return AssetDecision(held, True, Explanation(reason, limited, {**numbers, "setpoint_kw": round(held, 1)}))
 
     def _trimmed(self, i: str, image: Image, memory: Memory, situation: Situation, power_kw: float) -> float:
-        """Return a droop unit's reference: the last one for up to `TRIM_S`, as long as its bound allows [kW]."""
+        """Return a droop unit's reference: the last one for up to `TRIM_S`, as long as its bound allows and nobody hands over [kW]."""
         before = memory.setpoints.get(i)
         due = image.dt_s >= TRIM_S or int(image.now_s / TRIM_S) != int((image.now_s - image.dt_s) / TRIM_S)
-        if before is None or due or self._inverters[i].forming != "droop":
+        if before is None or due or situation.unloading or self._inverters[i].forming != "droop":
             return power_kw
         return situation.bounds[i].clip(before)
 

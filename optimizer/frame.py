@@ -57,7 +57,8 @@ class Prices:
     curtailed_l_per_kwh: float = 0.0005
     order_l_per_h: float = 0.01
     unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
-    shortfall_l_per_kwh: float = 5.0
+    shortfall_l_per_kwh: float = 15.0
+    lack_l_per_kwh: float = 1.0
     unmet_l_per_kwh: float = 2.0
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0
@@ -98,23 +99,18 @@ class Question:
         return ~away & self.start.usable.get(asset, True)
 
 
-def row(values: Array | float, n: int) -> Array:
-    """Return values as one row, shape (1, n_steps)."""
-    return np.broadcast_to(np.asarray(values, dtype=float), (n,)).reshape(1, n).copy()
+def each(values: Array, rows: int) -> Array:
+    """Return values by step once for each set, shape (rows, n_steps): cvxpy takes no broadcast parameter for DPP."""
+    return np.tile(values, (rows, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """One source that may be lost: its power by set, and by whom it is excused as sole former.
-
-    `excused` is a parameter (1, n_steps): its rating where it is the only former, else 0; `rows` says in
-    which sets that can be.
-    """
+    """One source that may be lost: its power by set, and what it is excused as sole former [MW]."""
 
     unit: str
     power: cp.Expression
-    excused: cp.Parameter | None = None
-    rows: Array | None = None
+    excused: cp.Expression = None
 
 
 @dataclass
@@ -132,6 +128,8 @@ class Frame:
         Which set holds, shape (n_sets, n_steps).
     supply, draw, load_extra : list[cp.Expression]
         Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
+    live_w, bare_w : cp.Expression
+        `w` of the sets whose bus is live; of those that no diesel holds.
     headroom : dict[str, cp.Expression]
         What a unit can add at once, by set [MW].
     """
@@ -159,11 +157,17 @@ class Frame:
         self.dt_h: Array = np.array(self.step_s) / 3600.0
         self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
         self.live: Array = np.array([0.0] + [1.0] * len(choices))
-        self.allowed = cp.Parameter((self.n_sets, self.n), nonneg=True, name="allowed")
-        self.w = cp.Variable((self.n_sets, self.n), bounds=[0, self.allowed], name="w")
+        self.w = cp.Variable((self.n_sets, self.n), bounds=[0, 1], name="w")
         self.constraints.append(cp.sum(self.w, axis=0) == 1)
         formers = {d.id for d in self.site.of(Diesel) if d.forming != "never"}
-        self.held: Array = np.array([float(any(m in formers for m in members)) for members in self.sets])
+        bare: Array = np.array([float(k > 0 and not formers & set(members)) for k, members in enumerate(self.sets)])
+        # Sets without a forming diesel need another former. Not a bound of `w`: DPP takes no parameter times a variable with parametric bounds.
+        rows = np.flatnonzero(bare)
+        self.held = cp.Parameter((len(rows), self.n), nonneg=True, name="held")
+        self.constraints.append(self.pick(rows) @ self.w <= self.held)
+        wide = np.ones((1, self.n))
+        self.live_w = cp.multiply(self.live[:, None] * wide, self.w)
+        self.bare_w = cp.multiply(bare[:, None] * wide, self.w)
 
     def rows_with(self, diesel: str) -> npt.NDArray[np.intp]:
         """Return the sets that a diesel is in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
 from asyncua import ua
@@ -14,12 +15,12 @@ from asyncua.ua.status_codes import StatusCodes
 
 from drivers.codec import from_raw
 from drivers.opcua import VARIANTS, node_of, variant_of
-from ems.clock import WallClock, real_s
+from ems.clock import epoch_s, real_s
 from ems.config.profile import Command, Place, Profile
 from ems.errors import BadInput, Failed
 from simulator.faces import Taken, coded, in_force
 
-NO_VALUE = ua.DataValue(ua.Variant(None, ua.VariantType.Null), StatusCode=ua.StatusCode(StatusCodes.BadNoData))
+NO_VALUE = ua.DataValue(ua.Variant(None, ua.VariantType.Null), StatusCode=ua.StatusCode(ua.UInt32(StatusCodes.BadNoData)))
 NOTHING = {"Boolean": False, "String": ""}
 """What a node of each type holds before its first value; of the others 0."""
 
@@ -35,6 +36,7 @@ class OpcUaFace:
         self.heard_s: float | None = None
         self._shown: dict[str, float | None] = {}
         self._server: Server | None = None
+        self._taking = {c.node for c in profile.commands.values()}
 
     async def build(self, server: Server) -> None:
         """Add the nodes of this asset to a server."""
@@ -53,6 +55,9 @@ class OpcUaFace:
             server.set_attribute_value_setter(node.nodeid, self._beats)
 
     async def _add(self, folder: Any, name: str, place: Place) -> Any:
+        """Add the node of a point or command, or return it where the two are one node."""
+        if self._server is not None and node_of(place) in self._server.iserver.aspace:
+            return self._server.get_node(node_of(place))
         nothing = NOTHING.get(place.type, 0.0 if place.type in ("Float", "Double") else 0)
         return await folder.add_variable(node_of(place), f"2:{name}", nothing, VARIANTS[place.type])
 
@@ -73,16 +78,19 @@ class OpcUaFace:
                 await self._put(place, coded(name, value, place))
 
     async def _put(self, place: Place, value: float | None) -> None:
-        """Write a node from inside, past the setter that listens to clients."""
+        """Write a node from inside the device."""
         if self._server is None:
             raise Failed("the nodes are not built yet", self.asset)
         answer = NO_VALUE
         if value is not None:
             try:
-                answer = ua.DataValue(variant_of(value, place, self.of), SourceTimestamp=WallClock().now())
+                answer = ua.DataValue(variant_of(value, place, self.of), SourceTimestamp=ua.DateTime.fromtimestamp(epoch_s(), UTC))
             except BadInput:  # beyond what its type can show: a device shows nothing either
                 answer = NO_VALUE
-        self._server.iserver.aspace[node_of(place)].attributes[AttributeIds.Value].value = answer
+        if place.node in self._taking:  # past the setter, which listens to clients
+            self._server.iserver.aspace[node_of(place)].attributes[AttributeIds.Value].value = answer
+        else:
+            await self._server.write_attribute_value(node_of(place), answer)
 
     def _setter(self, name: str, command: Command) -> Any:
         def set_value(node: Any, attribute: AttributeIds, answer: ua.DataValue) -> None:
@@ -121,4 +129,6 @@ async def serve(faces: Sequence[OpcUaFace], host: str) -> tuple[Server, int]:
         await server.start()
     except OSError as error:
         raise Failed(f"cannot listen for OPC UA ({error.strerror})", host, "an address of this machine") from error
-    return server, int(server.bserver.port)
+    if server.bserver is None:
+        raise Failed("the OPC UA server did not start", host)
+    return server, server.bserver.port

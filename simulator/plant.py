@@ -138,7 +138,7 @@ class Plant:
         self.tanks = {t.id: TankUnit(t) for t in site.of(Tank)}
         self._tank_of = {d: t for t in self.tanks.values() for d in t.asset.feeds}
         self._skies = [w.id for w in site.of(Weather)]
-        self._feeders = {f.id: load for load in self.loads for f in load.asset.feeders}
+        self._breakers = {b: load for load in self.loads for b in (load.id, *load.closed)}
         self._units: dict[str, Source] = {u.id: u for u in (*self.solars, *self.hydros, *self.diesels, *self.inverters)}
         self._sources = tuple(self._units.values())
         takers: tuple[Taker, ...] = (*self.solars, *self.hydros, *self.diesels, *self.inverters, *self.deferrables)
@@ -158,7 +158,7 @@ class Plant:
         """Take a command as the device would: `command` is a name of its profile, `value` in the house unit."""
         taker = self._takers.get(asset)
         if taker is None:
-            self._feeders[asset].switch(asset, value >= 0.5)
+            self._breakers[asset].switch(asset, value >= 0.5)
         else:
             taker(command, value)
 
@@ -194,7 +194,7 @@ class Plant:
         for battery in self.batteries.values():
             shown[battery.id] = battery.points()
         for load in self.loads:
-            shown[load.id] = load.points(live)
+            shown[load.id] = load.points(live, hz, volts)
             shown.update(load.feeder_points(live))
         for deferrable in self.deferrables:
             shown[deferrable.id] = deferrable.points()

@@ -64,7 +64,7 @@ def lines(resolved: Mapping[str, Any]) -> Iterator[str]:
     for section, content in resolved.items():
         if section != "assets" and content is not None:
             yield f"{section}: {_fields(content)}"
-    for asset in resolved["assets"]:
+    for asset in resolved.get("assets", ()):
         rest = {k: v for k, v in asset.items() if k not in ("id", "kind", "device", "feeders")}
         yield f"{asset['id']}  {asset['kind']}: {_fields(rest)}{_device(asset)}"
         for feeder in asset.get("feeders", ()):

@@ -36,7 +36,7 @@ def example(*lines: str) -> str:
 
 def duration_s(text: str) -> float:
     """Return a duration as `90s 15m 6h 2d` in seconds [s]; a bare number is refused, for it has no unit."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip(), re.ASCII)
     if found is None or float(found[1]) == 0:
         raise BadInput(f"{text!r} is not a duration", expected="a number above 0 with its unit, as 90s 15m 6h 2d")
     return float(found[1]) * SECONDS[found[2]]

@@ -52,17 +52,15 @@ class Role(StrEnum):
 
 
 API = "/api/v1"
+READS = (
+    *("/site", "/state", "/mode", "/stage", "/plan", "/forecast", "/explain", "/advice", "/history", "/events", "/alarms", "/mrv/summary", "/stream"),
+    *("/limits", "/limits/{asset}", "/commands", "/commands/{id}", "/auth/me"),
+)
 RULES: Mapping[tuple[str, str], Role | None] = {
     ("POST", "/auth/token"): None,
     ("POST", "/auth/renew"): Role.VIEWER,
     ("POST", "/auth/logout"): Role.VIEWER,
-    **{
-        ("GET", path): Role.VIEWER
-        for path in (
-            "/site /state /plan /explain /advice /forecast /history /events /alarms /mrv/summary /mode /stage /stream "
-            "/limits /limits/{asset} /commands /commands/{id} /auth/me"
-        ).split()
-    },
+    **{("GET", path): Role.VIEWER for path in READS},
     ("PATCH", "/limits/{asset}"): Role.OPERATOR,
     ("POST", "/assets/{id}/command"): Role.OPERATOR,
     ("POST", "/assets/{id}/mode"): Role.OPERATOR,
@@ -271,5 +269,5 @@ def beyond_loopback_ok(data: Path) -> str | None:
     if not Users(data).all():
         return f"nobody could sign in: add a user first (ems user add NAME --role operator --data {data})"
     if tls_files(data) is None:
-        return f"passwords would travel in the clear: put a certificate at {data}/tls/cert.pem and its key at {data}/tls/key.pem, or stay on 127.0.0.1 behind a proxy"
+        return f"passwords would travel in the clear: put cert.pem and key.pem into {data}/tls, or stay on 127.0.0.1 behind a proxy with TLS"
     return None

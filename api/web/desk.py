@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import anyio
@@ -31,7 +30,6 @@ class Desk:
     """One web process: what it reads, and the one file it writes."""
 
     loaded: LoadedSite
-    data: Path
     live: LiveState
     clock: Clock
     public: bool
@@ -43,6 +41,9 @@ class Desk:
     throttle: Throttle = field(default_factory=Throttle)
     looks: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(LOOKS))
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    signing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sign_ins: int = 0
+    streams: int = 0
 
     async def look(self, read: Callable[[], Value]) -> Value:
         """Do one short look into a store, off the event loop."""

@@ -9,11 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ems.clock import real_s
 
-DIGITS = {"_kw": 1, "_kvar": 1, "_kwh": 0, "_l": 1, "_kg": 1, "_t": 3, "_hz": 2, "_v": 0, "_m": 2, "_m3": 0, "soc": 3, "fraction": 3, "_s": 0, "_today": 1, "_total": 3}
+DIGITS = {
+    "_kw": 1,
+    "_kvar": 1,
+    "_kwh": 0,
+    "_l": 1,
+    "_kg": 1,
+    "_t": 3,
+    "_hz": 2,
+    "_v": 0,
+    "_m": 2,
+    "_m3": 0,
+    "soc": 3,
+    "fraction": 3,
+    "_s": 0,
+    "_today": 1,
+    "_total": 3,
+}
 """Decimals on the stream, by the end of the name: what moves below them is not worth a satellite's time."""
 AGE_SHOWN_S = 3
 """Ages below this are sent as 0 [s]: they would differ in every cycle and say nothing."""
@@ -24,13 +41,13 @@ class LiveState:
 
     def __init__(self) -> None:
         self.version = 0
-        self.closed = False
         self.state: dict[str, Any] | None = None
         self.alarms: list[dict[str, Any]] = []
         self.explain: list[dict[str, Any]] = []
         self.advice: list[dict[str, Any]] = []
         self._received_s: float | None = None
         self._changed = asyncio.Event()
+        self._closing = asyncio.Event()
 
     def update(self, beat: Mapping[str, Any]) -> None:
         """Take a beat: `{"cycle", "state", "alarms", "explain"}`."""
@@ -43,13 +60,24 @@ class LiveState:
 
     def close(self) -> None:
         """End every stream, so that the server can stop at once."""
-        self.closed = True
+        self._closing.set()
         self._tell()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._closing.is_set()
 
     def _tell(self) -> None:
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def ended(self, timeout_s: float) -> bool:
+        """Wait for `timeout_s`, but not beyond the end of the server; return whether that has come."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), timeout_s)
+        return self.closed
 
     def age_s(self) -> float | None:
         """Return how long ago the last cycle was completed [s, real], or None before the first."""
@@ -76,7 +104,7 @@ def coarse(value: Any, name: str = "") -> Any:
     if not isinstance(value, float):
         return value
     if name == "age_s":
-        return int(value) if value >= AGE_SHOWN_S else 0
+        return 0 if value < AGE_SHOWN_S else int(value) if value < 60.0 else int(value) // 10 * 10
     digits = next((n for end, n in DIGITS.items() if name.endswith(end)), 3)
     rounded = round(value, digits) + 0.0
     return int(rounded) if rounded.is_integer() else rounded

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from drivers.store.requests import KeyReused
 from ems.errors import BadInput, StoreError
 
 MEDIA = "application/problem+json"
@@ -59,6 +60,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(BadInput)
     async def bad_input(_: Request, fault: BadInput) -> JSONResponse:
         return answer(422, "invalid", str(fault))
+
+    @app.exception_handler(KeyReused)
+    async def key_reused(_: Request, fault: KeyReused) -> JSONResponse:
+        return answer(422, "key_reused", fault.error)
 
     @app.exception_handler(StoreError)
     async def store(_: Request, fault: StoreError) -> JSONResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -58,7 +57,7 @@ class ModeBody(Body):
 class StageBody(Body):
     """The commissioning ladder."""
 
-    stage: Annotated[Stage, "shadow | advise | control"]
+    stage: Stage
     asset: str | None = None
     reason: Reason
 
@@ -145,15 +144,9 @@ def check_expiry(expires_at: datetime | None, now: datetime, ahead: timedelta) -
     if expires_at <= now:
         raise Problem(422, "late", f"expires_at has passed: it is {now.isoformat(timespec='seconds')} here", now=now.isoformat())
     if expires_at > now + ahead:
-        raise Problem(422, "too_far", f"expires_at is more than {int(ahead.total_seconds() // 60)} min ahead: it is {now.isoformat(timespec='seconds')} here", now=now.isoformat())
-
-
-UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(text: str) -> float:
-    """Return a duration such as `90s`, `15m`, `6h` or `2d` [s]; a bare number is refused."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if found is None or int(found[1]) == 0:
-        raise Problem(422, "invalid", f"{text[:40]!r} is not a duration such as 60s, 15m, 6h or 2d")
-    return int(found[1]) * UNIT_S[found[2]]
+        raise Problem(
+            422,
+            "too_far",
+            f"expires_at is more than {int(ahead.total_seconds() // 60)} min ahead: it is {now.isoformat(timespec='seconds')} here",
+            now=now.isoformat(),
+        )

@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from drivers.store import alarms
 from drivers.store.alarms import AlarmList
 from drivers.store.file import Writer, birth, iso, look, micros
@@ -202,14 +204,14 @@ def pack_oldest(db: sqlite3.Connection) -> None:
         if row[1] // MINUTE_US != first_us // MINUTE_US:
             break
         minute.append(row)
-    body = zlib.compress(dump([[cycle, at_us, record.decode()] for cycle, at_us, record in minute]).encode(), 1)
+    body = zlib.compress(msgpack.packb(minute), 1)
     db.execute("INSERT OR REPLACE INTO packs VALUES (?, ?, ?, ?)", (minute[0][0], minute[-1][0], first_us, body))
     db.execute("DELETE FROM cycles WHERE cycle <= ?", (minute[-1][0],))
 
 
 def unpack_minute(body: bytes) -> list[tuple[int, int, bytes]]:
     """Return the cycles of one pack as (cycle, at_us, record)."""
-    return [(cycle, at_us, record.encode()) for cycle, at_us, record in json.loads(zlib.decompress(body))]
+    return [(cycle, at_us, record) for cycle, at_us, record in msgpack.unpackb(zlib.decompress(body))]
 
 
 class HistoryReader:

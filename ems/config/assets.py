@@ -39,18 +39,18 @@ class Device(Strict):
     security: Security | None = None
 
 
-class AssetBase(Strict):
+class Equipment(Strict):
     id: Name
     device: Device | None = None
 
 
-class Feeder(AssetBase):
+class Feeder(Equipment):
     kind: ClassVar[str] = "feeder"
     priority: Annotated[int, Field(ge=1)] = 1
     share: Ratio
 
 
-class Load(AssetBase):
+class Load(Equipment):
     kind: Literal["load"]
     peak_kw: Positive
     power_factor: Annotated[float, Field(gt=0, le=1)] = 0.9
@@ -65,14 +65,14 @@ class Load(AssetBase):
         return self
 
 
-class Solar(AssetBase):
+class Solar(Equipment):
     kind: Literal["solar"]
     rated_kw: Positive
     rated_kva: Positive = same_as("rated_kw")
     ramp_up_kw_per_s: Positive = times("rated_kw", 1 / 30)
 
 
-class Hydro(AssetBase):
+class Hydro(Equipment):
     kind: Literal["hydro"]
     rated_kw: Positive
     min_kw: NotNegative = times("rated_kw", 0.1)
@@ -125,7 +125,7 @@ class Fuel(Strict):
         return points
 
 
-class Diesel(AssetBase):
+class Diesel(Equipment):
     kind: Literal["diesel"]
     rated_kw: Positive
     rated_kva: Positive = times("rated_kw", 1 / 0.8)
@@ -176,7 +176,7 @@ class Diesel(AssetBase):
         return self
 
 
-class Inverter(AssetBase):
+class Inverter(Equipment):
     kind: Literal["inverter"]
     rated_kw: Positive
     rated_kva: Positive = same_as("rated_kw")
@@ -193,7 +193,7 @@ class Inverter(AssetBase):
         return self
 
 
-class Battery(AssetBase):
+class Battery(Equipment):
     kind: Literal["battery"]
     behind: str
     capacity_kwh: Positive
@@ -221,7 +221,7 @@ class Battery(AssetBase):
         return self
 
 
-class Deferrable(AssetBase):
+class Deferrable(Equipment):
     kind: Literal["deferrable"]
     rated_kw: Positive
     modulating: bool = False
@@ -256,7 +256,7 @@ class Delivery(Strict):
     delay_days: NotNegative = 0.0
 
 
-class Tank(AssetBase):
+class Tank(Equipment):
     kind: Literal["tank"]
     feeds: tuple[str, ...] = ()
     capacity_l: Positive
@@ -272,7 +272,7 @@ class Tank(AssetBase):
         return self
 
 
-class Meter(AssetBase):
+class Meter(Equipment):
     kind: Literal["meter"]
     measures: str
     serial: str = ""
@@ -289,7 +289,7 @@ class Meter(AssetBase):
         return self
 
 
-class Weather(AssetBase):
+class Weather(Equipment):
     kind: Literal["weather"]
 
 
@@ -301,7 +301,7 @@ def _seconds(time: str) -> int:
     return int(time[:2]) * 3600 + int(time[3:]) * 60
 
 
-def at_most(asset: AssetBase, low: str, high: str) -> None:
+def at_most(asset: Equipment, low: str, high: str) -> None:
     """Refuse an asset whose field `low` is above its field `high`."""
     lo, hi = getattr(asset, low), getattr(asset, high)
     if lo > hi:

@@ -30,8 +30,9 @@ def silence_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mi
         fate = _fate(former, silences[former.id])
         if fate is None:
             continue
-        in_time_s = _lasts_s(former, silences[former.id])
-        if not any(_comes_s(u, silences[u.id]) <= in_time_s for u in formers if u.id != former.id):
+        ends_s = _lasts_s(silences[former.id])
+        others = [_comes_s(u, silences[u.id]) for u in formers if u.id != former.id]
+        if not any(comes_s is not None and comes_s <= ends_s for comes_s in others):
             text = f"if the EMS is gone while {former.id!r} alone holds the busbar, {fate}, and no other unit comes by itself before"
             yield Mistake(("control", "stage"), text, "stage shadow or advise, or a diesel whose controller goes on or starts by itself (on_silence: start)")
 
@@ -49,15 +50,15 @@ def _fate(former: Former, silence: OnSilence | None) -> str | None:
     return "its battery runs empty" if isinstance(former, Inverter) else None
 
 
-def _lasts_s(former: Former, silence: OnSilence | None) -> float:
+def _lasts_s(silence: OnSilence | None) -> float:
     """Return how long a former that ends still holds the busbar [s]; a battery is taken to last until a diesel is there."""
     if silence is None:
         return 0.0
     return silence.after_s if silence.does == "trip" else math.inf
 
 
-def _comes_s(unit: Former, silence: OnSilence | None) -> float:
-    """Return when a unit that stands is on the busbar by itself after we are gone [s]."""
+def _comes_s(unit: Former, silence: OnSilence | None) -> float | None:
+    """Return when a unit that stands is on the busbar by itself after we are gone [s], None for never."""
     if silence is None or silence.does not in BY_ITSELF or isinstance(unit, Inverter):
-        return math.inf
+        return None
     return silence.after_s + (unit.start_s + unit.warmup_s + unit.sync_s if isinstance(unit, Diesel) else 0.0)

@@ -15,12 +15,12 @@ from pydantic import Field, field_validator, model_validator
 from ems.config.assets import (
     AnyAsset,
     Asset,
-    AssetBase,
     Battery,
     Deferrable,
     Delivery,
     Device,
     Diesel,
+    Equipment,
     Feeder,
     Forming,
     Fuel,
@@ -38,7 +38,7 @@ from ems.config.strict import COUNTRY, CURRENCY, Name, NotNegative, Positive, Ra
 __all__ = [
     "AnyAsset",
     "Asset",
-    "AssetBase",
+    "Equipment",
     "Baseline",
     "Battery",
     "Control",
@@ -184,7 +184,7 @@ class Baseline(Strict):
     assets: tuple[str, ...]
 
 
-A = TypeVar("A", bound=AssetBase)
+A = TypeVar("A", bound=Equipment)
 
 
 class Site(Strict):

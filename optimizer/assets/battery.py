@@ -7,7 +7,7 @@ import numpy as np
 
 from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
-from optimizer.frame import MW, Frame, Question
+from optimizer.frame import MW, Array, Frame, Question
 
 DAY_H = 24.0
 
@@ -28,7 +28,7 @@ class BatteryBlock:
         self.under_0 = cp.Parameter(nonneg=True)
         self.over_0 = cp.Parameter(nonneg=True)
         self.stored = cp.Variable(n + 1, bounds=[0, self.capacity], name=f"{battery.id}.stored")
-        under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
+        self.under = under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
         over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
         # Outside its band it may stay or come back, never go further: a morning that begins below the floor still has a plan.
         frame.constraints += [
@@ -71,9 +71,9 @@ class BatteryBlock:
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity
         if self.width is not None:
-            self.width.value = self._widths(question, (float(self.top.value[n]) - float(self.floor.value[n])))
+            self.width.value = self._widths(question, float(self.top.value[n] - self.floor.value[n]))
 
-    def _widths(self, question: Question, band: float) -> np.ndarray:
+    def _widths(self, question: Question, band: float) -> Array:
         """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""
         net = net_load_kw(question)
         hours = self.frame.dt_h
@@ -85,7 +85,7 @@ class BatteryBlock:
         return np.array([needed, band - no_room - needed, no_room])
 
 
-def net_load_kw(question: Question) -> np.ndarray:
+def net_load_kw(question: Question) -> Array:
     """Return load less sun by step [kW], shape (n_steps,)."""
     sun = sum((np.asarray(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))
-    return np.asarray(question.forecast.load_kw) - sun
+    return np.asarray(np.asarray(question.forecast.load_kw) - sun)

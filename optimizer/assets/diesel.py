@@ -7,7 +7,9 @@ import numpy as np
 
 from ems.config.site import Diesel
 from ems.physics import fuel_l_per_h
-from optimizer.frame import MW, Array, Frame, Question, Trip, row
+from ems.plan import DieselStart
+from optimizer.frame import MW, Array, Frame, Question, Trip, each
+from optimizer.lines import convex_lines
 
 
 class DieselBlock:
@@ -21,9 +23,9 @@ class DieselBlock:
         self.on_min = cp.Parameter(n, nonneg=True)
         self.on_max = cp.Parameter(n, nonneg=True)
         self.on_before = cp.Parameter(nonneg=True)
-        self.power_min = cp.Parameter((1, n), nonneg=True)
-        self.power_max = cp.Parameter((1, n), nonneg=True)
-        self.excused = cp.Parameter((1, n), nonneg=True)
+        self.power_min = cp.Parameter((len(self.rows), n), nonneg=True)
+        self.power_max = cp.Parameter((len(self.rows), n), nonneg=True)
+        self.excused = cp.Parameter((len(self.rows), n), nonneg=True)
         self.on = cp.Variable(n, boolean=True, bounds=[self.on_min, self.on_max], name=f"{diesel.id}.on")
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{diesel.id}.start")
         self.power = cp.Variable((len(self.rows), n), nonneg=True, name=f"{diesel.id}.power")
@@ -45,8 +47,9 @@ class DieselBlock:
         frame.supply.append(power)
         frame.headroom[d.id] = pick.T @ self.headroom
         others = {x.id for x in frame.site.of(Diesel) if x.forming != "never" and x.id != d.id}
-        alone = np.array([float(d.forming != "never" and d.id in s and not others & set(s)) for s in frame.sets])
-        frame.trips.append(Trip(d.id, power, self.excused, alone))
+        sole = np.array([[float(d.forming != "never" and not others & set(frame.sets[k]))] for k in self.rows])
+        excused = cp.multiply(self.excused, cp.multiply(sole * np.ones((1, frame.n)), w))
+        frame.trips.append(Trip(d.id, power, pick.T @ excused))
 
     def _commitment(self) -> None:
         """`on` follows from the sets; starts, and how long they last, by constant lag matrices."""
@@ -83,7 +86,7 @@ class DieselBlock:
     def fill(self, question: Question, formers: Array) -> None:
         """Set the parameters; `formers` counts inverters and hydro that hold the bus, shape (n_steps,)."""
         frame, d, n = self.frame, self.diesel, self.frame.n
-        begin, since = frame.elapsed_s, question.start.diesels[d.id]
+        begin, since = frame.elapsed_s, question.start.diesels.get(d.id, DieselStart(False, 0.0, usable=False))
         low, high = np.zeros(n), np.ones(n)
         if since.on:
             low[begin < d.min_up_s - since.since_s] = 1.0
@@ -100,10 +103,10 @@ class DieselBlock:
         self.on_before.value = float(since.on)
         top = np.clip(question.ceiling(d.id, "max_kw", d.rated_kw), 0.0, d.rated_kw)
         floor = np.maximum(question.ceiling(d.id, "min_kw", 0.0), d.min_kw)
-        self.power_max.value = row(top * MW, n)
-        self.power_min.value = row(np.minimum(floor, top) * MW, n)
+        self.power_max.value = each(top * MW, len(self.rows))
+        self.power_min.value = each(np.minimum(floor, top) * MW, len(self.rows))
         allow = frame.site.reserve.single_former == "allow"
-        self.excused.value = row(np.where(formers > 0, 0.0, d.rated_kw * MW * allow), n)
+        self.excused.value = each(np.where(formers > 0, 0.0, d.rated_kw * MW * allow), len(self.rows))
 
 
 def fuel_lines(diesel: Diesel) -> list[tuple[float, float]]:
@@ -112,14 +115,4 @@ def fuel_lines(diesel: Diesel) -> list[tuple[float, float]]:
     if not fuel.points:
         return [(fuel.no_load_l_per_h, fuel.slope_l_per_kwh)]
     knots = sorted({diesel.min_kw, diesel.rated_kw, *(x for x, _ in fuel.points if diesel.min_kw < x < diesel.rated_kw)})
-    hull: list[tuple[float, float]] = []
-    for point in [(x, fuel_l_per_h(fuel, x)) for x in knots]:
-        while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return [(a[1] - slope(a, b) * a[0], slope(a, b)) for a, b in zip(hull, hull[1:], strict=False)]
-
-
-def slope(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Return the rise from one point of a curve to the next."""
-    return (b[1] - a[1]) / (b[0] - a[0])
+    return convex_lines([(x, fuel_l_per_h(fuel, x)) for x in knots])

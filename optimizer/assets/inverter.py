@@ -8,7 +8,8 @@ import numpy as np
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.physics import ac_kw
 from optimizer.assets.battery import BatteryBlock
-from optimizer.frame import MW, Array, Frame, Question, Trip, row
+from optimizer.frame import MW, Array, Frame, Question, Trip, each
+from optimizer.lines import concave_lines
 
 
 class InverterBlock:
@@ -18,17 +19,17 @@ class InverterBlock:
         self.frame = frame
         self.inverter = inverter
         self.store: BatteryBlock | None = None
-        idle = frame.live[:, None] * inverter.no_load_kw * MW
-        self.idle = cp.multiply(idle, frame.w)
+        self.lack: cp.Variable | None = None
+        self.idle = inverter.no_load_kw * MW * frame.live_w
         if battery is None:
             frame.draw.append(self.idle)
             return
         self.store = BatteryBlock(frame, battery, inverter)
         n = frame.n
-        self.discharge_max = cp.Parameter((1, n), nonneg=True)
-        self.charge_max = cp.Parameter((1, n), nonneg=True)
-        self.reach = cp.Parameter((1, n), nonneg=True)
-        self.excused = cp.Parameter((1, n), nonneg=True)
+        self.discharge_max = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.charge_max = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.reach = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.excused = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.discharge = frame.power(f"{inverter.id}.discharge")
         self.charge = frame.power(f"{inverter.id}.charge")
         self.power = self.discharge - self.charge - self.idle
@@ -37,7 +38,7 @@ class InverterBlock:
             self.discharge <= cp.multiply(self.discharge_max, frame.w),
             self.charge <= cp.multiply(self.charge_max, frame.w),
         ]
-        frame.trips.append(Trip(inverter.id, self.power, self.excused, frame.live * (1.0 - frame.held)))
+        frame.trips.append(Trip(inverter.id, self.power, cp.multiply(self.excused, frame.bare_w)))
         frame.energy_price(frame.total(self.discharge + self.charge), frame.prices.wear_l_per_kwh)
         self._flow(self.store)
         if inverter.primary_response or inverter.forming != "never":
@@ -49,18 +50,18 @@ class InverterBlock:
         out = cp.multiply(frame.total(self.discharge), frame.dt_h / (eta * b.discharge_efficiency))
         into = cp.multiply(frame.total(self.charge), frame.dt_h * eta * b.charge_efficiency)
         frame.constraints.append(store.stored[1:] == store.stored[:n] - out + into)
-        for a, c in zip(b.charge_limit_curve, b.charge_limit_curve[1:], strict=False):
-            if c[1] < a[1]:
-                slope = (c[1] - a[1]) / (c[0] - a[0])
-                share = a[1] - slope * a[0] + slope / store.capacity * store.stored[:n]
-                slack = 1.0 - b.soc_max  # beyond soc_max a full battery takes nothing; keep the line from forbidding that
-                frame.constraints.append(frame.total(self.charge) * eta <= b.charge_kw * MW * (share + abs(slope) * slack))
+        curve = b.charge_limit_curve
+        if curve:
+            ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, curve[-1][1])] * (curve[-1][0] < 1)
+            for at_empty, slope in concave_lines(ends):
+                share = at_empty + slope / store.capacity * store.stored[:n]
+                frame.constraints.append(frame.total(self.charge) * eta <= b.charge_kw * MW * share)
 
     def _reserve(self, store: BatteryBlock) -> None:
         """What it can add: inverter and battery power, and energy for as long as it must last."""
         frame, b, n = self.frame, store.battery, self.frame.n
         reserve = frame.power(f"{self.inverter.id}.reserve")
-        lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
+        self.lack = lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
         hours = hold_s(frame.site) / 3600.0 / store.to_bus
         sustained = (frame.total(reserve) - lack) * hours
         error = b.soc_error * store.capacity
@@ -72,7 +73,7 @@ class InverterBlock:
         ]
         if not frame.bound:
             frame.constraints.append(sustained <= store.stored[1:] - store.floor[1:] - error)
-        frame.energy_price(lack, frame.prices.shortfall_l_per_kwh)
+        frame.energy_price(lack, frame.prices.lack_l_per_kwh)
 
     def forms(self, question: Question) -> Array:
         """Return where it can hold the bus: usable, with energy in its battery, shape (n_steps,)."""
@@ -93,17 +94,17 @@ class InverterBlock:
         if self.store is None:
             return
         self.store.fill(question)
-        i, b, n = self.inverter, self.store.battery, self.frame.n
+        i, b = self.inverter, self.store.battery
         usable = self.in_service(question)
         top = np.clip(question.ceiling(i.id, "max_kw", i.rated_kw), 0.0, i.rated_kw)
         low = np.clip(question.ceiling(i.id, "min_kw", -i.rated_kw), -top, 0.0)
         reach = np.minimum(top, max(0.0, ac_kw(i, b.discharge_kw)))
         take = np.minimum(np.maximum(0.0, -low - i.no_load_kw), b.charge_kw / i.efficiency)
-        self.reach.value = row(np.where(usable, reach, 0.0) * MW, n)
-        self.discharge_max.value = row(np.where(usable, reach + i.no_load_kw, 0.0) * MW, n)
-        self.charge_max.value = row(np.where(usable, take, 0.0) * MW, n)
+        self.reach.value = each(np.where(usable, reach, 0.0) * MW, self.frame.n_sets)
+        self.discharge_max.value = each(np.where(usable, reach + i.no_load_kw, 0.0) * MW, self.frame.n_sets)
+        self.charge_max.value = each(np.where(usable, take, 0.0) * MW, self.frame.n_sets)
         allow = self.frame.site.reserve.single_former == "allow"
-        self.excused.value = row(np.where((others > 0) | (self.forms(question) == 0), 0.0, i.rated_kw * MW * allow), n)
+        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, i.rated_kw * MW * allow), self.frame.n_sets)
 
     def separate(self) -> bool:
         """Forbid the weaker direction wherever a solution charged and discharged at once; return whether it did."""

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Load, Site
-from optimizer.frame import MW, Array, Frame, Question, row
+from optimizer.frame import MW, Array, Frame, Question, each
 
 
 class LoadBlock:
@@ -16,8 +16,9 @@ class LoadBlock:
         self.frame = frame
         self.shares = tiers(frame.site)
         k, n = len(self.shares), frame.n
-        self.load = cp.Parameter((1, n), nonneg=True)
-        self.peak = cp.Parameter((1, n), nonneg=True)
+        self.load = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.beyond = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.peak = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.room = cp.Parameter((k, n), nonneg=True)
         self.unserved = cp.Variable((k, n), bounds=[0, self.room], name="unserved")
         self.unserved_by_set = cp.Variable((frame.n_sets, n), nonneg=True, name="unserved_by_set")
@@ -33,8 +34,9 @@ class LoadBlock:
         station = self.frame.site.station_kw
         load = np.maximum(0.0, np.asarray(question.forecast.load_kw))
         peak = np.maximum(load, np.asarray(question.forecast.load_peak_kw)) if question.forecast.load_peak_kw else load
-        self.load.value = row((load + station) * MW, self.frame.n)
-        self.peak.value = row(peak * MW, self.frame.n)
+        self.load.value = each((load + station) * MW, self.frame.n_sets)
+        self.peak.value = each(peak * MW, self.frame.n_sets)
+        self.beyond.value = each((peak - load) * MW, self.frame.n_sets)
         room = np.outer(self.shares, load)
         room[0] += station
         self.room.value = room * MW

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Solar
-from optimizer.frame import MW, Frame, Question, Trip, row
+from optimizer.frame import MW, Frame, Question, Trip, each
 
 
 class SolarBlock:
@@ -15,7 +15,7 @@ class SolarBlock:
     def __init__(self, frame: Frame, solar: Solar) -> None:
         self.frame = frame
         self.solar = solar
-        self.available = cp.Parameter((1, frame.n), nonneg=True)
+        self.available = cp.Parameter((frame.n_sets, frame.n), nonneg=True)
         self.power = frame.power(f"{solar.id}.power")
         frame.constraints.append(self.power <= cp.multiply(self.available, frame.w))
         frame.supply.append(self.power)
@@ -28,4 +28,4 @@ class SolarBlock:
         top = np.clip(question.ceiling(self.solar.id, "max_kw", self.solar.rated_kw), 0.0, self.solar.rated_kw)
         sun = np.asarray(question.forecast.available_kw[self.solar.id])
         free = np.clip(sun, 0.0, top) * question.in_service(self.solar.id)
-        self.available.value = row(free * MW, self.frame.n)
+        self.available.value = each(free * MW, self.frame.n_sets)

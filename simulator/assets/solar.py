@@ -42,6 +42,7 @@ class SolarUnit(Source):
         state = CURTAILED if self.power_kw < self.available_kw - 1e-9 else RUNNING if self.available_kw > 0.0 else NIGHT
         return {
             "power_kw": self.power_kw,
+            "reactive_kvar": 0.0,
             "available_kw": self.available_kw,
             "state": state,
             "remote": 1.0,

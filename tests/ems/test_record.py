@@ -51,15 +51,33 @@ SITE = Site.model_validate(
         ],
     }
 )
-STATE = "cycle time mode stage load_kw frequency_hz voltage_v unserved_kw renewable_fraction formers reserve plan co2 alarms clock feeders assets".split()
+STATE = [
+    "cycle",
+    "time",
+    "mode",
+    "stage",
+    "load_kw",
+    "frequency_hz",
+    "voltage_v",
+    "unserved_kw",
+    "renewable_fraction",
+    "formers",
+    "reserve",
+    "plan",
+    "co2",
+    "alarms",
+    "clock",
+    "feeders",
+    "assets",
+]
 PARTS = {
-    "reserve": "required_kw available_kw down_kw hold_s energy_kwh time_to_empty_s contingency".split(),
-    "plan": "id age_s valid_until source".split(),
+    "reserve": ["required_kw", "available_kw", "down_kw", "hold_s", "energy_kwh", "time_to_empty_s", "contingency"],
+    "plan": ["id", "age_s", "valid_until", "source"],
     "co2": ["displaced_kg_today", "displaced_t_total"],
     "alarms": ["active"],
     "clock": ["synced", "offset_s"],
 }
-ASSET = "kind power_kw setpoint_kw quality age_s reason limited_by control ready follows".split()
+ASSET = ["kind", "power_kw", "setpoint_kw", "quality", "age_s", "reason", "limited_by", "control", "ready", "follows"]
 
 POINTS: dict[str, dict[str, float | None]] = {
     "town": {"power_kw": 400.0},
@@ -89,7 +107,7 @@ def decision(**changed: object) -> Decision:
         assets={
             "pv1": AssetDecision(150.0, None, Explanation(Reason.PLAN, ("surplus",), {"free_kw": 30.0, "former": "dg1"})),
             "dg1": AssetDecision(200.0, True, Explanation(Reason.FORMING)),
-            "inv1": AssetDecision(50.0, True, Explanation(Reason.RESERVE)),
+            "inv1": AssetDecision(50.0, True, Explanation(Reason.RULES)),
         },
         writes=(Write("pv1", "limit_kw", 150.0),),
         heartbeat=True,

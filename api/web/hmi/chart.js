@@ -3,7 +3,7 @@ import { clock, h, kw, percent, s, t } from "./words.js";
 
 const HOUR = 3600e3, STEP = 600e3, SPAN = 24 * HOUR;
 const KINDS = ["hydro", "diesel", "cell", "solar"];
-const LEFT = 46, RIGHT = 40, TOP = 12, BOTTOM = 24;
+const LEFT = 46, RIGHT = 50, TOP = 12, BOTTOM = 24;
 
 // One list of slices {from, to, hydro, diesel, cell, solar, charge, load, soc} from the past and from the plan.
 export function slices(site, past, plan, now) {

@@ -54,7 +54,7 @@ function refresh(column, unit, seen, site, state, alarms, up) {
   column.drop.className = `drop ${still || stale ? "" : up && power > 0 ? "down" : up ? "up" : "down"}`;
   column.unit.replaceChildren(
     h("span.n", null, h("span", null, kindWord(site, unit)), h("span", null, unit.id)),
-    h("span.v", null, kw(power), h("small", null, `kW / ${num(unit.rated_kw)}`)),
+    h("span.v", null, kw(power), h("small", null, "kW"), h("small.rated", { title: t("rated") }, num(unit.rated_kw))),
     bar(unit, seen),
     ...gauge(site, unit, state),
     h("span.r", null, ...marks(seen, forming, alarm), line(unit, seen, state)),

@@ -6,6 +6,7 @@ const FINAL = ["done", "rejected", "expired"];
 const WAIT_MS = 120000;
 const REASONS = ["maintenance", "weather", "test", "noise", "fuel"];
 
+let lists = 0;
 const dialog = () => document.getElementById("dialog");
 
 export function show(title, ...parts) {
@@ -49,9 +50,9 @@ export function loginForm(then) {
 export const field = (label, input, unit) => h("label.field", null, h("span", null, label), input, unit && h("small", null, unit));
 
 export function reasonInput() {
-  const list = h("datalist", { id: "reasons" }, ...REASONS.map((r) => h("option", { value: t(`reasons.${r}`) })));
+  const id = `reasons-${(lists += 1)}`, list = h("datalist", { id }, ...REASONS.map((r) => h("option", { value: t(`reasons.${r}`) })));
   const input = h("input", { name: "reason", required: true, maxLength: 500, placeholder: t("reason.hint") });
-  input.setAttribute("list", "reasons");
+  input.setAttribute("list", id);
   return { input, el: h("div", null, field(t("reason"), input), list) };
 }
 

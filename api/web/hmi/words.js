@@ -40,7 +40,7 @@ export function num(value, digits = 0) {
   return shown.replace(/^-(0(\.0+)?)$/, "$1").replace("-", "−");
 }
 
-export const kw = (value) => num(value, value != null && Math.abs(value) < 9.95 ? 1 : 0);
+export const kw = (value) => num(value, value != null && Math.abs(value) >= 0.05 && Math.abs(value) < 9.95 ? 1 : 0);
 export const percent = (ratio, digits = 0) => (ratio == null ? "–" : `${num(ratio * 100, digits)} %`);
 
 export function span(seconds) {

@@ -1,0 +1,148 @@
+"""`ems simulate`: the plant alone, on real Modbus TCP and OPC UA, for an EMS that does not know the difference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from api.cli.output import example
+from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.errors import BadInput
+
+if TYPE_CHECKING:
+    from ems.config.load import LoadedSite
+    from ems.ports import Clock
+    from simulator.plant import Conditions
+
+SERIES = {"river": "composite_2016_1h.csv", "ouessant": "ouessant_2016_1h.csv", "village": "village_1h.csv"}
+"""Shipped series by site id."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add `ems simulate`."""
+    app.command("simulate", epilog=example("ems simulate site.yaml --listen 127.0.0.1:1502 --data data", "ems run data/as-simulated.yaml --stage control"))(
+        simulate
+    )
+
+
+def simulate(
+    site: Path = typer.Argument(..., metavar="SITE.yaml", help="The site file."),
+    listen: str = typer.Option("127.0.0.1:0", "--listen", metavar="HOST:PORT", help="Address of the first Modbus server; port 0 is a free one."),
+    data: Path = typer.Option(Path("data"), "--data", metavar="DIR", help="Where as-simulated.yaml is written."),
+    speed: float = typer.Option(1.0, "--speed", metavar="N", help="Site seconds in a real second."),
+    series: Path | None = typer.Option(
+        None, "--series", metavar="CSV", help="Load, sun and river; outside its span it repeats. Without it, made up from the seed."
+    ),
+    seed: int = typer.Option(1, "--seed", metavar="N", help="Of the made-up day."),
+    level: str = typer.Option("energy", "--level", help="Depth of the model: energy."),
+    origin: float | None = typer.Option(None, "--origin", hidden=True, help="Real seconds since 1970 at which the site's clock showed --start."),
+    start: str | None = typer.Option(None, "--start", hidden=True, help="Time of the site's clock at --origin."),
+) -> None:
+    """Serve every asset on real Modbus TCP and OPC UA, and print the path of the site file with the real addresses.
+
+    That file is what `ems run` takes. Nothing else comes on stdout; logs go to stderr. Ctrl-C or SIGTERM ends it.
+    """
+    from ems.config.load import load_site
+
+    host, port = address(listen)
+    if level != "energy":
+        raise BadInput(f"level {level!r} is not in this version", "--level", "energy")
+    clock = clock_at(speed, origin, start)
+    loaded = load_site(site)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    outside = conditions_of(loaded, series, seed)
+    asyncio.run(_until_signal(loaded, clock, outside, host, port, data))
+
+
+async def _until_signal(loaded: LoadedSite, clock: Clock, outside: Callable[[datetime, float], Conditions], host: str, port: int, data: Path) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve_plant(loaded, clock, outside, data, stop, _tell, host, port)
+
+
+def _tell(path: Path) -> None:
+    sys.stdout.write(f"{path}\n")
+    sys.stdout.flush()
+
+
+async def serve_plant(
+    loaded: LoadedSite,
+    clock: Clock,
+    outside: Callable[[datetime, float], Conditions],
+    data: Path,
+    stop: asyncio.Event,
+    on_ready: Callable[[Path], None],
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> None:
+    """Run the plant of a site on the wire until `stop` is set.
+
+    Parameters
+    ----------
+    outside : Callable[[datetime, float], Conditions]
+        The outside world over an interval: its start [UTC] and length [s].
+    data : Path
+        Folder for as-simulated.yaml.
+    on_ready : Callable[[Path], None]
+        Called with the absolute path of that file once every server listens.
+    """
+    from simulator.as_simulated import write_as_simulated
+    from simulator.plant import Plant
+    from simulator.servers import PlantServers, run
+
+    plant = Plant(loaded.site)
+    servers = PlantServers(loaded, plant, host, port)
+    try:
+        await servers.start(outside(clock.now(), 1.0))
+        path = (data / "as-simulated.yaml").resolve()
+        write_as_simulated(loaded, path, servers.addresses)
+        on_ready(path)
+        await run(plant, clock, outside, servers, stop)
+    finally:
+        await servers.stop()
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise BadInput(f"{text!r} is no address", "--listen", "HOST:PORT, as 127.0.0.1:1502")
+    return host, int(port)
+
+
+def clock_at(speed: float, origin: float | None, start: str | None) -> Clock:
+    """Return the site's clock: real time, or `speed` times as fast from a common origin."""
+    if not (math.isfinite(speed) and speed > 0):
+        raise BadInput(f"speed {speed:g} does not move time on", "--speed", "a number above 0")
+    try:
+        begin = datetime.fromisoformat(start) if start is not None else None
+    except ValueError:
+        begin = None
+    if start is not None and (begin is None or begin.tzinfo is None):
+        raise BadInput(f"{start!r} is no time", "--start", "ISO 8601 with its zone, as 2026-03-01T00:00:00Z")
+    if speed == 1.0 and origin is None and begin is None:
+        return WallClock()
+    return ScaledClock(begin or WallClock().now(), epoch_s() if origin is None else origin, speed)
+
+
+def conditions_of(loaded: LoadedSite, series: Path | None, seed: int) -> Callable[[datetime, float], Conditions]:
+    """Return the outside world: the series given, else the one shipped for this site, else one made from the seed."""
+    from ems.series import read_series
+    from simulator.scenario import from_series, synthetic
+
+    shipped = SERIES.get(loaded.site.site.id)
+    if series is None and shipped is None:
+        return synthetic(loaded.site, seed)
+    with resources.as_file(resources.files("configs") / "series" / (shipped or "")) as path:
+        return from_series(read_series(series or path, loaded.site))

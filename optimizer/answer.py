@@ -1,0 +1,151 @@
+"""From a solved problem to a `Plan`: numbers made consistent, and what could not be met said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ems.errors import Failed
+from ems.physics import dc_kw, storage_step
+from ems.plan import Plan, Series, Unmet
+from optimizer.assets.hydro import POND_SCALE
+from optimizer.frame import MW, Array, Question
+from optimizer.problem import PlanProblem
+from optimizer.solver import Solved
+
+NOTICE_KW = 0.5
+"""Less than this is the solver's tolerance, not a wish that could not be met [kW]."""
+
+
+def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: str, valid_until: datetime, bound_l: float | None = None) -> Plan:
+    """Return the plan that the problem's variables hold.
+
+    On and off are rounded, powers clipped to what they allow, the largest storage closes the balance, and SoC
+    follows from its power by `ems.physics`. Whether that is a good plan is for the plan check to say.
+    """
+    power: dict[str, Array] = {}
+    on: dict[str, tuple[bool, ...]] = {}
+    for d in problem.diesels:
+        runs = d.on.value > 0.5
+        on[d.diesel.id] = tuple(bool(x) for x in runs)
+        power[d.diesel.id] = np.where(runs, np.clip(d.power.value.sum(axis=0), d.power_min.value[0], d.power_max.value[0]), 0.0) / MW
+    for s in problem.solars:
+        power[s.solar.id] = np.clip(s.power.value.sum(axis=0), 0.0, s.available.value[0]) / MW
+    for h in problem.hydros:
+        power[h.hydro.id] = np.clip(h.power.value.sum(axis=0), 0.0, h.power_max.value[0]) / MW
+    _lower(problem, power)
+    drawn: dict[str, Array] = {}
+    for x in problem.deferrables:
+        runs = x.on.value > 0.5
+        on[x.load.id] = tuple(bool(v) for v in runs)
+        drawn[x.load.id] = np.where(runs, np.clip(x.power.value / MW, 0.0, x.load.rated_kw), 0.0)
+    for i in problem.inverters:
+        power[i.inverter.id] = np.full(problem.frame.n, -i.inverter.no_load_kw)
+        if i.store is not None:
+            power[i.inverter.id] += (i.discharge.value - i.charge.value).sum(axis=0) / MW
+    load = np.asarray(question.forecast.load_kw) + sum(drawn.values(), np.zeros(problem.frame.n))
+    unserved = np.maximum(0.0, problem.load.unserved.value.sum(axis=0) / MW)
+    unserved[unserved < NOTICE_KW * 1e-3] = 0.0
+    _close_balance(problem, power, load + problem.site.station_kw, unserved)
+    if not all(np.isfinite(v).all() for v in (*power.values(), load, unserved)):
+        raise Failed("solver: its answer holds numbers that are not finite")
+    available = {s.solar.id: question.forecast.available_kw[s.solar.id] for s in problem.solars}
+    return Plan(
+        id=plan_id,
+        made_at=question.at,
+        valid_until=valid_until,
+        source="mpc",
+        grid=question.grid,
+        power_kw={a: series(v) for a, v in (power | drawn).items()},
+        on=on,
+        soc=_soc(problem, question, power),
+        load_kw=series(load),
+        unserved_kw=series(unserved),
+        pond_m3={h.hydro.id: series(h.pond.value / POND_SCALE) for h in problem.hydros if h.pond is not None},
+        objective_l=solved.objective_l,
+        gap=solved.gap,
+        bound_l=bound_l,
+        unmet=tuple(_unmet(problem, question, unserved)),
+        deferrables=tuple(drawn),
+        available_kw=available,
+    )
+
+
+def series(values: Array) -> Series:
+    """Return an array as a tuple of plain floats."""
+    return tuple(values.tolist())
+
+
+def _lower(problem: PlanProblem, power: dict[str, Array]) -> None:
+    """Take power that nothing can take out of the diesels (low load), then out of the river."""
+    left = np.maximum(0.0, problem.load.surplus.value.sum(axis=0) / MW)
+    left[left < 1e-3] = 0.0
+    for unit in (*(d.diesel.id for d in problem.diesels), *(h.hydro.id for h in problem.hydros), *(s.solar.id for s in problem.solars)):
+        taken = np.minimum(left, power[unit])
+        power[unit] = power[unit] - taken
+        left = left - taken
+
+
+def _close_balance(problem: PlanProblem, power: dict[str, Array], wanted: Array, unserved: Array) -> None:
+    """Give what the solver's tolerance left open to the largest storage; on a dead bus its standby use is unserved too."""
+    stores = [i for i in problem.inverters if i.store is not None]
+    open_kw = wanted - unserved - sum(power.values(), np.zeros(len(wanted)))
+    dead = problem.frame.w.value[0] > 0.5
+    unserved[dead] += open_kw[dead]
+    if stores:
+        largest = max(stores, key=lambda i: i.inverter.rated_kw)
+        power[largest.inverter.id] = power[largest.inverter.id] + np.where(dead | (np.abs(open_kw) > 1.0), 0.0, open_kw)
+
+
+def _soc(problem: PlanProblem, question: Question, power: dict[str, Array]) -> dict[str, Series]:
+    found = {}
+    for i in problem.inverters:
+        if i.store is None:
+            continue
+        battery = i.store.battery
+        soc = [question.start.soc[battery.id]]
+        for kw, hours in zip(power[i.inverter.id], problem.frame.dt_h, strict=True):
+            soc.append(storage_step(battery, soc[-1], dc_kw(i.inverter, float(kw)), float(hours)))
+        found[battery.id] = tuple(soc)
+    return found
+
+
+def _unmet(problem: PlanProblem, question: Question, unserved: Array) -> Iterator[Unmet]:
+    """Say what was wished and could not be had, in both languages."""
+    hours, starts = problem.frame.dt_h, question.grid.starts()
+
+    def first(values: npt.NDArray[Any]) -> datetime:
+        return starts[int(np.argmax(values > 0))]
+
+    if unserved.max() > NOTICE_KW:
+        kwh = float(unserved @ hours)
+        yield Unmet("unserved", first(unserved > NOTICE_KW), kwh, "kWh", f"{kwh:.0f} kWh of load cannot be served", f"負荷 {kwh:.0f} kWh に供給できません")
+    short = problem.shortfall.value.sum(axis=0) / MW + sum((i.lack.value / MW for i in problem.inverters if i.lack is not None), np.zeros(len(hours)))
+    if short.max() > NOTICE_KW:
+        kw = float(short.max())
+        at = first(short > NOTICE_KW)
+        yield Unmet("reserve", at, kw, "kW", f"spinning reserve is short by up to {kw:.0f} kW", f"運転予備力が最大 {kw:.0f} kW 不足します")
+    for i in problem.inverters:
+        if i.store is not None and i.store.under.value[-1] > NOTICE_KW * MW:
+            name, kwh = i.store.battery.id, float(i.store.under.value[-1]) / MW
+            yield Unmet("soc", starts[-1], kwh, "kWh", f"{name} stays {kwh:.0f} kWh under its floor", f"{name} は下限を {kwh:.0f} kWh 下回ったままです")
+    for x in problem.deferrables:
+        kwh = float(x.unmet.value.sum()) / MW
+        if kwh > NOTICE_KW:
+            name = x.load.id
+            yield Unmet(
+                "deferrable", starts[0], kwh, "kWh", f"{name} misses {kwh:.0f} kWh of its daily energy", f"{name} の一日の必要量が {kwh:.0f} kWh 不足します"
+            )
+    low = problem.load.surplus.value.sum(axis=0) / MW
+    if low.max() > NOTICE_KW:
+        kw = float(low.max())
+        at = first(low > NOTICE_KW)
+        yield Unmet("min_loading", at, kw, "kW", f"up to {kw:.0f} kW find no use: low load", f"最大 {kw:.0f} kW の余剰: 低負荷運転になります")
+    for t in problem.tanks:
+        litres = float(t.dry.value.sum()) * 1e3
+        if litres > 1.0:
+            yield Unmet("fuel", first(t.dry.value > 1e-4), litres, "L", f"{t.tank.id} lacks {litres:.0f} L", f"{t.tank.id} の燃料が {litres:.0f} L 不足します")

@@ -1,0 +1,93 @@
+"""Hydro: run of river with a pond; the ecological flow goes first, constant efficiency (`ems.physics`)."""
+
+from __future__ import annotations
+
+import cvxpy as cp
+import numpy as np
+
+from ems.config.site import Diesel, Hydro
+from ems.physics import best_slope_l_per_kwh, hydro_flow_m3s, hydro_kw
+from optimizer.frame import MW, Array, Frame, Question, Trip, each
+
+WATER_VALUE = 0.9
+"""Water left in the pond is worth this share of the litres it would save: a little less than using it."""
+POND_SCALE = 1e-3
+"""m3 to 1000 m3, so that the pond has numbers like the rest."""
+
+
+class HydroBlock:
+    """One turbine of the problem. It runs whenever the river alone carries it; from a pond it may also run in between."""
+
+    def __init__(self, frame: Frame, hydro: Hydro) -> None:
+        self.frame = frame
+        self.hydro = hydro
+        n = frame.n
+        self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
+        self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.excused = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.power = frame.power(f"{hydro.id}.power")
+        frame.supply.append(self.power)
+        frame.trips.append(Trip(hydro.id, self.power, cp.multiply(self.excused, frame.bare_w)))
+        frame.constraints += [self.power >= cp.multiply(self.must, frame.live_w), self.power <= cp.multiply(self.power_max, frame.live_w)]
+        self.pond: cp.Variable | None = None
+        if self.has_pond:
+            self._store()
+
+    def _store(self) -> None:
+        """Pond volume from step to step, and whether the turbine turns while the river alone would not turn it."""
+        frame, h, n = self.frame, self.hydro, self.frame.n
+        self.river = cp.Parameter(n, nonneg=True)
+        self.pond_0 = cp.Parameter(nonneg=True)
+        self.on_min = cp.Parameter(n, nonneg=True)
+        self.on_max = cp.Parameter(n, nonneg=True)
+        self.pond = cp.Variable(n + 1, bounds=[0, h.pond_m3 * POND_SCALE], name=f"{h.id}.pond")
+        self.spill = cp.Variable(n, nonneg=True, name=f"{h.id}.spill")
+        self.on = cp.Variable(n, boolean=True, bounds=[self.on_min, self.on_max], name=f"{h.id}.on")
+        per_mw = hydro_flow_m3s(h, 1.0) / MW
+        seconds = np.array(frame.step_s) * POND_SCALE
+        turbine = frame.total(self.power) * per_mw
+        frame.constraints += [
+            self.pond[0] == self.pond_0,
+            self.pond[1:] == self.pond[:n] + cp.multiply(self.river - turbine - self.spill, seconds),
+            frame.total(self.power) <= h.rated_kw * MW * self.on,
+            frame.total(self.power) >= h.min_kw * MW * (self.on - frame.w[0]),
+        ]
+        if not frame.bound:
+            kwh_per_m3 = hydro_kw(h, h.design_flow_m3s) / h.design_flow_m3s / 3600.0
+            litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3
+            frame.cost.append(-litres / POND_SCALE * self.pond[n])
+
+    def natural_kw(self, question: Question) -> Array:
+        """Return what the river alone gives [kW], ecological flow deducted, shape (n_steps,)."""
+        inflow = np.asarray(question.forecast.inflow_m3s[self.hydro.id])
+        river = np.minimum(np.maximum(0.0, inflow - self.hydro.ecological_flow_m3s), self.hydro.design_flow_m3s)
+        return np.array([hydro_kw(self.hydro, float(q)) for q in river])
+
+    def runs(self, question: Question) -> Array:
+        """Return where the river alone turns it: 1 there, else 0, shape (n_steps,)."""
+        natural = self.natural_kw(question)
+        return ((natural >= self.hydro.min_kw) & (natural > 0) & question.in_service(self.hydro.id)).astype(float)
+
+    def forms(self, question: Question) -> Array:
+        """Return where it is sure to hold the bus, shape (n_steps,)."""
+        return self.runs(question) * (self.hydro.forming != "never")
+
+    def fill(self, question: Question, others: Array) -> None:
+        """Set the parameters; `others` counts inverters and hydro besides it that hold the bus, shape (n_steps,)."""
+        h, n = self.hydro, self.frame.n
+        runs, natural = self.runs(question), self.natural_kw(question)
+        ceiling = np.clip(question.ceiling(h.id, "max_kw", h.rated_kw), 0.0, h.rated_kw) * question.in_service(h.id)
+        top = np.minimum(ceiling, h.rated_kw if self.has_pond else natural * runs)
+        must = natural if h.mode == "fixed" else np.full(n, h.min_kw)
+        self.power_max.value = each(top * MW, self.frame.n_sets)
+        self.must.value = each(np.minimum(must * runs, top) * MW, self.frame.n_sets)
+        allow = self.frame.site.reserve.single_former == "allow"
+        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, h.rated_kw * MW * allow), self.frame.n_sets)
+        if self.has_pond:
+            inflow = np.asarray(question.forecast.inflow_m3s[h.id])
+            self.river.value = np.maximum(0.0, inflow - h.ecological_flow_m3s)
+            self.pond_0.value = min(max(question.start.pond_m3.get(h.id, 0.5 * h.pond_m3), 0.0), h.pond_m3) * POND_SCALE
+            fits = top >= h.min_kw
+            self.on_min.value = runs * fits
+            self.on_max.value = np.where(question.in_service(h.id) & fits, 1.0, 0.0)

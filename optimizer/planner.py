@@ -1,0 +1,155 @@
+"""From a question to an answer: forecast, problem, solver, plan. Never raises."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from ems.clock import cpu_s
+from ems.config.site import Battery, Diesel, Site
+from ems.errors import EmsError, Failed
+from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart
+from optimizer.answer import plan_of
+from optimizer.forecasting import Forecasting
+from optimizer.frame import Question
+from optimizer.problem import PlanProblem
+from optimizer.solver import Effort, Solved, solve
+
+GAP = 0.01
+VALID = timedelta(hours=2)
+"""A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
+NODE_LIMIT = 2000
+"""In replay: far more than the search needs, so that only a pathological case is cut, and cut the same everywhere."""
+log = logging.getLogger(__name__)
+
+
+def step_lengths(grid: Sequence[tuple[float, int]], shortest_s: float = 0.0) -> tuple[float, ...]:
+    """Return the length of every step [s] of `[[minutes, steps], ...]`.
+
+    Steps finer than `shortest_s` (a replay's step) are merged: what cannot be acted on need not be planned.
+    """
+    steps: list[float] = []
+    for minutes, count in grid:
+        length = minutes * 60.0
+        if length >= shortest_s:
+            steps += [length] * count
+        else:
+            steps += [shortest_s] * max(1, math.ceil(length * count / shortest_s - 1e-9))
+    return tuple(steps)
+
+
+def floored(at: datetime, step_s: float) -> datetime:
+    """Return the origin of a plan's grid: `at` floored to the first step's size."""
+    seconds = at.timestamp()
+    return datetime.fromtimestamp(seconds - seconds % step_s, UTC)
+
+
+class PlanMaker:
+    """Makes plans for one site; the problem is compiled once.
+
+    Parameters
+    ----------
+    site : Site
+    forecasting : Forecasting
+    node_limit : int | None
+        Deterministic limit, for replay and tests.
+    time_limit_s : float | None
+        Wall-clock limit, only for the site's worker [s].
+    step_s : float
+        Shortest step that can be acted on [s]: a replay's step.
+    """
+
+    def __init__(self, site: Site, forecasting: Forecasting, node_limit: int | None = None, time_limit_s: float | None = None, step_s: float = 0.0) -> None:
+        self._site = site
+        self._forecasting = forecasting
+        self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s)
+        self._steps = step_lengths(site.planner.grid, step_s)
+        self._problem: PlanProblem | None = None
+
+    def compile(self) -> None:
+        """Build the problem now and solve it once, so that the first question is answered as fast as the others."""
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        grid = Grid(at, self._steps)
+        blank = {s.id: (0.0,) * grid.n_steps for s in self._site.assets}
+        load = (0.5 * self._site.peak_kw,) * grid.n_steps
+        start = PlantStart({b.id: 0.5 for b in self._site.of(Battery)}, {d.id: DieselStart(False, 1e6) for d in self._site.of(Diesel)})
+        question = Question(at, grid, start, Forecast(grid, load, blank, blank), {})
+        solve_question(self._built(), question, Effort(0.1, 0, self._effort.time_limit_s))
+
+    def make(self, request: PlanRequest) -> PlanOutcome:
+        """Return a plan, or the reason why there is none."""
+        began = cpu_s()
+        forecast: Forecast | None = None
+        try:
+            grid = Grid(floored(request.at, self._steps[0]), self._steps)
+            self._forecasting.learn(request.observations)
+            forecast = self._forecasting.forecast(grid, request.at, request.start)
+            check_inputs(self._site, request, forecast)
+            question = Question(request.at, grid, request.start, forecast, dict(request.limits))
+            problem = self._built()
+            solved = solve_question(problem, question, self._effort)
+            plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
+        except EmsError as error:
+            return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
+        except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged
+            log.exception("planner: unexpected error, request %s", request.id)
+            return PlanOutcome(request.id, "failed", f"planner: {type(error).__name__}: {error}", None, forecast, 0.0, cpu_s() - began)
+        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, solved.limit_hit)
+
+    def _built(self) -> PlanProblem:
+        if self._problem is None:
+            self._problem = PlanProblem(self._site, self._steps)
+        return self._problem
+
+
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False) -> Solved:
+    """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
+
+    The bound is that of the first solve, which no restriction has touched.
+    """
+    problem.fill(question)
+    first = solved = solve(problem.cp, effort, once=once)
+    spent = first.solve_s
+    for _ in range(2):
+        if not problem.separate():
+            break
+        solved = solve(problem.cp, effort, once=once)
+        spent += solved.solve_s
+    if solved is first:
+        return first
+    gap = max(0.0, solved.objective_l - first.bound_l) / max(abs(solved.objective_l), 1e-9)
+    return Solved(solved.objective_l, first.bound_l, gap, spent, first.limit_hit or solved.limit_hit)
+
+
+def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:
+    """Refuse what the problem cannot take: numbers that are not finite, a battery whose charge nobody knows."""
+    for battery in site.of(Battery):
+        soc = request.start.soc.get(battery.id)
+        if soc is None or not math.isfinite(soc):
+            raise Failed(f"state: the charge of {battery.id} is not known")
+    columns = {"load": forecast.load_kw, **forecast.available_kw, **forecast.inflow_m3s}
+    for name, values in columns.items():
+        if len(values) != forecast.grid.n_steps or not all(math.isfinite(v) for v in values):
+            raise Failed(f"forecast: {name} is incomplete or not finite")
+
+
+class InlinePlanner:
+    """Answers at once, in the caller's process: for replay and tests."""
+
+    def __init__(self, maker: PlanMaker) -> None:
+        self._maker = maker
+        self._outcome: PlanOutcome | None = None
+
+    def submit(self, request: PlanRequest) -> None:
+        """Make the plan now."""
+        self._outcome = self._maker.make(request)
+
+    def take(self) -> PlanOutcome | None:
+        """Return the answer once."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def close(self) -> None:
+        """Nothing works in the background."""

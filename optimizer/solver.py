@@ -1,0 +1,90 @@
+"""HiGHS behind cvxpy: one thread, a fixed seed, and what its answer is worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cvxpy as cp
+
+from ems.errors import Failed
+
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try.
+
+    Attributes
+    ----------
+    gap : float
+        Relative gap at which it is enough.
+    node_limit : int | None
+        For replay and tests: the same answer on every machine.
+    time_limit_s : float | None
+        For the site: an answer in time [s].
+    """
+
+    gap: float = 0.01
+    node_limit: int | None = None
+    time_limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What the solver says of its own answer; the plan check decides whether it is used.
+
+    Attributes
+    ----------
+    objective_l, bound_l : float
+        Value of the answer, and what no answer can be below [L].
+    gap : float | None
+        Relative distance of the two.
+    solve_s : float
+        Time inside HiGHS [s].
+    limit_hit : bool
+        Stopped at a limit instead of at the gap.
+    """
+
+    objective_l: float
+    bound_l: float
+    gap: float | None
+    solve_s: float
+    limit_hit: bool
+
+
+def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
+    """Solve with HiGHS.
+
+    Parameters
+    ----------
+    problem : cvxpy.Problem
+        With all parameters set.
+    effort : Effort
+    once : bool
+        Compile with the parameters as constants: quicker for a large problem that is solved once.
+
+    Raises
+    ------
+    Failed
+        Where there is no answer at all. An answer at a limit is returned: its status proves nothing either way.
+    """
+    options: dict[str, object] = {"threads": 1, "random_seed": SEED, "mip_rel_gap": effort.gap}
+    if effort.node_limit is not None:
+        options["mip_max_nodes"] = effort.node_limit
+    if effort.time_limit_s is not None:
+        options["time_limit"] = effort.time_limit_s
+    try:
+        problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
+    except Exception as error:  # noqa: BLE001 - cvxpy and HiGHS raise ValueError, SolverError and others for what is one thing here: no answer
+        raise Failed(f"solver: {error}") from error
+    stats = problem.solver_stats
+    if problem.value is None or not math.isfinite(problem.value) or any(v.value is None for v in problem.variables()):
+        raise Failed(f"solver: no answer, status {problem.status}")
+    info = stats.extra_stats
+    shift = problem.value - info.objective_function_value
+    bound = info.mip_dual_bound + shift
+    value = problem.value
+    gap = max(0.0, value - bound) / max(abs(value), 1e-9) if math.isfinite(bound) else None
+    return Solved(value, bound, gap, float(stats.solve_time or 0.0), problem.status != cp.OPTIMAL)

@@ -1,0 +1,224 @@
+"""The planner in a process of its own: what may hang or crash does it there.
+
+The child holds one end of a pipe; it compiles its problem at start, answers one question at a time and
+ends when the pipe does, so it never outlives its parent. It is killed at its deadline of real time and
+started again within a budget; after that every question is answered with the cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from ems.clock import real_s
+from ems.config.site import Site
+from ems.plan import Observation, PlanOutcome, PlanRequest
+from optimizer.forecasting import Forecasting
+from optimizer.planner import PlanMaker
+
+RESTARTS = 5
+RESTART_WINDOW_S = 600.0
+SPENT = "planner restart budget spent"
+START_S = 60.0
+"""Real time a child gets to import and compile on a slow gateway, before its first deadline begins [s]."""
+SOLVE_SHARE = 0.7
+"""Share of the deadline that the solver gets; the rest is for forecasts, for cvxpy and for a busy machine."""
+PLANS_PER_CHILD = 2000
+"""After so many answers the child is recycled: about a week at one plan in five minutes."""
+HISTORY = 14 * 96
+"""Observations that a new child is taught: two weeks of quarter hours."""
+READY = "ready"
+log = logging.getLogger(__name__)
+
+
+class Maker(Protocol):
+    """What a child runs."""
+
+    def compile(self) -> None:
+        """Get ready, which may take long."""
+
+    def make(self, request: PlanRequest) -> PlanOutcome:
+        """Answer one question."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMaker:
+    """Makes a site's `PlanMaker`; a value, so that it can be sent to the child."""
+
+    site: Site
+    forecast: str
+    time_limit_s: float
+
+    def __call__(self) -> Maker:
+        """Return the maker, in the child."""
+        return PlanMaker(self.site, Forecasting(self.site, self.forecast), time_limit_s=self.time_limit_s)
+
+
+def serve(pipe: Connection, factory: Callable[[], Maker]) -> None:
+    """Answer questions until the pipe closes: the child's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us by closing the pipe
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    try:
+        maker = factory()
+        maker.compile()
+        pipe.send(READY)
+        while True:
+            pipe.send(maker.make(pipe.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def leave_with_parent() -> None:
+    """End this process with its parent, even in the middle of a solve that would not see the pipe close."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)
+
+
+class WorkerPlanner:
+    """Plans in a child process; `submit` and `take` never block.
+
+    Parameters
+    ----------
+    site : Site
+    forecast : str
+        Method of `optimizer.forecasting`.
+    deadline_s : float
+        Real time for one answer [s]; the child is killed when it takes longer.
+    factory : Callable[[], Maker] | None
+        Picklable; what the child runs instead of the site's planner (tests).
+    start_s : float
+        Real time a child gets to start [s].
+    """
+
+    def __init__(self, site: Site, forecast: str, deadline_s: float, factory: Callable[[], Maker] | None = None, start_s: float = START_S) -> None:
+        self._factory = factory or SiteMaker(site, forecast, SOLVE_SHARE * deadline_s)
+        self._deadline_s = deadline_s
+        self._start_s = start_s
+        self._context = multiprocessing.get_context("spawn")
+        self._child: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._ready = False
+        self._since_s = 0.0
+        self._answered = 0
+        self._seen: deque[Observation] = deque(maxlen=HISTORY)
+        self._unsent: list[Observation] = []
+        self._next: PlanRequest | None = None
+        self._running: PlanRequest | None = None
+        self._outcomes: deque[PlanOutcome] = deque()
+        self._restarts: deque[float] = deque()
+        self._closed = False
+        self._start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None while there is none."""
+        return self._child.pid if self._child is not None else None
+
+    def submit(self, request: PlanRequest) -> None:
+        """Ask; a newer question replaces one that has not been started. What was observed is never lost."""
+        self._seen.extend(request.observations)
+        self._unsent.extend(request.observations)
+        self._next = request
+        self._step()
+
+    def take(self) -> PlanOutcome | None:
+        """Return an answer once, or None while there is none."""
+        self._step()
+        return self._outcomes.popleft() if self._outcomes else None
+
+    def close(self) -> None:
+        """End the child."""
+        self._closed = True
+        self._kill()
+
+    def _step(self) -> None:
+        """Look at the child: collect what it says, kill it if it is late, start it again, hand over the next question."""
+        if self._closed:
+            return
+        self._listen()
+        if self._child is not None:
+            limit_s = self._deadline_s if self._ready else self._start_s
+            busy = self._running is not None or not self._ready
+            if busy and real_s() - self._since_s > limit_s:
+                self._fail(f"deadline of {limit_s:g} s passed")
+        if self._child is None and not self._start() and self._next is not None:
+            self._outcomes.append(failed(self._next, SPENT))
+            self._next = None
+        if self._ready and self._running is None and self._next is not None and self._pipe is not None:
+            self._running = replace(self._next, observations=tuple(self._unsent))
+            self._next, self._unsent, self._since_s = None, [], real_s()
+            try:
+                self._pipe.send(self._running)
+            except OSError as error:
+                self._fail(f"child is gone: {error}")
+
+    def _listen(self) -> None:
+        """Take everything that has come, and notice when the child is gone."""
+        try:
+            while self._pipe is not None and self._pipe.poll():
+                said = self._pipe.recv()
+                if said == READY:
+                    self._ready = True
+                elif isinstance(said, PlanOutcome):
+                    self._outcomes.append(said)
+                    self._running = None
+                    self._answered += 1
+        except (EOFError, OSError):
+            if self._child is not None:
+                self._child.join(1.0)
+                self._fail(f"child ended with code {self._child.exitcode}")
+            return
+        if self._answered >= PLANS_PER_CHILD and self._running is None:
+            self._kill()
+            self._spawn()
+
+    def _fail(self, cause: str) -> None:
+        """End a child that hangs or is gone; its question is answered with the cause."""
+        log.warning("planner: %s", cause)
+        self._kill()
+        if self._running is not None:
+            self._outcomes.append(failed(self._running, cause))
+            self._running = None
+
+    def _start(self) -> bool:
+        """Start a child if the budget allows."""
+        now = real_s()
+        while self._restarts and now - self._restarts[0] > RESTART_WINDOW_S:
+            self._restarts.popleft()
+        if len(self._restarts) > RESTARTS:  # the first start is no restart
+            return False
+        self._restarts.append(now)
+        self._spawn()
+        return True
+
+    def _spawn(self) -> None:
+        ours, theirs = self._context.Pipe()
+        child = self._context.Process(target=serve, args=(theirs, self._factory), name="planner", daemon=True)
+        child.start()
+        theirs.close()  # or its end would never be seen
+        self._child, self._pipe, self._ready, self._since_s, self._answered = child, ours, False, real_s(), 0
+        self._unsent = list(self._seen)  # a new child has learned nothing yet
+
+    def _kill(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._child is not None:
+            self._child.kill()
+            self._child.join(5.0)
+        self._child, self._pipe, self._ready = None, None, False
+
+
+def failed(request: PlanRequest, cause: str) -> PlanOutcome:
+    """Return the answer to a question that found none."""
+    return PlanOutcome(request.id, "failed", cause, None, None)

@@ -1,0 +1,77 @@
+"""`ems check`: the resolved site in words and in JSON, and the points of a plant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from api.cli.check import lines
+from api.cli.main import run
+from ems.config.load import load_site
+
+SITE = """\
+site: {id: test, name: {en: Test, ja: 試験}}
+assets:
+  - {id: town, kind: load, peak_kw: 200}
+  - {id: dg1, kind: diesel, rated_kw: 300, device: {profile: generic-diesel, url: "tcp://10.0.0.1:502", unit: 7}}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE, "utf-8")
+    return path
+
+
+def test_json_is_the_resolved_site(site: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["check", str(site), "--json"]) == 0
+    out, err = capsys.readouterr()
+    resolved = json.loads(out)
+    assert resolved["assets"][1]["fuel"] == {"no_load_l_per_h": pytest.approx(6.3), "slope_l_per_kwh": 0.249, "points": []}
+    assert resolved["site"]["name"]["ja"] == "試験"
+    assert err == ""
+    site.write_text(json.dumps(resolved), "utf-8")  # JSON is YAML: what is resolved is a site file again
+    assert load_site(site).site.model_dump(mode="json", by_alias=True) == resolved
+
+
+def test_text_has_units(site: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["check", str(site)]) == 0
+    out = capsys.readouterr().out
+    assert "control: cycle 1 s, stage shadow, start timeout 30 s" in out
+    assert "dg1  diesel: rated 300 kW, rated 375 kVA" in out
+    assert "fuel {no load 6.3 L/h, slope 0.249 L/kWh}" in out
+    assert "generic-diesel at tcp://10.0.0.1:502 unit 7" in out
+    assert "town-f1  feeder: priority 1, share 1; simulated only" in out
+
+
+def test_every_number_with_a_unit_in_its_name_is_shown_with_it():
+    shown = list(lines({"x": {"slope_l_per_kwh": 1, "density_kg_per_l": 2, "ramp_kw_per_s": 3, "flow_m3s": 4, "on": True, "none": None, "empty": []}}))
+    assert shown == ["x: slope 1 L/kWh, density 2 kg/L, ramp 3 kW/s, flow 4 m3/s, on yes"]
+
+
+def test_a_mistake_is_one_line_and_one_document(site: Path, capsys: pytest.CaptureFixture[str]):
+    site.write_text(SITE.replace("rated_kw: 300", "rated_kw: -300"), "utf-8")
+    assert run(["check", str(site)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [f"ems: {site}:4 assets[1].rated_kw: rated_kw cannot be -300 (expected greater than 0)"]
+    assert run(["check", "--json", str(site)]) == 2
+    assert json.loads(capsys.readouterr().out) == {"error": "rated_kw cannot be -300", "where": f"{site}:4 assets[1].rated_kw", "expected": "greater than 0"}
+
+
+@pytest.mark.parametrize(("quality", "code"), [("good", 0), ("bad", 1)])
+def test_probe_fails_when_a_point_does_not_answer(site: Path, quality: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    row = {"asset": "dg1", "point": "power_kw", "value": 12.5 if quality == "good" else None, "unit": "kW", "quality": quality}
+    probe = ModuleType("api.probe")
+    probe.probe_points = lambda loaded: [row]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "api.probe", probe)
+    assert run(["check", str(site), "--probe", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["probe"] == [row]
+    assert run(["check", str(site), "--probe"]) == code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"probe  dg1.power_kw: {'12.5 kW' if code == 0 else 'no value'}, {quality}"

@@ -1,0 +1,145 @@
+"""The field bus: one fault stays with one device, nothing is written twice for nothing, nothing old looks new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from ems.errors import ConnectionLost
+from ems.fieldbus import Fieldbus, Wire
+from ems.model import Reading, Write
+from ems.ports import WriteResult
+
+
+class Device:
+    """A device in memory: `values` to be read, `written` in order; `fault` and `delay_s` are what befalls it."""
+
+    def __init__(self, **values: float) -> None:
+        self.values = values
+        self.written: list[tuple[str, float]] = []
+        self.beats: list[int] = []
+        self.fault: Exception | None = None
+        self.delay_s = 0.0
+        self.reads = 0
+
+    async def connect(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def read(self) -> Mapping[str, Reading]:
+        self.reads += 1
+        await asyncio.sleep(self.delay_s)
+        return {name: Reading(value) for name, value in self.values.items()}
+
+    async def write(self, command: str, value: float) -> WriteResult:
+        if self.fault is not None:
+            raise self.fault
+        self.written.append((command, value))
+        return WriteResult(ok=True, read_back=value)
+
+    async def beat(self, count: int) -> None:
+        self.beats.append(count)
+
+    async def close(self) -> None:
+        self.values = {}
+
+
+def bus(wait_s: float = 0.2, **devices: Device) -> Fieldbus:
+    takes = {"power_kw": None, "limit_kw": None, "running": None}
+    return Fieldbus({asset: Wire(device, takes) for asset, device in devices.items()}, wait_s)
+
+
+async def test_a_silent_device_costs_its_neighbours_nothing() -> None:
+    good, dead = Device(power_kw=5.0), Device()
+    dead.fault = ConnectionLost("no answer")
+    field = bus(a=good, b=dead)
+    readings = await field.read()
+    assert readings["a"]["power_kw"].value == 5.0
+    assert readings["b"] == {}
+    assert field.faults() == {"b": "no answer"}
+    await field.close()
+
+
+async def test_what_is_late_ages_and_is_taken_when_it_comes() -> None:
+    slow = Device(power_kw=5.0)
+    field = bus(wait_s=0.05, a=slow)
+    first = await field.read()
+    assert first["a"] == {} or first["a"]["power_kw"].age_s < 0.1
+    slow.delay_s = 0.3
+    aged = []
+    for _ in range(4):
+        aged.append((await field.read())["a"]["power_kw"].age_s)
+    assert max(aged) > 0.1
+    assert slow.reads < 5  # never two questions at once
+    await field.close()
+
+
+async def test_a_failing_device_is_asked_less_often() -> None:
+    dead = Device()
+    dead.fault = ConnectionLost("gone")
+    asked = 0
+
+    async def counted() -> None:
+        nonlocal asked
+        asked += 1
+        raise ConnectionLost("gone")
+
+    dead.connect = counted  # type: ignore[method-assign]
+    field = bus(a=dead)
+    for _ in range(20):
+        await field.read()
+    assert asked <= 3
+    await field.close()
+
+
+async def test_setpoints_are_written_on_change_and_orders_each_time() -> None:
+    unit = Device()
+    field = bus(a=unit)
+    for value in (10.0, 10.05, 12.0):
+        await field.write([Write("a", "power_kw", value), Write("a", "running", 1.0)])
+    assert unit.written == [("power_kw", 10.0), ("running", 1.0), ("running", 1.0), ("power_kw", 12.0), ("running", 1.0)]
+
+
+async def test_what_a_profile_does_not_take_is_not_sent() -> None:
+    unit = Device()
+    field = Fieldbus({"a": Wire(unit, {"limit_kw": None})}, 0.1)
+    assert await field.write([Write("a", "power_kw", 1.0), Write("elsewhere", "power_kw", 1.0)]) == []
+    assert unit.written == []
+
+
+async def test_a_failed_setpoint_is_written_again_and_a_lost_device_gets_everything_anew() -> None:
+    unit = Device(power_kw=0.0)
+    field = bus(a=unit)
+    unit.fault = ConnectionLost("gone")
+    sent = await field.write([Write("a", "power_kw", 10.0)])
+    assert (sent[0].result.ok, sent[0].result.cause) == (False, "gone")
+    unit.fault = None
+    await field.write([Write("a", "power_kw", 10.0)])
+    unit.fault = ConnectionLost("gone")
+    await field.read()
+    unit.fault = None
+    await field.write([Write("a", "power_kw", 10.0)])
+    assert unit.written == [("power_kw", 10.0), ("power_kw", 10.0)]
+    await field.close()
+
+
+async def test_heartbeats_reach_those_that_answer() -> None:
+    unit, dead = Device(), Device()
+    dead.fault = ConnectionLost("gone")
+    field = bus(a=unit, b=dead)
+    await field.read()
+    await field.beat(7)
+    assert (unit.beats, dead.beats) == ([7], [])
+    await field.close()
+
+
+async def test_a_bug_in_a_driver_is_not_swallowed() -> None:
+    class Broken(Device):
+        async def read(self) -> Mapping[str, Reading]:
+            raise ZeroDivisionError
+
+    field = bus(a=Broken())
+    with pytest.raises(ZeroDivisionError):
+        await field.read()

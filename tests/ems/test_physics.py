@@ -1,0 +1,81 @@
+"""Physics against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ems.config.site import Battery, Diesel, Fuel, Hydro, Inverter
+from ems.physics import (
+    ac_kw,
+    charge_limit_kw,
+    charge_room_kw,
+    dc_kw,
+    discharge_room_kw,
+    fuel_l,
+    fuel_l_per_h,
+    hydro_flow_m3s,
+    hydro_kw,
+    inverter_loss_kw,
+    storage_step,
+)
+
+INVERTER = Inverter.model_validate({"id": "i", "kind": "inverter", "rated_kw": 800.0, "efficiency": 0.975, "no_load_kw": 6.0})
+BATTERY = Battery.model_validate(
+    {
+        "id": "b",
+        "kind": "battery",
+        "behind": "i",
+        "capacity_kwh": 2400.0,
+        "charge_kw": 800.0,
+        "discharge_kw": 800.0,
+        "charge_limit_curve": [[0.9, 1.0], [1.0, 0.2]],
+    }
+)
+HYDRO = Hydro.model_validate({"id": "h", "kind": "hydro", "rated_kw": 250.0, "head_m": 62.0, "design_flow_m3s": 0.52})
+
+
+def test_fuel_line_and_curve() -> None:
+    diesel = Diesel.model_validate({"id": "d", "kind": "diesel", "rated_kw": 600.0, "fuel": {"no_load_l_per_h": 12.6, "slope_l_per_kwh": 0.249}})
+    assert fuel_l(diesel, 400.0, 0.25) == pytest.approx((12.6 + 0.249 * 400) / 4)
+    curve = Fuel.model_validate({"no_load_l_per_h": 10.0, "points": [[0.0, 10.0], [100.0, 30.0], [200.0, 60.0]]})
+    assert [fuel_l_per_h(curve, p) for p in (0.0, 50.0, 150.0, 250.0)] == pytest.approx([10.0, 20.0, 45.0, 75.0])
+
+
+@pytest.mark.parametrize(("busbar", "dc"), [(-6.0, 0.0), (384.0, 400.0), (-206.0, -195.0), (0.0, 6.0 / 0.975)])
+def test_inverter_draws_its_no_load_power_at_the_busbar(busbar: float, dc: float) -> None:
+    assert dc_kw(INVERTER, busbar) == pytest.approx(dc)
+    assert ac_kw(INVERTER, dc) == pytest.approx(busbar)
+
+
+@given(st.floats(-800, 800))
+def test_inverter_always_loses(power_kw: float) -> None:
+    assert inverter_loss_kw(INVERTER, power_kw) >= 0.0
+    assert ac_kw(INVERTER, dc_kw(INVERTER, power_kw)) == pytest.approx(power_kw, abs=1e-9)
+
+
+def test_storage_step_both_ways() -> None:
+    assert storage_step(BATTERY, 0.5, 240.0, 1.0) == pytest.approx(0.5 - 240 / 0.96 / 2400)
+    assert storage_step(BATTERY, 0.5, -240.0, 1.0) == pytest.approx(0.5 + 240 * 0.96 / 2400)
+
+
+@pytest.mark.parametrize(("soc", "limit"), [(0.5, 800.0), (0.95, 480.0), (1.0, 160.0)])
+def test_charge_limit_follows_its_curve(soc: float, limit: float) -> None:
+    assert charge_limit_kw(BATTERY, soc) == pytest.approx(limit)
+
+
+def test_room_ends_exactly_at_the_band() -> None:
+    charge = charge_room_kw(BATTERY, 0.9, 0.95, 1.0)
+    assert storage_step(BATTERY, 0.9, -charge, 1.0) == pytest.approx(0.95)
+    discharge = discharge_room_kw(BATTERY, 0.2, 0.1, 1.0)
+    assert storage_step(BATTERY, 0.2, discharge, 1.0) == pytest.approx(0.1)
+    assert charge_room_kw(BATTERY, 0.97, 0.95, 1.0) == 0.0
+
+
+def test_hydro_power_and_its_inverse() -> None:
+    assert hydro_kw(HYDRO, 0.52) == pytest.approx(250.0)
+    assert hydro_kw(HYDRO, 0.26) == pytest.approx(125.0)
+    assert hydro_kw(HYDRO, -0.1) == 0.0
+    assert hydro_kw(HYDRO, 9.9) == 250.0
+    assert hydro_flow_m3s(HYDRO, 125.0) == pytest.approx(0.26)

@@ -1,0 +1,152 @@
+"""The plan check refuses every kind of broken plan, and passes what the rules would do."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ems.model import Limits
+from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, target_at
+from ems.plan_check import PlanCheck
+from ems.rules import Rules
+from tests.ems.island import START, site
+
+SITE = site({"id": "h1", "kind": "hydro", "rated_kw": 50.0})
+CHECK = PlanCheck(SITE)
+GRID = Grid(START, (900.0,) * 8 + (3600.0,) * 10)
+N = GRID.n_steps
+SUN = tuple(max(0.0, 280.0 * math.sin(math.pi * (t - START).total_seconds() / 36000)) if (t - START).total_seconds() < 36000 else 0.0 for t in GRID.starts())
+FORECAST = Forecast(GRID, (210.0,) * N, {"pv1": SUN}, {"h1": (0.1,) * N})
+FROM = PlantStart({"bess1": 0.5}, {"dg1": DieselStart(True, 9000.0), "dg2": DieselStart(False, 9000.0)})
+GOOD = Rules(SITE).rollout(FROM, FORECAST, "load-following", "p1", START)
+
+
+def faults(plan: Plan, start: PlantStart = FROM, forecast: Forecast = FORECAST, limits: dict[str, Limits] | None = None) -> list[str]:
+    return CHECK.faults(plan, start, forecast, limits or {})
+
+
+def test_the_rules_own_plan_passes() -> None:
+    assert faults(GOOD) == []
+    assert any(GOOD.on["dg2"]) and not all(GOOD.on["dg2"])  # the case is not a trivial one
+
+
+def column(name: str, asset: str, change: Callable[[tuple[Any, ...], int], tuple[Any, ...]]) -> Callable[[Plan, int], Plan]:
+    def broken(plan: Plan, k: int) -> Plan:
+        columns = getattr(plan, name)
+        return replace(plan, **{name: {**columns, asset: change(columns[asset], k)}})
+
+    return broken
+
+
+def at(value: Any) -> Callable[[tuple[Any, ...], int], tuple[Any, ...]]:
+    return lambda values, k: (*values[:k], value(values[k]) if callable(value) else value, *values[k + 1 :])
+
+
+BROKEN: dict[str, Callable[[Plan, int], Plan]] = {
+    "not a number": column("power_kw", "dg1", at(math.nan)),
+    "infinite": column("power_kw", "inv1", at(math.inf)),
+    "soc not a number": column("soc", "bess1", at(math.nan)),
+    "diesel above its rating": column("power_kw", "dg1", at(400.0)),
+    "power of a diesel that is off": column("power_kw", "dg2", at(lambda p: p + 50.0)),
+    "diesel on without power, or off with it": column("on", "dg2", at(lambda on: not on)),
+    "more sun than there is": column("power_kw", "pv1", at(lambda p: p + 40.0)),
+    "negative sun": column("power_kw", "pv1", at(-30.0)),
+    "hydro above its rating": column("power_kw", "h1", at(90.0)),
+    "inverter above its rating": column("power_kw", "inv1", at(300.0)),
+    "inverter charges too fast": column("power_kw", "inv1", at(-300.0)),
+    "balance off": column("power_kw", "h1", at(lambda p: p + 20.0 if p < 25.0 else p - 20.0)),
+    "inverter off balance": column("power_kw", "inv1", at(lambda p: p - 25.0)),
+    "charge out of nothing": column("soc", "bess1", at(lambda s: s + 0.05)),
+    "below the floor": column("soc", "bess1", lambda values, k: tuple(0.05 for _ in values)),
+    "starts elsewhere": column("soc", "bess1", lambda values, k: (values[0] + 0.2, *values[1:])),
+    "too short a column": column("power_kw", "pv1", lambda values, k: values[:-1]),
+    "too short an on column": column("on", "dg1", lambda values, k: values[:-1]),
+    "soc without its end": column("soc", "bess1", lambda values, k: values[:-1]),
+    "all zeros": lambda plan, k: replace(
+        plan, power_kw={a: (0.0,) * N for a in plan.power_kw}, on={a: (False,) * N for a in plan.on}, soc={b: (0.5,) * (N + 1) for b in plan.soc}
+    ),
+    "unserved out of thin air": lambda plan, k: replace(plan, unserved_kw=at(100.0)(plan.unserved_kw, k)),
+    "negative unserved": lambda plan, k: replace(plan, unserved_kw=at(-100.0)(plan.unserved_kw, k)),
+    "another load": lambda plan, k: replace(plan, load_kw=at(lambda v: v - 60.0)(plan.load_kw, k)),
+    "another grid": lambda plan, k: replace(plan, grid=Grid(START + timedelta(hours=1), GRID.step_s)),
+    "valid for ever": lambda plan, k: replace(plan, valid_until=GRID.end + timedelta(hours=1)),
+    "missing asset": lambda plan, k: replace(plan, power_kw={a: p for a, p in plan.power_kw.items() if a != "h1"}),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_kind_of_broken_plan_is_refused(kind: str) -> None:
+    for k in range(N):
+        assert faults(BROKEN[kind](GOOD, k)), f"step {k}"
+
+
+def test_a_thousand_seeded_mutations_are_refused() -> None:
+    chance = random.Random(7)
+    for _ in range(1000):
+        kind = chance.choice(sorted(BROKEN))
+        assert faults(BROKEN[kind](GOOD, chance.randrange(N))), kind
+
+
+def test_a_diesel_that_flaps_is_refused() -> None:
+    on = tuple(k % 2 == 0 for k in range(N))
+    powers = {**GOOD.power_kw, "dg1": tuple(150.0 if f else 0.0 for f in on)}
+    assert any("dg1" in f and "minimum" in f for f in faults(replace(GOOD, on={**GOOD.on, "dg1": on}, power_kw=powers)))
+
+
+def test_a_locked_diesel_may_not_be_planned() -> None:
+    locked = replace(FROM, diesels={**FROM.diesels, "dg2": DieselStart(False, 9000.0, usable=False)})
+    assert any("cannot run" in f for f in faults(GOOD, locked))
+
+
+def test_nobody_forming_is_refused() -> None:
+    empty = replace(FROM, soc={"bess1": 0.04})
+    dark = replace(GOOD, on={d: (False,) * N for d in GOOD.on}, soc={"bess1": (0.04,) * (N + 1)})
+    assert faults(dark, empty)
+
+
+@pytest.mark.parametrize("bad", [math.nan, -5.0, 5000.0])
+def test_a_forecast_out_of_range_refuses_the_plan(bad: float) -> None:
+    assert faults(GOOD, forecast=replace(FORECAST, load_kw=(bad, *FORECAST.load_kw[1:])))
+    assert faults(GOOD, forecast=replace(FORECAST, available_kw={"pv1": (bad, *SUN[1:])}))
+
+
+def test_shedding_what_the_rules_serve_is_refused() -> None:
+    inv = tuple(p - 60.0 for p in GOOD.power_kw["inv1"])
+    soc = [0.5]
+    from ems.physics import dc_kw, storage_step
+    from ems.reserve import storages
+
+    pair = storages(SITE)[0]
+    for p, s in zip(inv, GRID.step_s, strict=True):
+        soc.append(storage_step(pair.battery, soc[-1], dc_kw(pair.inverter, p), s / 3600))
+    shed = replace(GOOD, power_kw={**GOOD.power_kw, "inv1": inv}, soc={"bess1": tuple(soc)}, unserved_kw=(60.0,) * N)
+    assert faults(shed)
+
+
+def test_a_wasteful_plan_is_refused() -> None:
+    """Everything holds, but both diesels run all day for nothing: dearer than the rules."""
+    rules = Rules(SITE)
+    both = rules.rollout(replace(FROM, soc={"bess1": 0.10}), FORECAST, "cycle-charging", "p2", START)
+    assert CHECK.price(both).litres > CHECK.price(GOOD).litres
+
+
+def test_a_plan_gives_means_over_the_time_asked_for() -> None:
+    grid = Grid(START, (300.0, 300.0, 300.0, 3600.0))
+    plan = replace(
+        GOOD,
+        grid=grid,
+        on={"dg1": (True, True, False, False), "dg2": (False,) * 4},
+        power_kw={"inv1": (30.0, 60.0, 90.0, 0.0), "pv1": (50.0,) * 4},
+        available_kw={"pv1": (50.0, 80.0, 80.0, 50.0)},
+    )
+    whole = target_at(plan, START, 900.0)
+    assert whole == Target(frozenset({"dg1"}), {"inv1": pytest.approx(60.0)}, "load-following", {"pv1": pytest.approx(50.0)})
+    later = target_at(plan, START + timedelta(seconds=600), 1.0)
+    assert later is not None and later.on == frozenset()
+    assert target_at(plan, START + timedelta(days=1), 900.0) is None

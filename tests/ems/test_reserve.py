@@ -1,0 +1,73 @@
+"""Reserve: what the others can add if one trips, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from ems.model import Limits
+from ems.reserve import ReserveRule, Supply, hold_s
+from tests.ems.island import site
+
+SITE = site()
+RULE = ReserveRule(SITE)
+
+
+def supply(soc: float | None = 0.5, online: tuple[str, ...] = ("dg1", "inv1"), **power: float) -> Supply:
+    return Supply(power, online, {"bess1": soc})
+
+
+def test_hold_covers_failed_starts() -> None:
+    assert hold_s(SITE) == 900.0
+    slow = site({"id": "dg3", "kind": "diesel", "rated_kw": 100.0, "start_s": 600.0}, drop=("dg1", "dg2"), baseline=None)
+    assert hold_s(slow) == (1 + 2) * 645.0 + 645.0
+
+
+@pytest.mark.parametrize(
+    ("case", "load", "required", "available", "contingency"),
+    [
+        # inverter: 250 kW DC limit gives 241.75 kW at the busbar
+        (supply(dg1=200.0, inv1=-2.0), 198.0, 200.0, 243.75, "loss of dg1"),
+        (supply(online=("dg1", "dg2", "inv1"), dg1=150.0, dg2=50.0, inv1=-2.0), 198.0, 150.0, 100.0 + 243.75, "loss of dg1"),
+        # the diesel has 240 kW left to its rating, but takes only its block load of 150 kW at once
+        (supply(dg1=60.0, inv1=138.0), 198.0, 138.0, 150.0, "loss of inv1"),
+        (supply(online=("inv1",), inv1=198.0), 198.0, 19.8, 43.75, "sole former inv1"),
+        (supply(online=("inv1",), pv1=100.0, inv1=98.0), 198.0, 100.0, 143.75, "sole former inv1"),
+        (supply(online=("inv1",), pv1=170.0, inv1=28.0), 198.0, 170.0, 213.75, "sole former inv1"),
+        (supply(soc=None, online=("dg1", "inv1"), dg1=200.0), 198.0, 19.8, 100.0, "sole former dg1"),
+    ],
+)
+def test_binding_contingency(case: Supply, load: float, required: float, available: float, contingency: str) -> None:
+    found = RULE.assess(case, load)
+    assert (found.required_kw, found.available_kw, found.contingency) == (pytest.approx(required), pytest.approx(available), contingency)
+
+
+def test_energy_bounds_what_the_battery_can_hold() -> None:
+    # soc 0.2: (0.2 - 0.03 - 0.10) x 500 x 0.96 x 0.975 = 32.76 kWh; held for 900 s: 131 kW
+    found = RULE.assess(supply(soc=0.2, dg1=200.0, inv1=-2.0), 198.0)
+    assert found.available_kw == pytest.approx(32.76 * 4)
+    assert found.short_kw == pytest.approx(200 - 131.04)
+
+
+def test_operator_limits_count() -> None:
+    limited = Supply({"dg1": 150.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits={"inv1": Limits(max_kw=50.0)})
+    assert RULE.headroom_kw(limited)["inv1"] == pytest.approx(50.0)
+    out = Supply({"dg1": 150.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits={"inv1": Limits(out_of_service=True)})
+    assert RULE.headroom_kw(out)["inv1"] == 0.0
+
+
+def test_an_inverter_that_does_not_form_is_no_former() -> None:
+    following = Supply({}, ("inv1",), {"bess1": 0.5}, not_forming=("inv1",))
+    assert RULE.formers(following) == ()
+    assert RULE.formers(supply(online=("inv1", "dg2"))) == ("dg2", "inv1")
+
+
+def test_hydro_beside_the_battery_is_no_cover() -> None:
+    rule = ReserveRule(site({"id": "h1", "kind": "hydro", "rated_kw": 100.0, "forming": "droop"}))
+    alone = rule.assess(Supply({"h1": 80.0, "inv1": 100.0}, ("h1", "inv1"), {"bess1": 0.5}), 180.0)
+    assert alone.contingency == "sole former inv1"
+    assert alone.short_kw == 0.0
+
+
+def test_a_site_may_refuse_the_sole_former() -> None:
+    strict = ReserveRule(site(reserve={"single_former": "refuse"}))
+    assert strict.assess(supply(online=("inv1",), inv1=198.0), 198.0).short_kw == pytest.approx(198.0)

@@ -1,0 +1,132 @@
+"""The diesel's sequence as a table of cycles: what is seen, what is wanted, what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ems.config.site import Diesel
+from ems.model import AssetImage, Explanation, Phase, Quality, Reason, UnitMemory, Write
+from ems.sequencer import advance, must_stay, startable
+from tests.ems.island import site
+
+DIESEL = site().of(Diesel)[1]
+WHY = Explanation(Reason.PLAN)
+OFF = UnitMemory(Phase.OFF, -10_000.0)
+START, STOP = Write("dg2", "running", 1.0), Write("dg2", "running", 0.0)
+
+
+def unit(on: bool | None, power_kw: float = 0.0, **points: float) -> AssetImage:
+    if on is None:
+        return AssetImage("dg2", "diesel", {}, Quality.BAD, None)
+    return AssetImage("dg2", "diesel", {"power_kw": power_kw, "breaker_closed": float(on), **points}, Quality.GOOD, 0.0)
+
+
+def cycles(memory: UnitMemory, *rows: tuple[float, AssetImage, bool, Phase, tuple[Write, ...]], dt_s: float = 1.0) -> UnitMemory:
+    for k, (now, image, wanted, phase, writes) in enumerate(rows):
+        moved = advance(DIESEL, memory, image, wanted, WHY, now, dt_s)
+        assert (moved.memory.phase, moved.writes) == (phase, writes), f"row {k}"
+        memory = moved.memory
+    return memory
+
+
+def test_a_whole_run() -> None:
+    last = cycles(
+        OFF,
+        (0.0, unit(False), False, Phase.OFF, ()),
+        (1.0, unit(False), True, Phase.STARTING, (START,)),
+        (2.0, unit(False), True, Phase.STARTING, ()),
+        (66.0, unit(True, 10.0), True, Phase.ONLINE, ()),
+        (2000.0, unit(True, 100.0), False, Phase.UNLOADING, ()),
+        (2005.0, unit(True, 25.0), False, Phase.COOLDOWN, (STOP,)),
+        (2006.0, unit(True, 5.0), False, Phase.COOLDOWN, ()),
+        (2010.0, unit(False), False, Phase.COOLDOWN, ()),
+        (2200.0, unit(False), False, Phase.OFF, ()),
+    )
+    assert last.failed_starts == 0
+
+
+def test_a_start_that_fails_is_tried_again_after_a_rest_and_then_locked() -> None:
+    memory = OFF
+    now = 0.0
+    for attempt in range(1, DIESEL.retries + 2):
+        memory = cycles(memory, (now, unit(False), True, Phase.STARTING, (START,)))
+        now += 120.0
+        phase = Phase.OFF if attempt <= DIESEL.retries else Phase.LOCKED
+        memory = cycles(memory, (now, unit(False), True, phase, (STOP,)))
+        assert not startable(DIESEL, memory, unit(False), now + 10.0, economic=False)
+        now += 31.0
+    assert not startable(DIESEL, memory, unit(False), now + 9999.0, economic=False)
+    cycles(memory, (now, unit(False), True, Phase.LOCKED, ()))
+
+
+def test_a_fault_while_starting_ends_the_try_at_once() -> None:
+    starting = replace(OFF, phase=Phase.STARTING, since_s=0.0)
+    cycles(starting, (3.0, unit(False, fault=3.0), True, Phase.OFF, (STOP,)))
+
+
+@pytest.mark.parametrize(("fault", "phase"), [(0.0, Phase.OFF), (7.0, Phase.LOCKED)])
+def test_a_trip_is_seen_and_not_fought(fault: float, phase: Phase) -> None:
+    online = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0)
+    moved = advance(DIESEL, online, unit(False, fault=fault), True, WHY, 100.0, 1.0)
+    assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (phase, (), ["tripped"])
+
+
+def test_a_unit_found_running_is_adopted_without_a_write() -> None:
+    moved = advance(DIESEL, OFF, unit(True, 80.0), False, WHY, 50.0, 1.0)
+    assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (Phase.ONLINE, (), ["adopted"])
+    assert must_stay(DIESEL, moved.memory, unit(True, 80.0), 60.0)
+
+
+def test_one_that_will_not_stop_is_adopted_again_in_the_end() -> None:
+    cooling = UnitMemory(Phase.COOLDOWN, 0.0)
+    cycles(cooling, (60.0, unit(True, 50.0), False, Phase.COOLDOWN, ()), (121.0, unit(True, 50.0), False, Phase.ONLINE, ()))
+
+
+def test_nothing_is_concluded_from_silence() -> None:
+    online = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0)
+    cycles(online, (50.0, unit(None), False, Phase.ONLINE, ()))
+
+
+def test_wanted_again_while_unloading_it_stays() -> None:
+    unloading = UnitMemory(Phase.UNLOADING, 0.0, started_s=-5000.0)
+    cycles(unloading, (1.0, unit(True, 90.0), True, Phase.ONLINE, ()))
+
+
+def test_a_long_step_holds_a_whole_start_and_stop() -> None:
+    last = cycles(
+        OFF,
+        (0.0, unit(False), True, Phase.STARTING, (START,)),
+        (900.0, unit(True, 100.0), True, Phase.ONLINE, ()),
+        (1800.0, unit(True, 100.0), False, Phase.COOLDOWN, (STOP,)),
+        dt_s=900.0,
+    )
+    assert last.phase is Phase.COOLDOWN
+
+
+@pytest.mark.parametrize(
+    ("memory", "image", "economic", "forced"),
+    [
+        (OFF, unit(False), True, True),
+        (replace(OFF, since_s=900.0), unit(False), False, True),  # minimum down time: 900 s of which 100 passed
+        (replace(OFF, starts=(10.0, 20.0, 30.0, 40.0)), unit(False), False, True),
+        (replace(OFF, phase=Phase.COOLDOWN, since_s=990.0), unit(False), True, True),
+        (OFF, unit(False, remote=0.0), False, False),
+        (OFF, unit(False, estop=1.0), False, False),
+        (OFF, unit(False, ready=0.0), False, False),
+        (OFF, unit(None), False, False),
+        (replace(OFF, phase=Phase.LOCKED), unit(False), False, False),
+        (replace(OFF, since_s=990.0, failed_starts=1), unit(False), False, False),  # crank rest
+    ],
+)
+def test_who_may_start(memory: UnitMemory, image: AssetImage, economic: bool, forced: bool) -> None:
+    found = tuple(startable(DIESEL, memory, image, 1000.0, economic=e) for e in (True, False))
+    assert found == (economic, forced)
+
+
+def test_minimum_up_time_holds_unless_there_is_a_fault() -> None:
+    online = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0)
+    assert must_stay(DIESEL, online, unit(True, 50.0), 1799.0)
+    assert not must_stay(DIESEL, online, unit(True, 50.0), 1800.0)
+    assert not must_stay(DIESEL, online, unit(True, 50.0, fault=1.0), 100.0)
