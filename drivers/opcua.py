@@ -43,6 +43,8 @@ INTEGERS = {name: (0, 2**bits - 1) if name[0] in "UB" else (-(2 ** (bits - 1)), 
 """Lowest and highest raw value by type."""
 
 WRONG_NODE = (StatusCodes.BadNodeIdUnknown, StatusCodes.BadNodeIdInvalid, StatusCodes.BadAttributeIdInvalid)
+# asyncua tells a refused certificate by a bare AssertionError, an empty trust list by a ValueError
+NO_SESSION = (OSError, TimeoutError, UaError, AssertionError, ValueError, x509.ExtensionNotFound)
 TRUSTED_SERVER = CertificateValidatorOptions.TRUSTED_VALIDATION | CertificateValidatorOptions.PEER_SERVER
 
 # asyncua logs a traceback for each call that fails; the loss is told once, by whoever catches our ConnectionLost
@@ -98,12 +100,7 @@ class OpcUaDriver:
                     await secure(client, self.device.security)
                 await client.connect()
             self._client = client
-        except (
-            OSError,
-            TimeoutError,
-            UaError,
-            AssertionError,
-        ) as error:  # a bare AssertionError is how asyncua says that the server refused our certificate
+        except NO_SESSION as error:
             if isinstance(error, UaStatusCodeError) and error.code == StatusCodes.BadTooManySessions:
                 self._not_before_s = real_s() + SESSION_S
             raise ConnectionLost(f"no OPC UA session ({told(error)})", self.device.url) from error

@@ -105,7 +105,7 @@ class MinuteBook:
         """Take one cycle; return the rows of the minutes that are over, with their begin [UTC]."""
         rows: list[tuple[datetime, dict[str, Any]]] = []
         passed_s = None if self._upto is None else (image.time - self._upto).total_seconds()
-        if passed_s is None or not 0.0 <= passed_s <= self._pause_s or abs(passed_s - image.dt_s) > self._pause_s:
+        if passed_s is None or not 0.0 <= passed_s <= self._pause_s:
             rows += self.end(image)
             self._minute, self._upto = Minute(image.time), image.time
             self._counters = self._read_counters(image)

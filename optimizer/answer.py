@@ -137,9 +137,8 @@ def _unmet(problem: PlanProblem, question: Question, unserved: Array) -> Iterato
         kwh = float(x.unmet.value.sum()) / MW
         if kwh > NOTICE_KW:
             name = x.load.id
-            yield Unmet(
-                "deferrable", starts[0], kwh, "kWh", f"{name} misses {kwh:.0f} kWh of its daily energy", f"{name} の一日の必要量が {kwh:.0f} kWh 不足します"
-            )
+            ja = f"{name} の一日の必要量が {kwh:.0f} kWh 不足します"
+            yield Unmet("deferrable", starts[0], kwh, "kWh", f"{name} misses {kwh:.0f} kWh of its daily energy", ja)
     low = problem.load.surplus.value.sum(axis=0) / MW
     if low.max() > NOTICE_KW:
         kw = float(low.max())

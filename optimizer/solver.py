@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
 from dataclasses import dataclass
+from functools import cache
 
 import cvxpy as cp
+import highspy
 
+from ems.clock import cpu_s
 from ems.errors import Failed
 
 SEED = 1
@@ -42,7 +48,7 @@ class Solved:
     gap : float | None
         Relative distance of the two.
     solve_s : float
-        Time inside HiGHS [s].
+        CPU time inside HiGHS [s].
     limit_hit : bool
         Stopped at a limit instead of at the gap.
     """
@@ -52,6 +58,20 @@ class Solved:
     gap: float | None
     solve_s: float
     limit_hit: bool
+
+
+@cache
+def move_banner() -> None:
+    """Let HiGHS print its banner to stderr: it does so once per process, and stdout belongs to one JSON document."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        highspy.Highs()
+        ctypes.CDLL(None).fflush(None)  # the banner may still lie in C's buffer
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
@@ -70,11 +90,13 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
     Failed
         Where there is no answer at all. An answer at a limit is returned: its status proves nothing either way.
     """
+    move_banner()
     options: dict[str, object] = {"threads": 1, "random_seed": SEED, "mip_rel_gap": effort.gap}
     if effort.node_limit is not None:
         options["mip_max_nodes"] = effort.node_limit
     if effort.time_limit_s is not None:
         options["time_limit"] = effort.time_limit_s
+    began = cpu_s()
     try:
         problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
     except Exception as error:  # noqa: BLE001 - cvxpy and HiGHS raise ValueError, SolverError and others for what is one thing here: no answer
@@ -84,7 +106,9 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
         raise Failed(f"solver: no answer, status {problem.status}")
     info = stats.extra_stats
     shift = problem.value - info.objective_function_value
-    bound = info.mip_dual_bound + shift
-    value = problem.value
+    bound = float(info.mip_dual_bound + shift)
+    value = float(problem.value)
     gap = max(0.0, value - bound) / max(abs(value), 1e-9) if math.isfinite(bound) else None
-    return Solved(value, bound, gap, float(stats.solve_time or 0.0), problem.status != cp.OPTIMAL)
+    # HiGHS tells wall time, which another job on the same core stretches; all of the call is a ceiling of its CPU time.
+    solve_s = min(float(stats.solve_time or 0.0), cpu_s() - began)
+    return Solved(value, bound, gap, solve_s, problem.status != cp.OPTIMAL)

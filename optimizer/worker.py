@@ -22,8 +22,6 @@ from typing import Protocol
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.plan import Observation, PlanOutcome, PlanRequest
-from optimizer.forecasting import Forecasting
-from optimizer.planner import PlanMaker
 
 RESTARTS = 5
 RESTART_WINDOW_S = 600.0
@@ -59,7 +57,10 @@ class SiteMaker:
     time_limit_s: float
 
     def __call__(self) -> Maker:
-        """Return the maker, in the child."""
+        """Return the maker, in the child: only there is the solver loaded."""
+        from optimizer.forecasting import Forecasting
+        from optimizer.planner import PlanMaker
+
         return PlanMaker(self.site, Forecasting(self.site, self.forecast), time_limit_s=self.time_limit_s)
 
 

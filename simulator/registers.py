@@ -106,7 +106,7 @@ async def serve(units: Mapping[int, Unit], host: str, port: int) -> tuple[Modbus
     """Listen with these units and return the server and its port (0: a free one); an id that no unit has answers as a gateway does."""
     devices = [unit.device(number) for number, unit in units.items()]
     if 0 not in units:  # id 0 takes every id that nobody else has
-        devices.append(SimDevice(id=0, simdata=[SimData(0, values=[0] * 65536, datatype=DataType.REGISTERS)], action=_nobody))
+        devices.append(SimDevice(id=0, simdata=[SimData(0, count=65536, datatype=DataType.REGISTERS)], action=_nobody))
     server = ModbusTcpServer(devices, address=(host, port))
     try:
         await server.serve_forever(background=True)

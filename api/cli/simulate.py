@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -138,6 +139,7 @@ def clock_at(speed: float, origin: float | None, start: str | None) -> Clock:
 
 def conditions_of(loaded: LoadedSite, series: Path | None, seed: int) -> Callable[[datetime, float], Conditions]:
     """Return the outside world: the series given, else the one shipped for this site, else one made from the seed."""
+    from ems.config.site import Solar
     from ems.series import read_series
     from simulator.scenario import from_series, synthetic
 
@@ -145,4 +147,14 @@ def conditions_of(loaded: LoadedSite, series: Path | None, seed: int) -> Callabl
     if series is None and shipped is None:
         return synthetic(loaded.site, seed)
     with resources.as_file(resources.files("configs") / "series" / (shipped or "")) as path:
-        return from_series(read_series(series or path, loaded.site))
+        told = from_series(read_series(series or path, loaded.site))
+    rated_kw = sum(s.rated_kw for s in loaded.site.of(Solar))
+
+    def outside(at: datetime, seconds: float) -> Conditions:
+        """The series; the pyranometer, where it has no column, shows the sun that the PV has: 1000 W/m2 at its rating."""
+        mean = told(at, seconds)
+        if mean.ghi_wm2 is None and rated_kw > 0:
+            return replace(mean, ghi_wm2=1000.0 * sum(mean.available_kw.values()) / rated_kw)
+        return mean
+
+    return outside

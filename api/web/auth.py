@@ -23,7 +23,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ems.clock import epoch_s
-from ems.errors import BadInput
+from ems.errors import BadInput, StoreError
 
 ALGORITHM = "HS256"
 ISSUER = "shima-ems"
@@ -113,8 +113,11 @@ class Users:
             return {}
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         if stamp != self._stamp:
-            rows = json.loads(self.path.read_text("utf-8"))["users"]
-            self._users = {name: User(name, Role(row["role"]), row["hash"], row["key"]) for name, row in rows.items()}
+            try:
+                rows = json.loads(self.path.read_text("utf-8"))["users"]
+                self._users = {name: User(name, Role(row["role"]), row["hash"], row["key"]) for name, row in rows.items()}
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError("the file of users cannot be understood", str(self.path), "what `ems user add` wrote") from error
             self._stamp = stamp
         return self._users
 

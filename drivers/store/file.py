@@ -188,7 +188,7 @@ def reader(path: Path, limit_s: float = BUSY_S) -> Iterator[sqlite3.Connection]:
     """
     until = real_s() + limit_s
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=limit_s, isolation_level=None)) as db:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=limit_s, isolation_level=None)) as db:
             db.execute("PRAGMA query_only = 1")
             db.set_progress_handler(lambda: int(real_s() > until), 10_000)
             yield db

@@ -45,9 +45,15 @@ class LedgerStore:
     def settle(self, time: datetime, outcomes: Sequence[Outcome]) -> None:
         """Commit outcomes; returns once they are durable. A request's history is kept, its newest row holds."""
         if outcomes:
-            rows = [(o.seq, o.status.value, o.cause, o.result, micros(time)) for o in outcomes]
-            with self.file.transaction() as db:
-                db.executemany("INSERT INTO outcomes (seq, status, cause, result, at_us) VALUES (?, ?, ?, ?, ?)", rows)
+            self.commit(time, outcomes, None, 0)
+
+    def commit(self, time: datetime, outcomes: Sequence[Outcome], memory: Memory | None, cycle: int) -> None:
+        """Commit outcomes and the memory that took the requests in one step, so that a crash between them runs nothing twice."""
+        rows = [(o.seq, o.status.value, o.cause, o.result, micros(time)) for o in outcomes]
+        with self.file.transaction() as db:
+            db.executemany("INSERT INTO outcomes (seq, status, cause, result, at_us) VALUES (?, ?, ?, ?, ?)", rows)
+            if memory is not None:
+                db.execute("INSERT OR REPLACE INTO memory VALUES (1, ?, ?, ?)", (cycle, micros(time), pack(memory).decode()))
 
     def minute(self, time: datetime, row: Mapping[str, Any]) -> None:
         """Commit one minute of energy, fuel and CO2 that began at `time` and lasted `row["seconds"]`.
@@ -67,8 +73,7 @@ class LedgerStore:
 
     def save_memory(self, memory: Memory, time: datetime, cycle: int) -> None:
         """Keep what the next start needs: mode, limits, lock-outs, and how far the cycle number has come."""
-        with self.file.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO memory VALUES (1, ?, ?, ?)", (cycle, micros(time), pack(memory).decode()))
+        self.commit(time, (), memory, cycle)
 
     def load_memory(self) -> tuple[Memory, int] | None:
         """Return the memory that was saved last, with its cycle number; None on a first start."""

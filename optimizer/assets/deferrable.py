@@ -25,7 +25,7 @@ class DeferrableBlock:
         self.begins = cp.Parameter((self.days, n), nonneg=True)
         self.need = cp.Parameter(self.days, nonneg=True)
         self.power_by_set = frame.power(f"{load.id}.power")
-        self.on = cp.Variable(n, boolean=True, bounds=[0, self.on_max], name=f"{load.id}.on")
+        self.on = cp.Variable(n, integer=True, bounds=[0, self.on_max], name=f"{load.id}.on")
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{load.id}.start")
         self.unmet = cp.Variable(self.days, nonneg=True, name=f"{load.id}.unmet")
         self.power = frame.total(self.power_by_set)

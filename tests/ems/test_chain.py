@@ -63,6 +63,10 @@ def test_any_flipped_bit_is_found(bodies: list[str], data: st.DataObject) -> Non
     assert found is not None and found.seq <= at + 2
 
 
+def test_a_hash_covers_the_number_of_its_row() -> None:
+    assert link("x", 1, "one").hash != link("x", 2, "one").hash
+
+
 def test_a_row_has_one_text_and_no_nan() -> None:
     assert canonical({"b": 1.0, "a": "環"}) == '{"a":"環","b":1.0}'
     with pytest.raises(ValueError, match="JSON compliant"):

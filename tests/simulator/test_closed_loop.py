@@ -14,11 +14,12 @@ from ems.config.site import Site
 from ems.model import Image, Memory
 from ems.plan import Grid, Observation, Plan
 from ems.series import SeriesTable
-from simulator.closed_loop import Case, Deferred, River, Run, controlled, deliveries, run, starting
+from simulator.closed_loop import Case, Run, controlled, run, starting
 from simulator.plans import Solves, past
 from simulator.plant import Flows, Plant
 from simulator.scenario import as_conditions
 from simulator.summary import summarise, times
+from simulator.tallies import Deferred, River, deliveries
 from simulator.violations import Violations
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

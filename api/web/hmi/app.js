@@ -7,7 +7,7 @@ import { loginForm, modeDialog, stageDialog } from "./orders.js";
 import { unitPanel } from "./panel.js";
 
 const $ = (id) => document.getElementById(id);
-const SILENT_MS = 5000, CHART_EVERY_MS = 30000, CHART_STEP_MS = 600e3, SHOWN = 4;
+const SILENT_MS = 5000, CHART_EVERY_MS = 30000, CHART_STEP_MS = 600e3, SHOWN = 6;
 
 const world = {
   site: null, state: null, alarms: [], explain: {}, plan: null, past: null, summary: null,
@@ -43,7 +43,9 @@ function render() {
 function pills(state) {
   const plan = state.plan?.id ? t("pill.plan", { age: span(state.plan.age_s), source: word("source.plan", state.plan.source) }) : t("pill.noplan", { source: word("source.plan", state.plan?.source ?? "none") });
   const pill = (text, value, open, odd) => h(`${open ? "button" : "span"}.pill${odd ? ".odd" : ""}`, open && { type: "button", onclick: open }, text, value && h("b", null, ` ${value}`));
+  const open = world.alarms.filter((a) => !a.acked_by).length;
   const made = [
+    open && pill(t("pill.alarms", { n: open }), "", () => $("h-alarms").scrollIntoView({ block: "center" }), true),
     pill(t("mode"), word("mode", state.mode), () => modeDialog(world.state), state.mode !== "auto"),
     pill(t("stage"), word("stage", state.stage), () => stageDialog(world.state), false),
     pill(plan, "", null, state.plan?.source !== "mpc"),
@@ -131,9 +133,9 @@ function banner() {
   if ($("banner").textContent !== text) $("banner").textContent = text;
 }
 
-async function chartIfDue(force = false) {
-  const now = Date.parse(world.state.time), due = Date.now() - world.chartAt > CHART_EVERY_MS && now - world.chartSite >= CHART_STEP_MS;
-  if (!force && !due && world.planId === world.state.plan?.id) return;
+async function chartIfDue() {
+  const now = Date.parse(world.state.time), older = now - world.chartSite >= CHART_STEP_MS || world.planId !== world.state.plan?.id;
+  if (!older || Date.now() - world.chartAt < CHART_EVERY_MS) return;
   Object.assign(world, { chartAt: Date.now(), chartSite: now, planId: world.state.plan?.id });
   const from = new Date(now - 24 * 3600e3).toISOString(), to = new Date(now).toISOString();
   const [past, plan, summary] = await Promise.all([

@@ -23,7 +23,7 @@ assets:
   - {id: dg1, kind: diesel, rated_kw: 300}
   - {id: dg2, kind: diesel, rated_kw: 300}
   - {id: inv1, kind: inverter, rated_kw: 200, forming: droop}
-  - {id: bess1, kind: battery, behind: inv1, capacity_kwh: 400, charge_kw: 200, discharge_kw: 200}
+  - {id: bess1, kind: battery, behind: inv1, capacity_kwh: 1200, charge_kw: 200, discharge_kw: 200}
 """
 
 
@@ -136,10 +136,24 @@ def test_a_series_is_needed_and_recordings_are_for_later(files: tuple[Path, Path
 
 def test_a_site_without_diesels_has_no_baseline(tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     site = tmp_path / "green.yaml"
-    site.write_text("\n".join(line for line in SITE.splitlines() if "diesel" not in line).replace("400,", "9000,") + "\n", encoding="utf-8")
+    site.write_text("\n".join(line for line in SITE.splitlines() if "diesel" not in line).replace("1200,", "9000,") + "\n", encoding="utf-8")
     arguments = ["replay", site, "--series", files[1], "--policy", "load-following", "--days", "1", "--json"]
     code, stdout, _ = ems(capsys, arguments)
     assert code == 0
     assert json.loads(stdout)[0]["baseline_diesel_l"] is None
     assert json.loads(stdout)[0]["diesel_l"] == 0
     assert ems(capsys, ["replay", site, "--series", files[1], "--policy", "diesel-only"])[0] == 2
+
+
+def test_planned_policies_follow_their_plans(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["replay", files[0], "--series", files[1], "--policy", "mpc,perfect-foresight", "--forecast", "seasonal"]
+    code, stdout, _ = ems(capsys, [*arguments, "--start", "2026-03-02", "--days", "0.25", "--step", "30m", "--replan", "3h", "--json"])
+    assert code == 0
+    rolling, whole = json.loads(stdout)
+    assert (rolling["forecast"], whole["forecast"]) == ("seasonal", "perfect")
+    assert (rolling["plans"], whole["plans"]) == (2, 1)
+    assert rolling["fallback_steps"] == whole["fallback_steps"] == 0
+    assert rolling["plan_s"]["p50"] <= rolling["plan_s"]["max"]
+    assert whole["bound_l"] <= whole["diesel_l_soc_corrected"] + 0.5
+    assert whole["diesel_l_soc_corrected"] <= rolling["diesel_l_soc_corrected"] + 0.5
+    assert "bound_l" not in rolling

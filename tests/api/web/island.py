@@ -17,7 +17,11 @@ SITE = Path(__file__).parents[3] / "configs" / "sites" / "river.yaml"
 NOW = datetime(2026, 6, 14, 12, 32, 8, tzinfo=UTC)
 SHARES = {"harbour": 0.25, "lampaul": 0.45, "hamlets": 0.30}
 WHY = {
-    "pv1": ("surplus", ["soc_full"], "pv1 is at 736 kW because of surplus; 85 kW are left unused (held by the battery is full)", "pv1 は余剰のため 736 kW です（85 kW を抑制、蓄電池が満充電による）"),
+    "pv1": (
+        "surplus", ["soc_full"],
+        "pv1 is at 736 kW because of surplus; 85 kW are left unused (held by the battery is full)",
+        "pv1 は余剰のため 736 kW です（85 kW を抑制、蓄電池が満充電による）",
+    ),
     "hydro1": ("follows_river", [], "hydro1 takes what the river gives", "hydro1 は河川流量に従っています"),
     "dg1": ("not_needed", [], "dg1 is not needed", "dg1 は必要ありません"),
     "dg2": ("not_needed", [], "dg2 is not needed", "dg2 は必要ありません"),
@@ -105,11 +109,13 @@ def state(cycle: int = 4711, at: datetime = NOW, soc: float = 0.93, jitter: floa
 def alarms() -> list[dict[str, Any]]:
     return [
         {
-            "id": "no_answer:dg3:1781439594000000", "code": "no_answer", "severity": "major", "asset": "dg3", "raised_at": "2026-06-14T12:19:54Z", "cleared_at": None, "acked_by": None,
+            "id": "no_answer:dg3:1781439594000000", "code": "no_answer", "severity": "major", "asset": "dg3",
+            "raised_at": "2026-06-14T12:19:54Z", "cleared_at": None, "acked_by": None,
             "text": {"en": "dg3 has not answered for 12 min; it leaves plan and reserve", "ja": "dg3 が 12 分間応答していません。計画と予備力から除外しました"},
         },
         {
-            "id": "level_frozen:hydro1:1781439000000000", "code": "level_frozen", "severity": "warning", "asset": "hydro1", "raised_at": "2026-06-14T12:10:00Z", "cleared_at": None, "acked_by": "hanako",
+            "id": "level_frozen:hydro1:1781439000000000", "code": "level_frozen", "severity": "warning", "asset": "hydro1",
+            "raised_at": "2026-06-14T12:10:00Z", "cleared_at": None, "acked_by": "hanako",
             "text": {"en": "the level sensor of hydro1 stands still; check the float", "ja": "hydro1 の水位計が固着しています。フロートを確認してください"},
         },
     ]  # fmt: skip
@@ -156,9 +162,31 @@ def plan(now: datetime, soc: float) -> Plan:
         loads.append(f["load"])
         socs.append(max(0.1, min(0.95, socs[-1] - f["inv1"] * seconds / 3600 / 2000)))
     on = {a: tuple(p > 1 for p in powers[a]) for a in ("dg1", "dg2", "dg3", "desal1")}
-    unmet = (Unmet("soc_floor", now, 40.0, "kWh", "Tomorrow at 05:00 the battery is 40 kWh under the wished floor.", "明日 05:00 に蓄電池が目標下限を 40 kWh 下回ります。"),)
+    unmet = (
+        Unmet(
+            "soc_floor",
+            now,
+            40.0,
+            "kWh",
+            "Tomorrow at 05:00 the battery is 40 kWh under the wished floor.",
+            "明日 05:00 に蓄電池が目標下限を 40 kWh 下回ります。",
+        ),
+    )
     kept = {a: tuple(values) for a, values in powers.items()}
-    return Plan("plan-17", now, now + timedelta(hours=2), "mpc", steps, kept, on, {"bess1": tuple(socs)}, tuple(loads), (0.0,) * steps.n_steps, unmet=unmet, deferrables=("desal1",))
+    return Plan(
+        "plan-17",
+        now,
+        now + timedelta(hours=2),
+        "mpc",
+        steps,
+        kept,
+        on,
+        {"bess1": tuple(socs)},
+        tuple(loads),
+        (0.0,) * steps.n_steps,
+        unmet=unmet,
+        deferrables=("desal1",),
+    )
 
 
 def forecast(now: datetime) -> Forecast:

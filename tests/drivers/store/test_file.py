@@ -58,6 +58,11 @@ def test_a_reader_cannot_write_and_never_checkpoints(path: Path) -> None:
         db.execute("DELETE FROM t")
     assert look(path, "SELECT text FROM t") == [("x",)]
     assert (path.read_bytes(), writer.log_bytes()) == before
+    left = path.with_name("left.db")  # as a killed writer leaves it: the reader is alone with file and log
+    left.write_bytes(before[0])
+    left.with_name("left.db-wal").write_bytes(path.with_name("some.db-wal").read_bytes())
+    assert look(left, "SELECT text FROM t") == [("x",)]
+    assert (left.read_bytes(), left.with_name("left.db-wal").stat().st_size) == before
     writer.close()
 
 

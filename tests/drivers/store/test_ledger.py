@@ -122,6 +122,17 @@ def test_a_memory_that_cannot_be_read_is_an_error_that_says_so(path: Path) -> No
     ledger.close()
 
 
+def test_outcomes_and_memory_are_committed_together_or_not_at_all(path: Path) -> None:
+    ledger = LedgerStore(path)
+    ledger.commit(NOON, [Outcome(1, Status.ACCEPTED)], Memory(taken_seq=1), 5)
+    ledger.file.rows(f"PRAGMA max_page_count = {ledger.file.rows('PRAGMA page_count')[0][0]}")
+    with pytest.raises(StoreError, match="full"):
+        ledger.commit(NOON, [Outcome(2, Status.ACCEPTED)], Memory(taken_seq=2, day="x" * 100_000), 6)
+    assert LedgerReader(path).outcome(2) is None
+    assert ledger.load_memory() == (Memory(taken_seq=1), 5)
+    ledger.close()
+
+
 @pytest.mark.parametrize("call", ["settle", "minute", "memory"])
 def test_a_full_disk_is_loud_and_changes_nothing(path: Path, call: str) -> None:
     ledger = LedgerStore(path)

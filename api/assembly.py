@@ -1,0 +1,184 @@
+"""The only place that names concrete classes: which driver for which protocol, which store, which planner."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from drivers.modbus import ModbusDriver, ModbusLink
+from drivers.opcua import OpcUaDriver
+from drivers.store.file import WAL_LIMIT_BYTES
+from drivers.store.history import History
+from drivers.store.ledger import LedgerStore
+from drivers.store.requests import RequestReader
+from drivers.sunspec import SunSpecDriver
+from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.config.load import LoadedSite
+from ems.config.profile import Command, Profile
+from ems.config.site import AnyAsset, Device, Feeder, Site
+from ems.controller import Controller
+from ems.errors import BadInput, StoreError
+from ems.fieldbus import Fieldbus, Wire
+from ems.loop import Loop, Stores, resumed
+from ems.minutes import MinuteBook, Totals
+from ems.model import Alarm, Memory, Stage
+from ems.plan_keeper import PlanKeeper
+from ems.ports import Clock, Driver
+from optimizer.worker import WorkerPlanner
+
+LOG = logging.getLogger("control")
+READ_SHARE = 0.6
+"""Share of a cycle that it waits for readings: the rest is for the decision and the writes."""
+PLAN_PAUSE_S = 15.0
+"""Between two plans at least this much real time passes, however fast the site's clock runs [s]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The parts of the control process that someone has to run and to close."""
+
+    loop: Loop
+    fieldbus: Fieldbus
+    keeper: PlanKeeper
+    history: History
+    ledger: LedgerStore
+
+    def notices(self) -> list[Alarm]:
+        """Return what the stores have to say: a damaged file that was put aside, a log that grows."""
+        found = []
+        for file, notice in ((self.history.file, self.history.notice), (self.ledger.file, self.ledger.notice)):
+            name = file.path.stem
+            if notice is not None:
+                found.append(Alarm(f"{name}_renewed", "major", None, notice, f"{file.path.name} が破損したため退避し、新しいファイルを作りました"))
+            if file.log_bytes() > 4 * WAL_LIMIT_BYTES:
+                found.append(
+                    Alarm(f"{name}_log", "warning", None, f"the log of {file.path.name} keeps growing: something holds it", f"{name} のログが増え続けています")
+                )
+        return found
+
+
+def site_clock(speed: float, origin: float | None = None, start: str | None = None) -> Clock:
+    """Return the site's clock: real time, or `speed` times as fast from a common origin.
+
+    Parameters
+    ----------
+    origin : float | None
+        Real seconds since 1970 at which the site's clock showed `start`; now where not given.
+    start : str | None
+        Time of the site's clock at the origin, ISO 8601; the present where not given.
+    """
+    if speed == 1.0 and start is None:
+        return WallClock()
+    begin = WallClock().now() if start is None else datetime.fromisoformat(start)
+    return ScaledClock(begin, epoch_s() if origin is None else origin, speed)
+
+
+def control_parts(
+    loaded: LoadedSite,
+    data: Path,
+    clock: Clock,
+    stage: Stage,
+    cycle: int,
+    tell: Callable[[dict[str, Any]], object],
+    outside: Callable[[], Sequence[Alarm]],
+) -> Control:
+    """Return the control of a site, ready to run: it goes on where the last process stopped.
+
+    Parameters
+    ----------
+    cycle : int
+        A cycle number that has been used already; the stores may know a higher one.
+    outside : Callable[[], Sequence[Alarm]]
+        Alarms that the supervisor raises.
+    """
+    site = loaded.site
+    history, ledger = History(data / "history.db"), LedgerStore(data / "ledger.db")
+    memory, saved_cycle = _memory(ledger)
+    cycle_s = site.control.cycle_s
+    fieldbus = open_fieldbus(loaded, READ_SHARE * cycle_s)
+    keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s), PLAN_PAUSE_S * clock.speed)
+    loop = Loop(
+        site=site,
+        controller=Controller(site, stage),
+        fieldbus=fieldbus,
+        keeper=keeper,
+        book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed),
+        stores=Stores(history, ledger, RequestReader(data / "site.db")),
+        clock=clock,
+        memory=resumed(memory, clock.now_s()),
+        cycle=max(cycle, saved_cycle, history.last_cycle()),
+        tell=tell,
+        outside=lambda: (*outside(), *control.notices()),
+    )
+    control = Control(loop, fieldbus, keeper, history, ledger)
+    return control
+
+
+def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
+    """Return the saved memory and cycle; without one the log of orders is worked in once more, late commands as expired."""
+    try:
+        return ledger.load_memory() or (Memory(), 0)
+    except StoreError as fault:
+        LOG.warning("%s", fault)
+        return Memory(), 0
+
+
+def open_fieldbus(loaded: LoadedSite, wait_s: float) -> Fieldbus:
+    """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
+    return Fieldbus({asset: Wire(driver, takes(loaded.profiles[asset])) for asset, driver in open_drivers(loaded).items()}, wait_s)
+
+
+def takes(profile: Profile) -> dict[str, float | None]:
+    """Return the commands of a profile with the time after which each is written again [s]: a third of what it lasts."""
+    lasts_s = profile.on_silence.after_s if profile.on_silence is not None and profile.on_silence.after_s >= 1.0 else None
+
+    def again_s(command: Command) -> float | None:
+        expires_s = lasts_s / 3.0 if command.revert_s is not None and lasts_s is not None else None
+        return min((s for s in (command.refresh_s, expires_s) if s is not None), default=None)
+
+    return {name: again_s(command) for name, command in profile.commands.items()}
+
+
+def open_drivers(loaded: LoadedSite) -> dict[str, Driver]:
+    """Return a driver for every asset and feeder with a device; units of one Modbus url share its connection."""
+    equipment = {a.id: a for a in (*loaded.site.assets, *loaded.site.of(Feeder)) if a.device is not None}
+    timeouts: dict[str, float] = {}
+    for asset in equipment.values():
+        device = _device(asset)
+        timeouts[device.url] = max(device.timeout_s, timeouts.get(device.url, 0.0))
+    links: dict[str, ModbusLink] = {}
+    return {asset_id: _driver(asset, loaded.profiles[asset_id], links, timeouts) for asset_id, asset in equipment.items()}
+
+
+def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[str, ModbusLink], timeouts: dict[str, float]) -> Driver:
+    device, of = _device(asset), ratings(asset)
+    if profile.protocol == "opcua":
+        return OpcUaDriver(asset.id, profile, device, device.timeout_s, of)
+    if profile.protocol not in ("modbus", "sunspec"):
+        raise BadInput(f"{profile.protocol} devices cannot be run in this version", asset.id, "a profile of modbus, sunspec or opcua")
+    if device.url not in links:
+        at = urlsplit(device.url)
+        links[device.url] = ModbusLink(at.hostname or "", at.port or 0, timeouts[device.url])
+    kind = SunSpecDriver if profile.protocol == "sunspec" else ModbusDriver
+    return kind(asset.id, profile, device.unit, links[device.url], device.timeout_s, of)
+
+
+def _device(asset: AnyAsset | Feeder) -> Device:
+    if asset.device is None:
+        raise BadInput(f"{asset.id} has no device", asset.id, "a device")
+    return asset.device
+
+
+def ratings(asset: AnyAsset | Feeder) -> dict[str, float]:
+    """Return an asset's own numbers, which percentages in a profile refer to."""
+    return {name: float(value) for name, value in asset.model_dump().items() if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def without_device(site: Site) -> tuple[str, ...]:
+    """Return the assets that can only be simulated; a feeder without a device is just never switched."""
+    return tuple(a.id for a in site.assets if a.device is None)

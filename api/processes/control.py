@@ -1,0 +1,126 @@
+"""The control process: the loop, on the wire.
+
+    python -m api.processes.control '{"site": PATH, "data": DIR, "stage": "control", "speed": 1.0, "origin": null, "start": null, "cycle": 0}'
+
+stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up; when it
+closes, or on SIGTERM, nothing more is written to any device and the process ends with 0 within 2 s. On
+stdout goes one line `{"beat": {...}}` per cycle. Any error nobody expected ends the process with 1, so that
+the devices fall back to what they do without us, and the supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from api.assembly import Control, control_parts, site_clock
+from api.processes.lines import LineWriter, lines_of
+from ems.config.load import load_site
+from ems.errors import EmsError
+from ems.model import Alarm, Stage
+
+LOG = logging.getLogger("control")
+END_S = 2.0
+"""By then the process has ended, whatever hangs [s]."""
+LAST_CYCLE_S = 0.8
+"""How long a cycle under way may go on after the end was asked for [s]."""
+
+
+class Dead:
+    """Which other processes the supervisor has given up, as alarms."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return one alarm for each."""
+        return tuple(
+            Alarm(
+                f"{name}_dead",
+                "major",
+                None,
+                f"the process {name} keeps ending and is not started again",
+                f"プロセス {name} が繰り返し終了したため停止しています",
+            )
+            for name in self.names
+        )
+
+
+async def control(given: Mapping[str, Any]) -> None:
+    """Run control until stdin closes or SIGTERM comes."""
+    stop, dead = asyncio.Event(), Dead()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor ends us by our stdin
+    listening = asyncio.create_task(_listen(dead, stop))
+    out = await LineWriter.open(sys.stdout)
+    clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
+    parts = control_parts(
+        load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), dead.alarms
+    )
+    try:
+        await _until(stop, parts)
+    finally:
+        listening.cancel()
+        await _close(parts)
+        out.close()
+
+
+async def _until(stop: asyncio.Event, parts: Control) -> None:
+    """Run cycles until `stop`; one that hangs then is cut off. What a cycle raises comes out here."""
+    running = asyncio.create_task(parts.loop.run(stop))
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if stop.is_set():
+        end_soon()
+        await asyncio.wait({running}, timeout=LAST_CYCLE_S)
+        running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def _close(parts: Control) -> None:
+    """Let go of everything; the links last, because a far end may not answer."""
+    parts.keeper.close()
+    parts.history.close()
+    parts.ledger.close()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(parts.fieldbus.close(), 0.5)
+
+
+async def _listen(dead: Dead, stop: asyncio.Event) -> None:
+    async for line in lines_of(sys.stdin):
+        dead.names = tuple(json.loads(line)["dead"])
+    stop.set()
+
+
+def end_soon() -> None:
+    """Make the end certain: everything that counts is committed, and the devices fall back by themselves."""
+    timer = threading.Timer(END_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def main(argument: str) -> int:
+    """Run the process; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(control(json.loads(argument)))
+    except EmsError as error:
+        LOG.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

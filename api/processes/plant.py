@@ -1,0 +1,64 @@
+"""The plant process of the demo: the simulated island on real Modbus and OPC UA, on loopback.
+
+    python -m api.processes.plant '{"site": PATH, "data": DIR, "speed": 24.0, "origin": S, "start": ISO}'       ends when its stdin closes
+
+stdout carries `{"ready": PATH}`, the site file with the real addresses, once every server listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from api.assembly import site_clock
+from api.cli.simulate import conditions_of, serve_plant
+from api.processes.lines import lines_of
+from ems.config.load import load_site
+from ems.errors import EmsError
+
+LOG = logging.getLogger("plant")
+
+
+async def serve(given: Mapping[str, Any]) -> None:
+    """Run the plant until stdin closes or SIGTERM comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the plant outlives its controller
+    listening = asyncio.create_task(_listen(stop))
+    loaded = load_site(given["site"])
+    clock = site_clock(given["speed"], given["origin"], given["start"])
+    await serve_plant(loaded, clock, conditions_of(loaded, None, 1), Path(given["data"]), stop, tell)
+    listening.cancel()
+
+
+async def _listen(stop: asyncio.Event) -> None:
+    async for _ in lines_of(sys.stdin):
+        continue
+    stop.set()
+
+
+def tell(path: Path) -> None:
+    """Send the ready line up the pipe."""
+    print(json.dumps({"ready": str(path)}), flush=True)
+
+
+def main(argument: str) -> int:
+    """Run the process; returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(serve(json.loads(argument)))
+    except EmsError as error:
+        LOG.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""The web process: page and API on one loop, fed with control's beats.
+
+    python -m api.processes.web '{"site": PATH, "data": DIR, "fd": N, "url": URL, "public": false, "speed": 1.0, "origin": null, "start": null}'
+
+The listening socket is inherited (`fd`), so that the address stays ours while this process is started
+again. stdin brings control's beats as lines; when it closes, or on SIGTERM, open streams are ended and the
+process exits. stdout carries `{"ready": URL}` once it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from api.assembly import site_clock
+from api.processes.lines import lines_of
+from api.web.app import create_app
+from api.web.auth import tls_files
+from api.web.live import LiveState
+from ems.config.load import load_site
+from ems.errors import EmsError
+
+LOG = logging.getLogger("web")
+GRACE_S = 1
+"""How long open requests may go on at the end [s]."""
+END_S = 4.0
+"""By then the process has ended, whatever hangs [s]."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but the signals are ours and it says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+async def serve(given: Mapping[str, Any]) -> None:
+    """Serve until stdin closes or SIGTERM comes."""
+    data, live = Path(given["data"]), LiveState()
+    clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
+    app = create_app(load_site(given["site"]), data, live, clock, public=given["public"])
+    tls = tls_files(data) if given["public"] else None
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=None if tls is None else tls[0],
+        ssl_keyfile=None if tls is None else tls[1],
+    )
+    server = Server(config, lambda: tell({"ready": given["url"]}))
+
+    def end() -> None:
+        end_soon()
+        live.close()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor ends us by our stdin
+    listening = asyncio.create_task(_listen(live, end))
+    await server.serve([socket.socket(fileno=given["fd"])])
+    listening.cancel()
+
+
+async def _listen(live: LiveState, end: Callable[[], None]) -> None:
+    async for line in lines_of(sys.stdin):
+        live.update(json.loads(line)["beat"])
+    end()
+
+
+def tell(document: Mapping[str, Any]) -> None:
+    """Send a line up the pipe."""
+    print(json.dumps(document), flush=True)
+
+
+def end_soon() -> None:
+    """Make the end certain: a reader on a dead link must not hold it."""
+    timer = threading.Timer(END_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def main(argument: str) -> int:
+    """Run the process; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        asyncio.run(serve(json.loads(argument)))
+    except EmsError as error:
+        LOG.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

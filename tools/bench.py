@@ -1,0 +1,201 @@
+"""`make bench`: how fast and how good, as figures of one run on one machine.
+
+Every claim is a ratio of two things measured side by side, because machines are shared and noisy; the
+absolute figures are printed beside them. Prints Markdown; `docs/benchmarks.md` keeps one such run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ems.clock import real_s
+
+ROOT = Path(__file__).resolve().parent.parent
+SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
+CYCLES = 120
+PLANS = 24
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which this share of the sorted values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def table(title: str, command: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print one result."""
+    print(f"\n## {title}\n\n`{command}`\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(f'{c:.4g}' if isinstance(c, float) else str(c) for c in row)} |")
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------ cycle
+def crowd(devices: int) -> dict[str, Any]:
+    """Return a site file with so many devices: diesels, an inverter with battery, a load, and the rest PV."""
+    suns = devices - 6
+    assets: list[dict[str, Any]] = [
+        {"id": "town", "kind": "load", "peak_kw": 1000.0},
+        *({"id": f"dg{k}", "kind": "diesel", "rated_kw": 500.0} for k in (1, 2, 3)),
+        {"id": "inv1", "kind": "inverter", "rated_kw": 800.0, "forming": "droop"},
+        {"id": "bess1", "kind": "battery", "behind": "inv1", "capacity_kwh": 1600.0, "charge_kw": 800.0, "discharge_kw": 800.0},
+        *({"id": f"pv{k}", "kind": "solar", "rated_kw": round(1000.0 / suns, 1)} for k in range(suns)),
+    ]
+    return {"site": {"id": f"crowd{devices}"}, "control": {"stage": "control"}, "assets": assets}
+
+
+async def cycles(as_simulated: Path, data: Path) -> tuple[list[float], int]:
+    """Run cycles of the real loop on the wire, a plan being solved all the time; return each one's time [s] and the plans that came."""
+    from api.assembly import control_parts, site_clock
+    from ems.config.load import load_site
+    from ems.model import Stage
+
+    loaded = load_site(as_simulated)
+    control = control_parts(loaded, data, site_clock(1.0), Stage.CONTROL, 0, lambda beat: None, tuple)
+    keeper, taken, plans = control.keeper, [], 0
+    try:
+        for k in range(CYCLES + 5):
+            keeper._asked_s = None  # noqa: SLF001 - ask again at once: there shall always be a plan in the making
+            before, began = keeper.outcome, real_s()
+            await control.loop.cycle()
+            if k >= 5:
+                taken.append(real_s() - began)
+            plans += keeper.outcome is not before
+            await asyncio.sleep(max(0.0, 0.25 - (real_s() - began)))
+    finally:
+        keeper.close()
+        await control.fieldbus.close()
+        control.history.close()
+        control.ledger.close()
+    return taken, plans
+
+
+def bench_cycle() -> None:
+    """Cycle time at 10 and 50 devices over real Modbus TCP and OPC UA."""
+    from ruamel.yaml import YAML
+
+    rows: list[list[object]] = []
+    for devices in (10, 50):
+        with tempfile.TemporaryDirectory() as folder:
+            site = Path(folder) / "site.yaml"
+            YAML().dump(crowd(devices), site)
+            argv = [sys.executable, "-c", "from api.cli.main import main; main()", "simulate", str(site), "--listen", "127.0.0.1:0", "--data", folder]
+            plant = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+            try:
+                assert plant.stdout is not None
+                ready = plant.stdout.readline().strip()
+                taken, plans = asyncio.run(cycles(Path(ready), Path(folder)))
+            finally:
+                plant.terminate()
+                plant.wait(10)
+            rows.append([devices, len(taken), plans, 1000 * percentile(taken, 0.5), 1000 * percentile(taken, 0.99), percentile(taken, 0.99) / 0.3])
+    table(
+        "Cycle time while plans are being solved",
+        "make bench (cycle)",
+        ("devices", "cycles", "plans meanwhile", "p50 [ms]", "p99 [ms]", "p99 / 0.3 s"),
+        rows,
+    )
+
+
+# ------------------------------------------------------------------ plan
+def bench_plan() -> None:
+    """Plan time against the solver's own, over a day of `ouessant`."""
+    from ems.config.load import load_site
+    from ems.config.site import Battery, Diesel
+    from ems.plan import DieselStart, PlanRequest, PlantStart
+    from ems.series import read_series
+    from optimizer.forecasting import Forecasting
+    from optimizer.planner import PlanMaker
+
+    site = load_site(SITES / "ouessant.yaml").site
+    series = read_series(SERIES / "ouessant_2016_1h.csv", site)
+    maker = PlanMaker(site, Forecasting(site, "perfect", series.forecast))
+    maker.compile()
+    first = datetime.fromisoformat("2016-03-01T00:00:00+00:00")
+    start = PlantStart({b.id: 0.5 for b in site.of(Battery)}, {d.id: DieselStart(k == 0, 9000.0) for k, d in enumerate(site.of(Diesel))})
+    outcomes = [maker.make(PlanRequest(f"b{k}", first + timedelta(hours=k), start)) for k in range(PLANS)]
+    total, solve = [o.total_s for o in outcomes], [o.solve_s for o in outcomes]
+    outside = sum(t - s for t, s in zip(total, solve, strict=True)) / sum(total)
+    row = [len(total), statistics.median(total), percentile(total, 0.95), statistics.median(solve), sum(total) / sum(solve), outside]
+    table(
+        f"Plan time, {len(site.of(Diesel))} diesels, {sum(n for _, n in site.planner.grid)} steps",
+        "make bench (plan)",
+        ("plans", "total p50 [CPU s]", "total p95", "HiGHS p50", "total / HiGHS", "share outside HiGHS"),
+        [row],
+    )
+
+
+# ------------------------------------------------------------------ dispatch
+def replayed(*options: str) -> list[dict[str, Any]]:
+    """Return the summaries of `ems replay --json` with these options."""
+    argv = [sys.executable, "-c", "from api.cli.main import main; main()", "replay", *options, "--json"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def bench_dispatch() -> None:
+    """Diesel of `mpc` with perfect forecast against the bound and the better rule, two weeks of `ouessant`."""
+    options = (str(SITES / "ouessant.yaml"), "--series", str(SERIES / "ouessant_2016_1h.csv"), "--start", "2016-05-02", "--days", "14")
+    policies = "mpc,load-following,cycle-charging,perfect-foresight,diesel-only"
+    found = {s["policy"]: s for s in replayed(*options, "--policy", policies, "--forecast", "perfect")}
+    bound = found["perfect-foresight"]["bound_l"]
+    better = min(found[p]["diesel_l_soc_corrected"] for p in ("load-following", "cycle-charging"))
+    rows = [
+        [
+            p,
+            round(s["diesel_l_soc_corrected"]),
+            s["diesel_l_soc_corrected"] / bound,
+            s["diesel_l_soc_corrected"] / better,
+            s["diesel_starts"],
+            round(s["diesel_run_h"]),
+            s["unserved_kwh"],
+            sum(v["count"] for v in s["violations"].values()),
+            s["wall_s"],
+        ]
+        for p, s in found.items()
+    ]
+    rows.append(["bound", round(bound), 1.0, bound / better, "", "", "", "", ""])
+    table(
+        "Diesel, two weeks of ouessant from 2016-05-02, perfect forecast",
+        f"ems replay ouessant.yaml --series ouessant_2016_1h.csv --start 2016-05-02 --days 14 --policy {policies}",
+        ("policy", "SoC-corrected [L]", "against the bound", "against the better rule", "starts", "engine h", "unserved kWh", "violations", "wall s"),
+        rows,
+    )
+
+
+def bench_replay() -> None:
+    """Steps per second of the replay with the rules: the real controller on the plant."""
+    rows: list[list[object]] = []
+    for site, series in (("ouessant", "ouessant_2016_1h"), ("river", "composite_2016_1h")):
+        for policy in ("load-following", "diesel-only"):
+            options = (str(SITES / f"{site}.yaml"), "--series", str(SERIES / f"{series}.csv"), "--days", "28", "--policy", policy)
+            s = replayed(*options)[0]
+            rows.append([site, policy, s["steps"], s["steps"] / s["wall_s"], 900.0 * s["steps"] / s["wall_s"]])
+    table("Replay with rules", "make bench (replay)", ("site", "policy", "steps", "steps/s", "site seconds per second"), rows)
+
+
+PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch}
+
+
+def main() -> None:
+    """Run all parts, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="Example: python -m tools.bench plan cycle")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    for part in parser.parse_args().parts or PARTS:
+        PARTS[part]()
+
+
+if __name__ == "__main__":
+    main()
