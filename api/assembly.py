@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite
 from ems.config.profile import Command, Profile
-from ems.config.site import AnyAsset, Device, Feeder, Site
+from ems.config.site import AnyAsset, Device, Feeder
 from ems.controller import Controller
 from ems.errors import BadInput, StoreError
 from ems.fieldbus import Fieldbus, Wire
@@ -74,7 +74,7 @@ def site_clock(speed: float, origin: float | None = None, start: str | None = No
     """
     if speed == 1.0 and start is None:
         return WallClock()
-    begin = WallClock().now() if start is None else datetime.fromisoformat(start)
+    begin = WallClock().now() if start is None else datetime.fromisoformat(start).astimezone(UTC)
     return ScaledClock(begin, epoch_s() if origin is None else origin, speed)
 
 
@@ -134,12 +134,16 @@ def open_fieldbus(loaded: LoadedSite, wait_s: float) -> Fieldbus:
 
 
 def takes(profile: Profile) -> dict[str, float | None]:
-    """Return the commands of a profile with the time after which each is written again [s]: a third of what it lasts."""
-    lasts_s = profile.on_silence.after_s if profile.on_silence is not None and profile.on_silence.after_s >= 1.0 else None
+    """Return the commands of a profile with the time after which each is written again [s].
+
+    What expires at the device (by itself, or because nothing else tells it that we are there) is
+    refreshed at a third of its time.
+    """
+    silence_s = None if profile.on_silence is None or profile.on_silence.after_s < 1.0 else profile.on_silence.after_s
 
     def again_s(command: Command) -> float | None:
-        expires_s = lasts_s / 3.0 if command.revert_s is not None and lasts_s is not None else None
-        return min((s for s in (command.refresh_s, expires_s) if s is not None), default=None)
+        expires = command.revert_s is not None or profile.heartbeat is None
+        return min((s for s in (command.refresh_s, silence_s / 3.0 if expires and silence_s is not None else None) if s is not None), default=None)
 
     return {name: again_s(command) for name, command in profile.commands.items()}
 
@@ -177,8 +181,3 @@ def _device(asset: AnyAsset | Feeder) -> Device:
 def ratings(asset: AnyAsset | Feeder) -> dict[str, float]:
     """Return an asset's own numbers, which percentages in a profile refer to."""
     return {name: float(value) for name, value in asset.model_dump().items() if isinstance(value, int | float) and not isinstance(value, bool)}
-
-
-def without_device(site: Site) -> tuple[str, ...]:
-    """Return the assets that can only be simulated; a feeder without a device is just never switched."""
-    return tuple(a.id for a in site.assets if a.device is None)

@@ -7,7 +7,7 @@ one record per cause, however many cycles it lasts.
 from __future__ import annotations
 
 from ems.config.site import Site
-from ems.model import Alarm, Decision, Image, Mode, Phase
+from ems.model import Alarm, AssetImage, Decision, Image, Mode, Phase
 
 LOAD_SHORT_KW = 1.0
 
@@ -26,7 +26,9 @@ class Alarms:
     def _devices(self, image: Image) -> list[Alarm]:
         found = []
         for asset, unit in image.assets.items():
-            if not unit.seen:
+            if asset in self._batteries and charge_unknown(unit):
+                pass  # it answers, but not with its charge: that has its own alarm
+            elif not unit.seen:
                 found.append(
                     Alarm("silent", "major", asset, f"{asset} does not answer; its last values are not used", f"{asset} が応答しません。最後の値は使いません")
                 )
@@ -53,7 +55,7 @@ class Alarms:
                     )
                 )
         for b in self._batteries:
-            if image.assets[b].seen and image.assets[b].get("soc") is None:
+            if charge_unknown(image.assets[b]):
                 found.append(
                     Alarm("soc_unknown", "major", b, f"the charge of {b} is unknown; it is held idle", f"{b} の充電率が不明です。充放電を止めています")
                 )
@@ -96,3 +98,8 @@ class Alarms:
                 Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")
             )
         return found
+
+
+def charge_unknown(battery: AssetImage) -> bool:
+    """Whether a battery answers, but not with its charge."""
+    return battery.get("soc") is None and any(value is not None for value in battery.points.values())

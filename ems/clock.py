@@ -42,7 +42,7 @@ class ScaledClock:
     """
 
     def __init__(self, start: datetime, origin: float, speed: float) -> None:
-        self.start = start
+        self.start = start.astimezone(UTC)
         self.origin = origin
         self.speed = speed
         self._real_0 = time.monotonic()

@@ -15,7 +15,7 @@ from ems.commitment import Choice, Committer
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
-from ems.guards import Bound, Guards
+from ems.guards import Bound, Guards, keep_a_former
 from ems.image import ImageBuilder
 from ems.model import (
     NOTHING,
@@ -73,6 +73,7 @@ class Controller:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._batteries = site.of(Battery)
         self._inverters = site.of(Inverter)
+        self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter)}
         self._station_kw = sum(load.station_kw for load in site.of(Load))
         self._image = ImageBuilder(site)
         self._orders = Orders(site)
@@ -118,9 +119,9 @@ class Controller:
         )
 
     def _deciding(self, image: Image, memory: Memory, bounds: Mapping[str, Bound], supply: Supply, planned: Target | None) -> Decision:
-        online = self._reached(image, memory, sequencer.online(memory.units))
-        surplus = any(memory.setpoints.get(s.id, s.rated_kw) < 0.98 * bounds[s.id].hi_kw for s in self._site.of(Solar))
-        drawn = self._deferrables.powers(image, memory, planned, surplus)
+        seen_units = memory.units
+        online = self._reached(image, memory, sequencer.online(seen_units))
+        drawn = self._deferrables.powers(image, memory, planned, any(self._held_back(s, image, memory, bounds[s.id]) for s in self._site.of(Solar)))
         situation = self._situation(image, memory, bounds, planned, drawn)
         wants = self._wants(image, memory, situation, supply, planned, online)
         choice = self._choice(image, memory, online)
@@ -138,10 +139,15 @@ class Controller:
         formers = self._rules.reserve.formers(final)
         leader = self._rules.dispatch.leader(formers, on)
         decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, why, drawn)
-        stage = min(self._stage, memory.stage, key=lambda s: s.rank)
+        stage = self._stage_of(memory)
         writes = (*unit_writes, *self._feeder_writes(image, memory), *self._setpoints.writes(image, situation, decided, leader, shares))
+        held = [f for f in self._rules.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or f in on)]
+        writes = keep_a_former(writes, held)
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None}
         memory = replace(memory, setpoints=setpoints, astray=self._image.astray(image, memory, setpoints))
+        if stage is not Stage.CONTROL:
+            # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
+            memory, events = replace(memory, units=seen_units, astray=NOTHING), []
         return Decision(
             mode=memory.mode,
             stage=stage,
@@ -163,7 +169,7 @@ class Controller:
         """START and SAFE: nothing is written; SAFE also stops the heartbeats, so that devices do what they declare."""
         why = Explanation(Reason.SAFE if mode is Mode.SAFE else Reason.SEQUENCE, (mode.value,))
         assets = {a: AssetDecision(None, image.assets[a].flag("running"), why) for a in image.assets}
-        stage = min(self._stage, memory.stage, key=lambda s: s.rank)
+        stage = self._stage_of(memory)
         return Decision(
             mode=mode,
             stage=stage,
@@ -183,14 +189,13 @@ class Controller:
 
     def _adopted(self, image: Image, memory: Memory) -> Memory:
         """Return the memory with a sequence for every diesel; one met for the first time is taken as it is."""
-        if len(memory.units) == len(self._diesels):
+        watch = memory.mode in (Mode.START, Mode.SAFE) or self._stage_of(memory) is not Stage.CONTROL
+        if len(memory.units) == len(self._diesels) and not watch:
             return memory
-        units = {
-            d: memory.units.get(d) or sequencer.adopt(diesel, image.assets[d], image.now_s)
-            for d, diesel in self._diesels.items()
-            if d in memory.units or image.assets[d].seen
-        }
-        return replace(memory, units=units)
+        return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
+
+    def _stage_of(self, memory: Memory) -> Stage:
+        return min(self._stage, memory.stage, key=lambda s: s.rank)
 
     def _bounds(self, image: Image, memory: Memory) -> dict[str, Bound]:
         bounds = dict(self._guards.bounds(image, memory))
@@ -219,7 +224,8 @@ class Controller:
 
     def _reached(self, image: Image, memory: Memory, online: frozenset[str]) -> frozenset[str]:
         """Return the diesels on the bus, with those whose start fits into this step."""
-        fits = (d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.dt_s >= sequencer.total_start_s(self._diesels[d]))
+        starting = (d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.assets[d].seen)
+        fits = (d for d in starting if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
         return online.union(fits)
 
     def _situation(self, image: Image, memory: Memory, bounds: Mapping[str, Bound], planned: Target | None, drawn: Mapping[str, float]) -> Situation:
@@ -227,7 +233,9 @@ class Controller:
         taken = {a for a, i in image.assets.items() if i.kind in ("solar", "hydro", "diesel", "inverter") and i.seen and i.remote}
         fixed = {a: i.power_kw or 0.0 for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter") and a not in taken}
         fixed.update({d: image.assets[d].power_kw or 0.0 for d in self._diesels if d not in taken and d in sequencer.online(memory.units)})
+        fixed.update({d: image.assets[d].power_kw or 0.0 for d, u in memory.units.items() if u.phase is Phase.LOCKED and sequencer.on_bus(image.assets[d])})
         fixed.update({h.id: image.assets[h.id].power_kw or 0.0 for h in self._site.of(Hydro) if h.mode == "fixed"})
+        fixed.update(self._unmeasured(image, [u for u in fixed if image.assets[u].power_kw is None]))
         running = tuple(i.id for i in self._inverters if i.id in taken and image.assets[i.id].flag("running") is not False and not image.assets[i.id].fault)
         return Situation(
             demand_kw=base + self._station_kw + sum(drawn.values()),
@@ -239,15 +247,30 @@ class Controller:
             unloading=NOTHING,
         )
 
+    def _unmeasured(self, image: Image, blind: Sequence[str]) -> dict[str, float]:
+        """Return the power of units that nobody sees: together what the balance leaves over, shared by rating [kW]."""
+        gap = image.load_kw + self._station_kw - sum(image.assets[u].power_kw or 0.0 for u in self._rated)
+        total = sum(self._rated[u] for u in blind)
+        lows = {u: -self._rated[u] if image.assets[u].kind == "inverter" else 0.0 for u in blind}
+        return {u: min(max(gap * self._rated[u] / total, lows[u]), self._rated[u]) for u in blind}
+
     def _sun_kw(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> float:
         """Return what PV can give [kW]: measured where the device tells, else its power, or a ramp above its limit."""
         unit = image.assets[solar.id]
         free, power = unit.get("available_kw"), unit.power_kw or 0.0
-        if free is None:
-            limit = memory.setpoints.get(solar.id)
-            held = limit is not None and limit < 0.98 * solar.rated_kw and power > limit - 0.02 * solar.rated_kw
-            free = power + solar.ramp_up_kw_per_s * image.dt_s if held else power
+        if not unit.ready:
+            free = power
+        elif free is None:
+            free = power + solar.ramp_up_kw_per_s * image.dt_s if self._held_back(solar, image, memory, bound) else power
         return bound.clip(free)
+
+    def _held_back(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> bool:
+        """Whether a solar unit could give more than it may: measured where the device tells, else where it stands at its limit."""
+        unit, limit = image.assets[solar.id], memory.setpoints.get(solar.id)
+        free, power, slack = unit.get("available_kw"), unit.power_kw or 0.0, 0.02 * solar.rated_kw
+        if limit is None or limit > bound.hi_kw - slack:
+            return False
+        return free > limit + slack if free is not None else power > max(slack, limit - slack)
 
     def _wants(self, image: Image, memory: Memory, situation: Situation, supply: Supply, planned: Target | None, online: Collection[str]) -> Wants:
         if memory.mode is Mode.MANUAL:
@@ -257,14 +280,20 @@ class Controller:
             return Wants(planned, True, bool(planned.on))
         policy = self._policy if self._policy in RULE_POLICIES else self._site.rules.policy
         choice = self._choice(image, memory, frozenset(online))
-        target, wanted = self._rules.target(policy, situation, supply, choice.economic | choice.online, online, memory.diesel_wanted)
+        # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
+        staying = [d for d in online if memory.units[d].phase is not Phase.UNLOADING]
+        target, wanted = self._rules.target(policy, situation, supply, choice.economic | choice.online, staying, memory.diesel_wanted)
         return Wants(target, False, wanted)
 
     def _choice(self, image: Image, memory: Memory, online: frozenset[str]) -> Choice:
         must, economic, forced, banned = set(), set(), set(), set()
+        blind = any(not image.assets[d].seen for d in online)  # nobody is taken off on the word of a unit that is not seen
         for d, diesel in self._diesels.items():
             unit, seen = memory.units.get(d), image.assets[d]
             if unit is None:
+                continue
+            if d in online and not (seen.seen and seen.remote):
+                must.add(d)
                 continue
             manual, limits = memory.manual.get(d), memory.limits.get(d)
             if manual is not None and manual.run is False or limits is not None and limits.out_of_service:
@@ -275,8 +304,7 @@ class Controller:
                 economic.add(d)
             if sequencer.startable(diesel, unit, seen, image.now_s, economic=False):
                 forced.add(d)
-            local = d in online and not (seen.seen and seen.remote)
-            if sequencer.must_stay(diesel, unit, seen, image.now_s) or local or (ordered and d in forced):
+            if sequencer.must_stay(diesel, unit, seen, image.now_s) or blind and d in online or (ordered and d in forced):
                 must.add(d)
         prompt = frozenset(d for d in forced if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
         return Choice(online, frozenset(must), frozenset(economic), frozenset(forced), frozenset(banned), prompt)
@@ -301,7 +329,7 @@ class Controller:
         found = []
         for feeder, manual in memory.manual.items():
             unit = image.assets.get(feeder)
-            if unit is None or unit.kind != "feeder" or manual.run is None or unit.flag("breaker_closed") is manual.run:
+            if unit is None or unit.kind != "feeder" or manual.run is None or unit.flag("breaker_closed") is manual.run or not (unit.seen and unit.remote):
                 continue
             found.append(Write(feeder, "breaker", float(manual.run)))
         return tuple(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from ems.model import AssetDecision, Reason
 
 SENTENCES: dict[Reason, tuple[str, str]] = {
@@ -82,7 +84,7 @@ def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
     if "contingency" in numbers:
         words["contingency"] = contingency(str(numbers["contingency"]), language)
     words.update(asset=asset, power=power, short=short, curtailed=curtailed)
-    said = SENTENCES[decision.why.reason][language].format(**words)
+    said = SENTENCES[decision.why.reason][language].format_map(defaultdict(lambda: "?", words))
     causes = [GUARDS[g][language] for g in decision.why.limited_by if g in GUARDS]
     if causes and decision.why.reason not in (Reason.RESERVE, Reason.FORMER_NEEDED):
         said += (" (held by {})", "（{}による）")[language].format(("; ", "、")[language].join(causes))

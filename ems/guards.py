@@ -8,11 +8,11 @@ give is given by another on purpose and not by accident.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
-from ems.model import AssetImage, Image, Limits, Memory
+from ems.model import AssetImage, Image, Limits, Memory, Write
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
 
 SOC_LOOKAHEAD_S = 60.0
@@ -203,3 +203,18 @@ def refuse(power_kw: float, bound_kw: tuple[float, float]) -> str | None:
     if not lo - slack <= power_kw <= hi + slack:
         return f"outside {lo:.1f}..{hi:.1f} kW"
     return None
+
+
+def keep_a_former(writes: tuple[Write, ...], held: Collection[str]) -> tuple[Write, ...]:
+    """Return the writes without those that together would stop everyone who holds the bus (CONTROL.md 1.1).
+
+    Parameters
+    ----------
+    writes : tuple[Write, ...]
+    held : Collection[str]
+        Who holds the bus now and is not on its way off.
+    """
+    stops = [w for w in writes if w.command in ("running", "forming") and w.value < 0.5 and w.asset in held]
+    if not held or {w.asset for w in stops} != set(held):
+        return writes
+    return tuple(w for w in writes if w not in stops)

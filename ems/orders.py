@@ -12,9 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.model import Event, Image, Limits, Manual, Memory, Mode, Outcome, Pending, Phase, Request, Stage, Status, UnitMemory
+from ems.model import NOTHING, Event, Image, Limits, Manual, Memory, Mode, Outcome, Pending, Phase, Request, Stage, Status, UnitMemory
+from ems.sequencer import on_bus
 
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
+STARTABLE = ("diesel", "hydro", "deferrable")
+"""An inverter is not among them: it holds the bus or may have to, and is stopped at its own panel."""
 EFFECT_TIMEOUT_S = 600.0
 """An accepted command whose effect is not seen in this time [s] is closed with that result."""
 
@@ -63,7 +66,7 @@ class Orders:
         """Return what has come of accepted commands: done when it is seen, closed when it never is."""
         outcomes, left = [], {}
         for seq, pending in memory.pending.items():
-            seen = self._effect(pending, image, memory)
+            seen = self._effect(pending, image)
             if seen:
                 outcomes.append(Outcome(seq, Status.DONE, result=seen))
             elif image.now_s >= pending.until_s:
@@ -75,23 +78,25 @@ class Orders:
     def _refusal(self, request: Request, image: Image, memory: Memory) -> str | None:
         if request.expires_at is not None and request.kind == "command" and image.time > request.expires_at:
             return "expired"
-        if request.kind != "command":
+        if request.kind not in ("command", "mode", "limits") or (request.asset is None and request.kind == "mode"):
             return None
         asset, action = request.asset or "", request.body.get("action")
         kind = self._kinds.get(asset)
         if kind is None:
             return "unknown asset"
-        if action in ("shed", "restore"):
-            return None if asset in self._switchable else "this feeder has no breaker that can be commanded"
-        if action == "release":
+        if kind == "feeder" and asset not in self._switchable:
+            return "this feeder has no breaker that can be commanded"
+        if request.kind != "command" or action == "release":
             return None
         unit = image.assets[asset]
         if not unit.seen:
             return "its device does not answer"
         if not unit.remote:
             return "it is under local control"
-        if action in ("start", "stop") and kind not in ("diesel", "hydro", "inverter", "deferrable"):
-            return f"a {kind} is not started or stopped"
+        if action in ("shed", "restore") and kind == "feeder":
+            return None
+        if action != "set" and not (action in ("start", "stop") and kind in STARTABLE):
+            return f"a {kind} is not started or stopped" if action in ("start", "stop") else f"a {kind} takes no order to {action}"
         if action == "set":
             return self._refuse_power(asset, kind, request.body.get("power_kw"))
         if action == "start" and kind == "diesel":
@@ -121,7 +126,9 @@ class Orders:
             case "mode":
                 return self._mode(str(body["mode"]), request.asset, image, memory), done
             case "stage":
-                return replace(memory, stage=Stage(body["stage"])), done
+                stage = Stage(body["stage"])
+                # What was decided without being written is no place to ramp from: the next first writes move nothing.
+                return memory if stage is memory.stage else replace(memory, stage=stage, setpoints=NOTHING, astray=NOTHING), done
             case "stop":
                 return replace(memory, stopped=True), done
             case "command":
@@ -132,7 +139,7 @@ class Orders:
         if asset is not None:
             manual = dict(memory.manual)
             if mode == "manual":
-                manual[asset] = manual.get(asset, Manual(run=image.assets[asset].flag("running"), power_kw=memory.setpoints.get(asset)))
+                manual[asset] = manual.get(asset, Manual(run=self._runs(asset, image, memory), power_kw=memory.setpoints.get(asset)))
             else:
                 manual.pop(asset, None)
             return replace(memory, manual=manual)
@@ -163,18 +170,22 @@ class Orders:
         pending = {**memory.pending, request.seq: Pending(asset, action, image.now_s + EFFECT_TIMEOUT_S)}
         return replace(memory, pending=pending), Outcome(request.seq, Status.ACCEPTED)
 
-    def _effect(self, pending: Pending, image: Image, memory: Memory) -> str | None:
+    def _effect(self, pending: Pending, image: Image) -> str | None:
         unit = image.assets.get(pending.asset)
         if unit is None:
             return None
         if pending.action in ("shed", "restore"):
             closed = unit.flag("breaker_closed")
             return None if closed is None or closed is (pending.action == "shed") else f"{pending.action} seen"
-        if pending.asset in self._diesels:
-            running = memory.units[pending.asset].phase is Phase.ONLINE if pending.asset in memory.units else None
-        else:
-            running = unit.flag("running")
+        running = on_bus(unit) if pending.asset in self._diesels else unit.flag("running")
         return None if running is None or running is not (pending.action == "start") else f"{pending.action} seen"
+
+    def _runs(self, asset: str, image: Image, memory: Memory) -> bool | None:
+        """Return whether an asset runs; an engine that cools down turns, but is off."""
+        if asset in self._diesels:
+            unit = memory.units.get(asset)
+            return unit is not None and unit.phase in (Phase.STARTING, Phase.ONLINE)
+        return image.assets[asset].flag("breaker_closed" if self._kinds[asset] == "feeder" else "running")
 
     def _lapsed(self, limits: Mapping[str, Limits], now: datetime, events: list[Event]) -> Mapping[str, Limits]:
         past = [a for a, limit in limits.items() if limit.expires_at is not None and limit.expires_at <= now]

@@ -18,6 +18,8 @@ from ems.ports import Planner
 
 OBSERVE_S = 900.0
 """Measured means are handed to the forecasts in intervals of this length [s]."""
+PATIENCE = 10.0
+"""A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
 POND_DEPTH_M = 2.0
@@ -64,6 +66,7 @@ class PlanKeeper:
         self._solars = site.of(Solar)
         self._hydros = site.of(Hydro)
         self._asked_s: float | None = None
+        self._eventful = False
         self._asked = 0
         self._pending: PlanRequest | None = None
         self._means: _Means | None = None
@@ -100,11 +103,13 @@ class PlanKeeper:
         if self._asked_s is None:
             return True
         since = now_s - self._asked_s
-        eventful = any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
-        return since >= self._every_s or (eventful and since >= self._event_s)
+        self._eventful |= any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
+        if self._pending is not None and since < PATIENCE * self._every_s:
+            return False  # one question at a time: its answer is checked against the state it was asked from
+        return since >= self._every_s or (self._eventful and since >= self._event_s)
 
     def _ask(self, image: Image, decision: Decision) -> None:
-        self._asked_s = image.now_s
+        self._asked_s, self._eventful = image.now_s, False
         self._asked += 1
         request = PlanRequest(
             id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
@@ -118,15 +123,14 @@ class PlanKeeper:
         self._planner.submit(request)
 
     def _collect(self) -> tuple[list[Event], PlanOutcome | None]:
-        outcome = self._planner.take()
+        outcome, request = self._planner.take(), self._pending
         if outcome is None:
             return [], None
-        self.outcome = outcome
+        if request is None or request.id != outcome.request_id:
+            return [Event("plan_refused", None, "it answers a question that was given up")], None
+        self._pending, self.outcome = None, outcome
         if outcome.plan is None or outcome.forecast is None:
             return [Event("plan_failed", None, outcome.cause or outcome.status)], None
-        request = self._pending
-        if request is None or request.id != outcome.request_id:
-            return [Event("plan_refused", None, "it answers an older question")], None
         faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits)
         if faults:
             return [Event("plan_refused", None, "; ".join(faults[:3]))], None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from ems.config.site import Load, Site
+from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.explain import sentence
 from ems.model import Alarm, AssetDecision, AssetImage, Decision, Image, Memory, Phase, Quality, Reason, Request, Telemetry
 from ems.plan import Plan
@@ -224,7 +224,7 @@ def renewable_fraction(image: Image) -> float | None:
 
 
 def explain_document(site: Site, decision: Decision) -> list[dict[str, Any]]:
-    """Return why each decided asset does what it does, in both languages, in the order of the site file."""
+    """Return why each asset that takes orders does what it does, in both languages, in the order of the site file."""
     return [
         {
             "asset": asset.id,
@@ -234,5 +234,5 @@ def explain_document(site: Site, decision: Decision) -> list[dict[str, Any]]:
             "numbers": dict(decided.why.numbers),
         }
         for asset in site.assets
-        if (decided := decision.assets.get(asset.id)) is not None
+        if isinstance(asset, Solar | Hydro | Diesel | Inverter | Deferrable) and (decided := decision.assets.get(asset.id)) is not None
     ]

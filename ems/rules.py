@@ -34,6 +34,7 @@ class Rules:
         self._site = site
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._inverters = site.of(Inverter)
+        self._rivers = frozenset(h.id for h in site.of(Hydro))
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self.dispatch = Dispatch(site)
         self.reserve = ReserveRule(site)
@@ -86,7 +87,8 @@ class Rules:
 
     def supply_of(self, shares: Shares, on: Collection[str], supply: Supply) -> Supply:
         """Return the supply that a sharing would make, with the diesels `on` and everything else as it is."""
-        others = [u for u in supply.online if u not in self._diesels]
+        # A turbine that is given no water stands, and holds nothing.
+        others = [u for u in supply.online if u not in self._diesels and (u not in self._rivers or shares.power_kw.get(u, 0.0) > 0.0)]
         return replace(supply, power_kw=shares.power_kw, online=frozenset((*others, *on)))
 
     def price(self, candidate: Collection[str], situation: Situation, supply: Supply, target: Target, on: Collection[str]) -> float:

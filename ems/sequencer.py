@@ -56,6 +56,28 @@ def adopt(diesel: Diesel, image: AssetImage, now_s: float) -> UnitMemory:
     return UnitMemory(Phase.OFF, now_s - diesel.min_down_s)
 
 
+def rebuilt(
+    diesels: Mapping[str, Diesel], units: Mapping[str, UnitMemory], images: Mapping[str, AssetImage], now_s: float, watch: bool
+) -> dict[str, UnitMemory]:
+    """Return the sequences with every diesel that is met for the first time taken as it is.
+
+    Parameters
+    ----------
+    watch : bool
+        While nothing is commanded (START, SAFE, below stage `control`) also those that have changed: others run them.
+    """
+    found = {}
+    for d, diesel in diesels.items():
+        unit, on = units.get(d), on_bus(images[d])
+        if on is not None and (
+            unit is None or watch and unit.phase is not Phase.LOCKED and (unit.phase is Phase.STARTING or on is not (d in online({d: unit})))
+        ):
+            unit = adopt(diesel, images[d], now_s)
+        if unit is not None:
+            found[d] = unit
+    return found
+
+
 def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float, economic: bool) -> bool:
     """Whether a start may be commanded.
 

@@ -101,9 +101,9 @@ class Setpoints:
         if s not in situation.solar_kw:
             return AssetDecision(None, None, self._seen(s, image, Explanation(Reason.FOLLOWS_SUN)))
         bound, free, power = situation.bounds[s], situation.solar_kw[s], shares.power_kw[s]
-        if power < CURTAILED * free - 0.05:
+        if power < free - 0.05:
             ceiling = target.solar_max_kw.get(s)
-            reason = Reason.SURPLUS if ceiling is None or power < ceiling - 0.05 else Reason.PLAN if target.source == "mpc" else Reason.RESERVE
+            reason = Reason.SURPLUS if ceiling is None or power < ceiling - 0.05 else Reason.PLAN if target.source == "mpc" else Reason.RULES
             limit = power
         else:
             # What may follow the sun is released to its bound, at most by its ramp from where it was held.
@@ -180,7 +180,8 @@ class Setpoints:
         for d, diesel in self._diesels.items():
             # The isochronous unit takes no reference; a droop leader's is the residual that is expected of it.
             reference = decided[d].setpoint_kw if d != leader else shares.power_kw.get(d)
-            if reference is not None and decided[d].run and diesel.forming != "isochronous" and d not in situation.fixed_kw:
+            ours = image.assets[d].seen and image.assets[d].remote
+            if reference is not None and decided[d].run and diesel.forming != "isochronous" and ours:
                 found.extend(self._checked(Write(d, "power_kw", reference), (0.0, diesel.rated_kw)))
         for i in situation.inverters:
             found.extend(self._inverter_writes(i, image, decided[i], leader, shares))

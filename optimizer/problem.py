@@ -81,7 +81,8 @@ class PlanProblem:
         for_load = rule.load_fraction * (cp.multiply(self.load.peak, frame.live_w) + drawn)
         for_sun = rule.solar_fraction * sum(frame.solar, zero)
         frame.constraints.append(room >= for_load + beyond)
-        if frame.solar and rule.solar_fraction:
+        lost_whole = rule.largest_unit and len(frame.solar) == 1  # then the loss of all of it is asked for below
+        if frame.solar and rule.solar_fraction and not lost_whole:
             frame.constraints.append(room >= for_sun)
         for trip in frame.trips if rule.largest_unit else ():
             others = room - frame.headroom[trip.unit] if trip.unit in frame.headroom else room

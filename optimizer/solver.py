@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
@@ -98,7 +99,9 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
         options["time_limit"] = effort.time_limit_s
     began = cpu_s()
     try:
-        problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # said of every answer at a limit; `limit_hit` says it too
+            problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
     except Exception as error:  # noqa: BLE001 - cvxpy and HiGHS raise ValueError, SolverError and others for what is one thing here: no answer
         raise Failed(f"solver: {error}") from error
     stats = problem.solver_stats

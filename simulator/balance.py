@@ -2,8 +2,9 @@
 
 In every step the references are taken first; what they leave over goes to the isochronous units and
 those without a reference, then along the droop of the other formers, then to units with primary
-response. What is left is unserved, or, as a surplus, is pushed out of PV by over-frequency, then out
-of hydro, and last out of diesels (low load).
+response. What is left is unserved, or, as a surplus, pushed out of PV by over-frequency and then out of
+hydro. Governors go down to zero: nothing here knows of minimum loading, and a surplus that the EMS has
+not cared for shows first as low load of diesels.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Balance:
         return 0.0, 0.0, strain
 
     def _push(self, surplus_kw: float) -> float:
-        """Take a surplus that no governor could take out of PV, hydro, diesels and followers, in this order."""
+        """Take a surplus that no governor could take out of PV, hydro, followers, and must-run hydro, in this order."""
         left = push(self._solars, surplus_kw, [0.0] * len(self._solars))
         left = push(self._hydros, left, [min(h.power_kw, h.lo_kw) for h in self._hydros])
         pushed = surplus_kw - left

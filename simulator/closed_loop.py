@@ -22,7 +22,7 @@ from ems.plan import Observation, Plan
 from ems.series import Interval, SeriesTable
 from simulator.plant import Flows, Plant, first_running
 from simulator.scenario import as_conditions
-from simulator.tallies import Deferred, River, deliveries, mean_soc
+from simulator.tallies import Deferred, River, Ships, mean_soc
 from simulator.violations import Violations
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
@@ -168,7 +168,7 @@ class _Loop:
         self._changes = self._fallback = self._blackouts = 0
         self._deferred = Deferred(site)
         self._rivers = {h.id: River(h, plant.hydros[k].pond_m3) for k, h in enumerate(site.of(Hydro))}
-        self._deliveries = deliveries(site, case.start)
+        self._ships = Ships(site, case.start, case.end)
         self._solars, self._inverters = [s.id for s in site.of(Solar)], [i.id for i in site.of(Inverter)]
         self._columns = columns(site)
         self._rows: list[tuple[Any, ...]] = []
@@ -178,8 +178,7 @@ class _Loop:
         plant, dt_s = self._plant, self._case.step_s
         conditions = as_conditions(interval)
         at = self._clock.now()
-        while self._deliveries and self._deliveries[-1][0] <= at:
-            _, tank, litres = self._deliveries.pop()
+        for tank, litres in self._ships.arriving(at, {t: unit.level_l for t, unit in plant.tanks.items()}):
             plant.deliver(tank, litres)
         shown = plant.observe(conditions)
         readings = {a: {n: MISSING if v is None else Reading(v) for n, v in points.items()} for a, points in shown.items()}

@@ -8,6 +8,9 @@ from datetime import date, datetime, time, timedelta
 from ems.config.site import Deferrable, Hydro, Site, Tank
 from ems.physics import hydro_flow_m3s, hydro_kw
 
+CALL_AT = 0.25
+"""Share of a tank at which fuel is ordered where no delivery is declared."""
+
 
 def mean_soc(soc: Mapping[str, float], capacity_kwh: Mapping[str, float]) -> float:
     """Return the SoC of all batteries together, weighted by capacity."""
@@ -49,7 +52,7 @@ class Deferred:
             self._kwh[key] = self._kwh.get(key, 0.0) + power_kw[item.id] * dt_s / 3600.0
 
     def unmet_kwh(self, start: datetime, end: datetime) -> float:
-        """Return what was not had in all [kWh]; of a day cut by the period only the share of its window inside."""
+        """Return what was not had in all [kWh]; of a day cut by the period, what no longer fitted into its hours outside."""
         unmet = 0.0
         day, last = start.astimezone(self._tz).date(), end.astimezone(self._tz).date()
         while day <= last:
@@ -57,18 +60,34 @@ class Deferred:
                 midnight = datetime.combine(day, time(), self._tz)
                 opens, closes = (midnight + timedelta(seconds=s) for s in item.window_s)
                 inside = max(0.0, (min(closes, end) - max(opens, start)).total_seconds())
-                due = item.daily_kwh * inside / (closes - opens).total_seconds()
-                unmet += max(0.0, due - self._kwh.get((item.id, day), 0.0))
+                outside_kwh = item.rated_kw * ((closes - opens).total_seconds() - inside) / 3600.0
+                unmet += max(0.0, item.daily_kwh - outside_kwh - self._kwh.get((item.id, day), 0.0))
             day += timedelta(days=1)
         return unmet
 
 
-def deliveries(site: Site, start: datetime) -> list[tuple[datetime, str, float]]:
-    """Return deliveries of fuel from `start` on, the next one last: at local midnight of their day, late by their delay."""
-    found = []
-    for tank in site.of(Tank):
-        for delivery in tank.deliveries:
-            at = datetime.combine(delivery.date, time(), site.tz) + timedelta(days=delivery.delay_days)
-            if at >= start:
-                found.append((at, tank.id, delivery.litres))
-    return sorted(found, reverse=True)
+class Ships:
+    """Deliveries of fuel: on their days if any falls into the period, else whenever a tank is down to a quarter.
+
+    A declared delivery comes at local midnight of its date, late by its delay.
+    """
+
+    def __init__(self, site: Site, start: datetime, end: datetime) -> None:
+        self._due: list[tuple[datetime, str, float]] = []
+        self._on_call: dict[str, float] = {}
+        for tank in site.of(Tank):
+            stamps = [(datetime.combine(d.date, time(), site.tz) + timedelta(days=d.delay_days), tank.id, d.litres) for d in tank.deliveries]
+            inside = [s for s in stamps if start <= s[0] < end]
+            self._due += inside
+            if not inside:
+                self._on_call[tank.id] = tank.capacity_l
+        self._due.sort(reverse=True)
+
+    def arriving(self, at: datetime, level_l: Mapping[str, float]) -> list[tuple[str, float]]:
+        """Return tank and litres [L] of what has come by `at` and has not been returned before."""
+        found = []
+        while self._due and self._due[-1][0] <= at:
+            _, tank, litres = self._due.pop()
+            found.append((tank, litres))
+        found += [(t, full - level_l[t]) for t, full in self._on_call.items() if level_l[t] <= CALL_AT * full]
+        return found

@@ -122,13 +122,16 @@ class Violations:
         return all(h.mode == "fixed" or powers[h.id] <= h.min_kw + SPENT_KW for h in self._hydros)
 
     def _reserve(self, flows: Flows, powers: Mapping[str, float], before: Mapping[str, float], hours: float) -> Reserve:
-        """Reserve by the rules of the site, with the lower SoC of both ends of the step; nobody forming is short of everything."""
+        """Reserve by the rules of the site with the SoC on which the step was decided; its end is judged as the start of the next one.
+
+        With nobody forming everything is short.
+        """
         idle = {i for i in self._inverters if i not in flows.formers}
         running = [h.id for h in self._hydros if powers[h.id] > 0.0]
         supply = Supply(
             powers,
             frozenset((*(d for d, on in flows.running.items() if on), *running, *(p.inverter.id for p in self._pairs if not flows.blackout))),
-            {b: min(before[b], flows.soc[b]) for b in before},
+            before,
             not_forming=frozenset(idle),
         )
         reserve = self._rule.assess(supply, flows.load_kw + flows.station_kw)

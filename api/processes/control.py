@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from api.assembly import Control, control_parts, site_clock
-from api.processes.lines import LineWriter, lines_of
+from api.processes.lines import LineWriter, lines_of, own_pipe
 from ems.config.load import load_site
 from ems.errors import EmsError
 from ems.model import Alarm, Stage
@@ -62,7 +62,7 @@ async def control(given: Mapping[str, Any]) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor ends us by our stdin
     listening = asyncio.create_task(_listen(dead, stop))
-    out = await LineWriter.open(sys.stdout)
+    out = await LineWriter.open(own_pipe(sys.stdout))
     clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
     parts = control_parts(
         load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), dead.alarms

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TextIO
 
@@ -33,6 +35,13 @@ class LineWriter:
     def close(self) -> None:
         """Let go of the pipe; nothing is waited for."""
         self._transport.abort()
+
+
+def own_pipe(stream: TextIO) -> TextIO:
+    """Return the pipe behind `stream` for ourselves; what libraries print, here or in a child, goes to stderr."""
+    mine = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), stream.fileno())
+    return mine
 
 
 async def lines_of(stream: TextIO) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,19 +26,37 @@ from api.processes.lines import LONGEST
 from ems.clock import real_s
 from ems.errors import Failed
 
+Spawn = Callable[[str, Mapping[str, Any], tuple[int, ...]], Awaitable[asyncio.subprocess.Process]]
 LOG = logging.getLogger("supervisor")
-RESTARTS = 5
-WINDOW_S = 600.0
-"""A child may be started again so often in this time [s]."""
-SILENT_CYCLES = 5.0
-SHORTEST_SILENCE_S = 5.0
-"""With very short cycles a device's deadline is longer than five of them [s]."""
-FIRST_BEAT_S = 60.0
-"""A new control process has to read site, stores and a whole bus first [s]."""
 ASK_S, TERMINATE_S = 3.0, 2.0
 """How long a child has to end by itself, and after SIGTERM [s]."""
 LOCK_WAIT_S = 4.0
 """The children of a supervisor that was killed need a moment to end; until then the folder is theirs [s]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What is borne before something is done about it.
+
+    Attributes
+    ----------
+    restarts, window_s : int, float
+        How often a child may be started again in how long [s].
+    pause_s : float
+        Before the first new start; longer before each further one [s].
+    silent_cycles, silence_s : float, float
+        Control is killed after so many cycles without a beat, but not before `silence_s` [s]: with very
+        short cycles a device's deadline is longer.
+    first_beat_s : float
+        A new control process has to read site, stores and a whole bus first [s].
+    """
+
+    restarts: int = 5
+    window_s: float = 600.0
+    pause_s: float = 0.5
+    silent_cycles: float = 5.0
+    silence_s: float = 5.0
+    first_beat_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +96,21 @@ class Supervisor:
         File descriptor of the folder's lock. Children inherit it, so that it is held as long as one of them lives.
     announce : Callable[[str], None]
         Told the address once, when it answers.
+    start : Spawn
+        Starts a child by its name.
     """
 
-    def __init__(self, settings: Settings, door: socket.socket, lock: int, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, door: socket.socket, lock: int, announce: Callable[[str], None], start: Spawn | None = None, patience: Patience | None = None
+    ) -> None:
+        self._spawn = start or spawn
+        self._patience = patience or Patience()
         self._announce = announce
         self._settings = settings
         self._door = door
         self._lock = lock
         self._children = {name: Child(name) for name in ("control", "web", "uplink")}
-        self._cycle = 0
+        self.cycle = 0
         self._announced = False
         self._dead: list[str] = []
         self._failed = False
@@ -109,24 +133,25 @@ class Supervisor:
                 await end(process)
                 return
             await self._follow(child, process)
-            code = await process.wait()
+            await end(process)  # it may hang on its way out
+            code = process.returncode
             if self.stop.is_set():
                 return
             now = real_s()
-            child.starts = [at for at in child.starts if now - at < WINDOW_S]
-            if len(child.starts) > RESTARTS:
+            child.starts = [at for at in child.starts if now - at < self._patience.window_s]
+            if len(child.starts) > self._patience.restarts:
                 self._give_up(child.name, code)
                 return
-            LOG.warning("%s ended with %s and is started again (%d of %d in 10 min)", child.name, code, len(child.starts), RESTARTS)
+            LOG.warning("%s ended with %s and is started again (%d of %d)", child.name, code, len(child.starts), self._patience.restarts)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.stop.wait(), 0.5 * len(child.starts))
+                await asyncio.wait_for(self.stop.wait(), self._patience.pause_s * len(child.starts))
 
     async def _start(self, child: Child) -> asyncio.subprocess.Process:
-        given = {**asdict(self._settings), "cycle": self._cycle, "fd": self._door.fileno()}
+        given = {**asdict(self._settings), "cycle": self.cycle, "fd": self._door.fileno()}
         if child.name == "uplink":
             given["site"] = self._settings.site_id
         fds = (self._lock, self._door.fileno()) if child.name == "web" else (self._lock,)
-        child.process = await spawn(child.name, given, fds)
+        child.process = await self._spawn(child.name, given, fds)
         child.starts.append(real_s())
         child.heard = False
         if child.name == "control":
@@ -139,7 +164,7 @@ class Supervisor:
         with suppress(ProcessLookupError):
             while True:
                 try:
-                    line = await asyncio.wait_for(process.stdout.readline(), self._patience_s(child))
+                    line = await asyncio.wait_for(process.stdout.readline(), self._limit_s(child))
                 except TimeoutError:
                     LOG.error("%s is silent: killed", child.name)
                     process.kill()
@@ -154,14 +179,16 @@ class Supervisor:
                 else:
                     self._take(child.name, said)
 
-    def _patience_s(self, child: Child) -> float | None:
+    def _limit_s(self, child: Child) -> float | None:
         if child.name != "control":
             return None
-        return max(SILENT_CYCLES * self._settings.cycle_s, SHORTEST_SILENCE_S) if child.heard else FIRST_BEAT_S
+        if not child.heard:
+            return self._patience.first_beat_s
+        return max(self._patience.silent_cycles * self._settings.cycle_s, self._patience.silence_s)
 
     def _take(self, name: str, said: Mapping[str, Any]) -> None:
         if name == "control" and "beat" in said:
-            self._cycle = said["beat"]["cycle"]
+            self.cycle = said["beat"]["cycle"]
             self._send("web", said)
         elif name == "web" and "ready" in said and not self._announced:
             self._announced = True
@@ -174,7 +201,7 @@ class Supervisor:
             return
         process.stdin.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
-    def _give_up(self, name: str, code: int) -> None:
+    def _give_up(self, name: str, code: int | None) -> None:
         LOG.error("%s ended with %s once more: it is not started again", name, code)
         if name == "control":
             self._failed = True
@@ -203,26 +230,40 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def lock_folder(data: Path) -> int:
-    """Take a data folder for one service; returns the descriptor that holds it."""
-    path = data / "lock"
-    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = real_s() + LOCK_WAIT_S
+def lock_folder(data: Path, wait_s: float = LOCK_WAIT_S) -> int:
+    """Take a data folder for one service; returns the descriptor that holds it.
+
+    Where its owner is gone and only its children are left, their end is waited for, `wait_s` at most [s].
+    """
+    held = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = real_s() + wait_s
     while True:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if real_s() > until:
-                owner = os.read(held, 20).decode(errors="replace").strip() or "unknown"
+            owner = os.pread(held, 20, 0).decode(errors="replace").strip()
+            if runs(owner) or real_s() > until:
                 os.close(held)
-                raise Failed(
-                    f"this data folder is in use by another service (process {owner})", str(data), "a folder of its own, or the end of that one"
-                ) from None
+                said = f"this data folder is in use by another service (process {owner or 'unknown'})"
+                raise Failed(said, str(data), "a folder of its own, or the end of that one") from None
         threading.Event().wait(0.1)
     os.ftruncate(held, 0)
     os.write(held, f"{os.getpid()}\n".encode())
     return held
+
+
+def runs(pid: str) -> bool:
+    """Whether another process of this number exists; our own number means that it was written in another container."""
+    if not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def supervise(settings: Settings, door: socket.socket, lock: int) -> int:

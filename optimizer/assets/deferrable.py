@@ -10,6 +10,9 @@ import numpy as np
 from ems.config.site import Deferrable
 from optimizer.frame import MW, Array, Frame, Question
 
+EXTRA_L_PER_KWH = 0.1
+"""Price of more than the day's energy: whole runs may give a little more, unused sun alone is no reason."""
+
 
 class DeferrableBlock:
     """One deferrable load of the problem."""
@@ -25,22 +28,25 @@ class DeferrableBlock:
         self.begins = cp.Parameter((self.days, n), nonneg=True)
         self.need = cp.Parameter(self.days, nonneg=True)
         self.power_by_set = frame.power(f"{load.id}.power")
-        self.on = cp.Variable(n, integer=True, bounds=[0, self.on_max], name=f"{load.id}.on")
+        self.on = cp.Variable(n, integer=True, bounds=[0, 1], name=f"{load.id}.on")
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{load.id}.start")
         self.unmet = cp.Variable(self.days, nonneg=True, name=f"{load.id}.unmet")
+        extra = cp.Variable(self.days, nonneg=True, name=f"{load.id}.extra")
         self.power = frame.total(self.power_by_set)
         frame.draw.append(self.power_by_set)
         top = cp.multiply(self.share, self.on) * load.rated_kw * MW
         floor = cp.multiply(self.share, self.on) * load.min_kw * MW
         frame.constraints += [
+            self.on <= self.on_max,  # no bound: a parameter times a variable with parametric bounds is not DPP
             self.power_by_set <= load.rated_kw * MW * frame.w,
             self.power <= top,
             self.power >= (floor if load.modulating else top),
-            self.hours @ self.power + self.unmet >= self.need,
+            self.hours @ self.power + self.unmet - extra == self.need,
             self.start >= self.on - cp.hstack([np.zeros(1), self.on[: n - 1]]),
             frame.lag(load.min_run_s if load.interruptible else 0.0) @ self.start <= self.on,
             self.begins @ self.start <= (load.max_starts_per_day if load.interruptible else 1),
         ]
+        frame.cost.append(cp.sum(extra) * EXTRA_L_PER_KWH / MW)
         frame.cost.append(cp.sum(self.unmet) * frame.prices.unmet_l_per_kwh / MW)
         frame.cost.append(cp.sum(self.start) * 0.01)
 

@@ -9,7 +9,7 @@ from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.physics import ac_kw
 from optimizer.assets.battery import BatteryBlock
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
-from optimizer.lines import concave_lines
+from optimizer.lines import concave_lines, slope
 
 
 class InverterBlock:
@@ -52,9 +52,11 @@ class InverterBlock:
         frame.constraints.append(store.stored[1:] == store.stored[:n] - out + into)
         curve = b.charge_limit_curve
         if curve:
-            ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, curve[-1][1])] * (curve[-1][0] < 1)
-            for at_empty, slope in concave_lines(ends):
-                share = at_empty + slope / store.capacity * store.stored[:n]
+            # Flat before the first point; behind the last the line goes on, so that the hull keeps to the curve, but not below 0.
+            beyond = curve[-1][1] + (slope(curve[-2], curve[-1]) * (1.0 - curve[-1][0]) if len(curve) > 1 else 0.0)
+            ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, max(0.0, beyond))] * (curve[-1][0] < 1)
+            for at_empty, rise in concave_lines(ends):
+                share = at_empty + rise / store.capacity * store.stored[:n]
                 frame.constraints.append(frame.total(self.charge) * eta <= b.charge_kw * MW * share)
 
     def _reserve(self, store: BatteryBlock) -> None:
@@ -68,11 +70,9 @@ class InverterBlock:
         frame.headroom[self.inverter.id] = reserve
         frame.constraints += [
             reserve + self.power <= cp.multiply(self.reach, frame.w),
-            reserve <= cp.multiply(self.reach + self.charge_max, frame.w),
             sustained <= store.stored[:n] - store.floor[:n] - error,
+            sustained <= store.stored[1:] - store.floor[1:] - error,
         ]
-        if not frame.bound:
-            frame.constraints.append(sustained <= store.stored[1:] - store.floor[1:] - error)
         frame.energy_price(lack, frame.prices.lack_l_per_kwh)
 
     def forms(self, question: Question) -> Array:

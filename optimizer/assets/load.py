@@ -35,7 +35,7 @@ class LoadBlock:
         load = np.maximum(0.0, np.asarray(question.forecast.load_kw))
         peak = np.maximum(load, np.asarray(question.forecast.load_peak_kw)) if question.forecast.load_peak_kw else load
         self.load.value = each((load + station) * MW, self.frame.n_sets)
-        self.peak.value = each(peak * MW, self.frame.n_sets)
+        self.peak.value = each((peak + station) * MW, self.frame.n_sets)
         self.beyond.value = each((peak - load) * MW, self.frame.n_sets)
         room = np.outer(self.shares, load)
         room[0] += station

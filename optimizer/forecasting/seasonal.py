@@ -40,15 +40,7 @@ class Profile:
         self.counts[key] = seen + 1
 
     def at(self, local: datetime) -> float | None:
-        """Return the value between the middles of the two nearest hours, or None where one is not known."""
-        middle = local - timedelta(minutes=30)
-        first, second = self._known(middle), self._known(middle + timedelta(hours=1))
-        if first is None or second is None:
-            return first if second is None else second
-        part = (middle.minute * 60 + middle.second) / 3600.0
-        return first + part * (second - first)
-
-    def _known(self, local: datetime) -> float | None:
+        """Return the value of an hour, of the other kind of day if this kind has not been seen yet."""
         day, hour = self._key(local)
         return self.means.get((day, hour), self.means.get((1 - day, hour)))
 

@@ -30,7 +30,6 @@ class DieselUnit(Source):
 
     __slots__ = (
         "asset",
-        "min_kw",
         "can_form",
         "start_s",
         "wanted",
@@ -49,7 +48,6 @@ class DieselUnit(Source):
     def __init__(self, asset: Diesel, running: bool) -> None:
         super().__init__(asset.id, asset.rated_kw)
         self.asset = asset
-        self.min_kw = asset.min_loading * asset.rated_kw
         self.can_form = asset.forming != "never"
         self.start_s = asset.start_s + asset.warmup_s + asset.sync_s
         self.wanted = self.on = running
@@ -132,16 +130,15 @@ class DieselUnit(Source):
         if not self.on:
             self.rest()
             return
-        self.hi_kw = self.rated_kw
+        self.lo_kw, self.hi_kw = 0.0, self.rated_kw  # a governor knows no minimum loading: that is for the EMS to keep
         if not self.wanted:
-            self.tier, self.lo_kw, self.power_kw = Tier.FIXED, 0.0, self.follow_kw
+            self.tier, self.power_kw = Tier.FIXED, self.follow_kw
             return
-        self.lo_kw = self.min_kw
         if self.asset.forming == "isochronous" or self.ref_kw is None:
             self.tier, self.power_kw = Tier.SLACK, 0.0
         else:
             self.tier = Tier.DROOP if self.can_form else Tier.FIXED
-            self.power_kw = min(max(self.follow_kw, self.lo_kw), self.hi_kw)
+            self.power_kw = min(max(self.follow_kw, 0.0), self.rated_kw)
 
     def integrate(self, dt_s: float) -> float:
         """Let time pass at the present power; return the litres burnt on the bus [L]."""

@@ -97,6 +97,8 @@ class HydroUnit(Source):
             natural = min(self.flow_max_m3s, river) * self.kw_per_m3s
             wish = natural if asset.mode == "fixed" else min(natural, wish)
         self.power_kw = min(max(wish, self.lo_kw), self.hi_kw)
+        if asset.mode == "fixed":  # must run: nobody asks it to move
+            self.lo_kw = self.hi_kw = self.power_kw
         self.forming = asset.forming != "never"
         if self.forming:
             self.tier = Tier.SLACK if asset.forming == "isochronous" else Tier.DROOP

@@ -28,7 +28,14 @@ DG1: dict[str, Any] = {
     "fuel": {"no_load_l_per_h": 4.0, "slope_l_per_kwh": 0.25},
     "start_l": 1.0,
 }
-DG2: dict[str, Any] = {**DG1, "id": "dg2", "rated_kw": 100.0, "block_load_kw": 100.0, "forming": "droop", "fuel": {"no_load_l_per_h": 2.0, "slope_l_per_kwh": 0.26}}
+DG2: dict[str, Any] = {
+    **DG1,
+    "id": "dg2",
+    "rated_kw": 100.0,
+    "block_load_kw": 100.0,
+    "forming": "droop",
+    "fuel": {"no_load_l_per_h": 2.0, "slope_l_per_kwh": 0.26},
+}
 PV1: dict[str, Any] = {"id": "pv1", "kind": "solar", "rated_kw": 150.0}
 INV1: dict[str, Any] = {"id": "inv1", "kind": "inverter", "rated_kw": 200.0, "forming": "droop", "no_load_kw": 2.0, "efficiency": 0.975}
 BESS1: dict[str, Any] = {"id": "bess1", "kind": "battery", "behind": "inv1", "capacity_kwh": 400.0, "charge_kw": 200.0, "discharge_kw": 200.0}

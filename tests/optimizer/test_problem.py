@@ -214,7 +214,15 @@ def test_too_little_water_turns_nothing() -> None:
     assert plan.power_kw["hydro1"] == pytest.approx((0.0, 0.0))
 
 
-DESAL: dict[str, Any] = {"id": "desal1", "kind": "deferrable", "rated_kw": 40.0, "min_kw": 10.0, "modulating": True, "daily_kwh": 80.0, "window": ["06:00", "18:00"]}
+DESAL: dict[str, Any] = {
+    "id": "desal1",
+    "kind": "deferrable",
+    "rated_kw": 40.0,
+    "min_kw": 10.0,
+    "modulating": True,
+    "daily_kwh": 80.0,
+    "window": ["06:00", "18:00"],
+}
 
 
 def test_a_deferrable_runs_in_the_sun_and_gets_its_day() -> None:

@@ -19,7 +19,7 @@ from simulator.plans import Solves, past
 from simulator.plant import Flows, Plant
 from simulator.scenario import as_conditions
 from simulator.summary import summarise, times
-from simulator.tallies import Deferred, River, deliveries
+from simulator.tallies import Deferred, River, Ships
 from simulator.violations import Violations
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -251,13 +251,14 @@ def test_a_greedy_river_is_never_below_what_a_turbine_made() -> None:
     assert sum(river.reach_kwh(0.3, 3600) for _ in range(100)) == pytest.approx((0.3 * 360000 + 1500 + 0.3 * 3600 - 0.52 * 3600) / 3600 * 250 / 0.52)
 
 
-def test_deferrable_days_are_local_and_cut_days_count_their_share() -> None:
+def test_deferrable_days_are_local_and_of_a_cut_day_counts_what_no_longer_fitted() -> None:
     desal = {"id": "d1", "kind": "deferrable", "rated_kw": 100, "daily_kwh": 800, "window": ["06:00", "22:00"]}
     site = Site.model_validate({"site": {"id": "test", "timezone": "Pacific/Palau"}, "assets": (*ASSETS, desal)})
     deferred = Deferred(site)
     local = datetime(2026, 3, 1, tzinfo=site.tz)
     assert deferred.unmet_kwh(local, local + timedelta(days=1)) == pytest.approx(800)
-    assert deferred.unmet_kwh(local + timedelta(hours=14), local + timedelta(days=1)) == pytest.approx(400)
+    assert deferred.unmet_kwh(local + timedelta(hours=12), local + timedelta(days=1)) == pytest.approx(200)  # 600 kWh could have come before
+    assert deferred.unmet_kwh(local, local + timedelta(hours=10)) == 0  # the rest of the day is enough for all of it
     deferred.add((local + timedelta(hours=8)).astimezone(UTC), 3 * 3600, {"d1": 100})
     assert deferred.unmet_kwh(local, local + timedelta(days=1)) == pytest.approx(500)
     assert deferred.unmet_kwh(local, local + timedelta(days=2)) == pytest.approx(1300)
@@ -270,15 +271,26 @@ def test_a_day_with_a_deferrable_has_it_served() -> None:
     assert made.sums["load_kwh"] > sum(table_of(site_of(), 24).forecast(Grid(START, (900.0,) * 96)).load_kw) / 4 + 370
 
 
+TANK: dict[str, Any] = {"id": "tank1", "kind": "tank", "feeds": ["dg1"], "capacity_l": 5000, "level_l_start": 1000}
+
+
 def test_deliveries_come_late_and_in_order() -> None:
-    tank = {
-        "id": "tank1", "kind": "tank", "feeds": ["dg1"], "capacity_l": 5000, "level_l_start": 1000,
-        "deliveries": [
-            {"date": date(2026, 3, 5), "litres": 1}, {"date": date(2026, 3, 1), "litres": 2, "delay_days": 2}, {"date": date(2026, 2, 1), "litres": 3},
-        ],
-    }  # fmt: skip
-    found = deliveries(site_of(tank), START)
-    assert [(at.date(), litres) for at, _, litres in reversed(found)] == [(date(2026, 3, 3), 2), (date(2026, 3, 5), 1)]
+    declared = [{"date": date(2026, 3, 5), "litres": 1}, {"date": date(2026, 3, 1), "litres": 2, "delay_days": 2}, {"date": date(2026, 2, 1), "litres": 3}]
+    ships = Ships(site_of({**TANK, "deliveries": declared}), START, START + timedelta(days=30))
+    seen = [ships.arriving(START + timedelta(days=d), {"tank1": 0.0}) for d in range(6)]
+    assert seen == [[], [], [("tank1", 2)], [], [("tank1", 1)], []]
+
+
+def test_where_none_is_declared_fuel_comes_when_it_is_low() -> None:
+    for declared in ([], [{"date": date(2030, 1, 1), "litres": 1}]):
+        ships = Ships(site_of({**TANK, "deliveries": declared}), START, START + timedelta(days=30))
+        assert [ships.arriving(START, {"tank1": level}) for level in (5000, 1251, 1250)] == [[], [], [("tank1", 3750)]]
+
+
+def test_a_long_run_does_not_end_for_want_of_a_ship() -> None:
+    made = run(case_of(site_of(TANK)), "diesel-only")
+    assert made.sums["diesel_l"] > 1000
+    assert made.sums["unserved_kwh"] == 0
 
 
 def test_the_past_of_a_series_is_what_forecasts_may_learn_from() -> None:

@@ -110,14 +110,35 @@ def test_what_the_isochronous_set_cannot_take_goes_along_the_droop_then_is_unser
     assert flows.served_kw == pytest.approx(1600)
 
 
-def test_a_surplus_is_pushed_out_of_pv_before_a_set_runs_low() -> None:
+def test_a_surplus_is_low_load_first_and_then_pushed_out_of_pv() -> None:
     plant = Plant(site_of(TOWN, PV, DG1))
     flows = plant.step(900, weather(400, 300))
-    assert flows.power_kw["dg1"] == pytest.approx(180)
-    assert flows.pushed_kw == flows.curtailed_kw == pytest.approx(80)
-    flows = plant.step(900, weather(100, 300))
-    assert flows.power_kw["pv1"] == 0
-    assert flows.power_kw["dg1"] == pytest.approx(100)
+    assert flows.power_kw["dg1"] == pytest.approx(100)  # its governor knows no minimum loading
+    assert flows.pushed_kw == 0
+    flows = plant.step(900, weather(250, 300))
+    assert flows.power_kw["dg1"] == 0
+    assert flows.power_kw["pv1"] == pytest.approx(250)
+    assert flows.pushed_kw == flows.curtailed_kw == pytest.approx(50)
+
+
+def test_an_isochronous_set_takes_low_load_before_a_forming_inverter_leaves_its_reference() -> None:
+    plant = Plant(site_of(TOWN, DG1, INV, BESS))
+    plant.command("inv1", "forming", 1)
+    plant.command("inv1", "power_kw", -6)
+    flows = plant.step(900, weather(50))
+    assert (flows.power_kw["dg1"], flows.power_kw["inv1"]) == pytest.approx((56, -6))
+    plant.command("inv1", "power_kw", 100)
+    flows = plant.step(900, weather(50))
+    assert (flows.power_kw["dg1"], flows.power_kw["inv1"]) == pytest.approx((0, 50))
+
+
+def test_a_must_run_turbine_is_not_pushed_before_a_set_runs_low() -> None:
+    plant = Plant(site_of(TOWN, DG1, {**HYDRO, "mode": "fixed", "pond_m3": 0}))
+    flows = plant.step(900, weather(250, 0, 0.57))
+    assert flows.power_kw["hydro1"] == pytest.approx(250)
+    assert flows.power_kw["dg1"] == pytest.approx(0)
+    assert plant.step(900, weather(300, 0, 0.57)).power_kw["dg1"] == pytest.approx(50)
+    assert plant.step(900, weather(200, 0, 0.57)).power_kw["hydro1"] == pytest.approx(200)  # nothing else is left
 
 
 def test_solar_limit_cuts_at_once_and_is_released_along_the_ramp() -> None:

@@ -1,0 +1,182 @@
+"""A first device profile from what a scan found: right in where things are, to be finished by a person in what they mean.
+
+The draft is written as text, because its comments are half of it. `load_profile` accepts it as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from api.scan import FoundModel, FoundNode, SunSpecMap
+from drivers.sunspec import MODELS
+from ems.config.profile import NODE_TYPES, TAKES, UNITS, house_unit
+
+INVERTERS, METERS, CONTROLS = (101, 102, 103), (201, 202, 203, 204), 123
+INVERTER_POINTS = {"power_kw": "W", "reactive_kvar": "VAr", "frequency_hz": "Hz", "energy_export_kwh": "WH", "temperature_c": "TmpCab", "state": "St"}
+METER_POINTS = {"energy_export_kwh": "TotWhExp", "energy_import_kwh": "TotWhImp", "power_kw": "W", "reactive_kvar": "VAR", "frequency_hz": "Hz"}
+SILENCE = "# on_silence: {after_s: 30, does: hold}   What the device does by itself when we are gone; ask the maker, and try it."
+NO_NAMES = ("true", "false", "null")
+"""What YAML would not read as text."""
+DEFAULT_KIND = "meter"
+"""The kind of a tree that does not say what it is: it takes no commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A profile's text (None where nothing can be drafted), and what the person who finishes it has to know."""
+
+    text: str | None
+    notes: tuple[str, ...] = ()
+
+
+def readable(models: Sequence[FoundModel]) -> tuple[int, ...]:
+    """Return the models that the driver can reach: from the first on, as long as each is known with its standard length, once."""
+    reached: list[int] = []
+    for model in models:
+        if model.id not in MODELS or MODELS[model.id].length != model.length or model.id in reached:
+            break
+        reached.append(model.id)
+    return tuple(reached)
+
+
+def sunspec_draft(found: SunSpecMap, kind: str | None) -> Draft:
+    """Return the profile of a SunSpec inverter or meter."""
+    reached = readable(found.models)
+    notes = []
+    if len(reached) < len(found.models):
+        first = found.models[len(reached)]
+        notes.append(f"the driver does not know model {first.id} with length {first.length}: it and what follows cannot be read in this version")
+    main = next((m for m in (*INVERTERS, *METERS) if m in reached), None)
+    if main is None:
+        return Draft(None, (*notes, f"no profile can be drafted without one of the models {', '.join(map(str, (*INVERTERS, *METERS)))}"))
+    drafted = kind or ("meter" if main in METERS else "solar")
+    points = METER_POINTS if main in METERS else INVERTER_POINTS
+    maker, model = found.texts.get("maker", ""), found.texts.get("model", "")
+    rows = [f"  {name}: {{point: {main}.{point}{', counter: true' if name.startswith('energy_') else ''}}}" for name, point in points.items()]
+    commands = _limit() if CONTROLS in reached and "limit_kw" in TAKES[drafted] else []
+    text = [
+        f"# Drafted by `ems scan` from {one_line(maker)} {one_line(model)}. Compare every value with the device's display before it is trusted.",
+        f"profile: {json.dumps(slug(f'{maker} {model}').replace('_', '-') or 'scanned')}",
+        f"kind: {drafted}",
+        "protocol: sunspec",
+        f"base: {found.base}",
+        f"models: [{', '.join(map(str, reached))}]",
+        "points:",
+        *rows,
+        *commands,
+        SILENCE,
+    ]
+    if not commands:
+        notes.append("no command is drafted: the device can be read only")
+    return Draft("\n".join(text) + "\n", tuple(notes))
+
+
+def _limit() -> list[str]:
+    """Return the power limit of the immediate controls; it reverts by itself, so it is refreshed."""
+    return [
+        "commands:",
+        "  limit_kw:",
+        f"    point: {CONTROLS}.WMaxLimPct",
+        "    unit: pct",
+        "    of: rated_kw",
+        f"    enable: {CONTROLS}.WMaxLim_Ena",
+        f"    revert_s: {CONTROLS}.WMaxLimPct_RvrtTms",
+        "    min: 0",
+        "    refresh_s: 20",
+    ]
+
+
+def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
+    """Return the profile of the variables of a tree; what can be written becomes a command only where its name is one of the kind's."""
+    drafted = kind or DEFAULT_KIND
+    usable = [n for n in found if n.type in NODE_TYPES and n.type != "String"]
+    taken = commands_of(usable, drafted)
+    points = [n for n in usable if n.node not in {t.node for t in taken.values()} and not (n.writable and kind is not None)]
+    if not points:
+        return Draft(None, ("no profile can be drafted: no node that is only read holds a number or a switch",))
+    left = [n for n in usable if n not in points and n.node not in {t.node for t in taken.values()}]
+    text = [
+        "# Drafted by `ems scan`. The names are the server's: give each point the EMS's name (docs/nomenclature.md) and its true unit, and drop the rest.",
+        "profile: scanned",
+        f"kind: {drafted}" + ("" if kind else f"   # {' | '.join(TAKES)}"),
+        "protocol: opcua",
+        "points:",
+        *(_node_row(name, node, "") for name, node in named(points).items()),
+        *(["commands:"] if taken else []),
+        *(_node_row(name, node, "") for name, node in taken.items()),
+        *(["# can be written too:"] if left else []),
+        *(_node_row(name, node, "#") for name, node in named(left).items()),
+        SILENCE,
+    ]
+    notes = [] if kind else [f"a tree does not tell what it is: the draft is a {DEFAULT_KIND} without commands; give --kind for another"]
+    return Draft("\n".join(text) + "\n", tuple(notes))
+
+
+def commands_of(nodes: Iterable[FoundNode], kind: str) -> dict[str, FoundNode]:
+    """Return the writable nodes whose names end in a command of the kind, one for each command."""
+    taken: dict[str, FoundNode] = {}
+    for node in nodes:
+        name = slug(node.path[-1])
+        command = next((c for c in TAKES[kind] if name == c or name.endswith(f"_{c}")), None)
+        if node.writable and command is not None:
+            taken.setdefault(command, node)
+    return taken
+
+
+def named(nodes: Sequence[FoundNode]) -> dict[str, FoundNode]:
+    """Return the nodes by a name each: the last of its path, and as much of the path as it takes to be told from the others."""
+    found: dict[str, FoundNode] = {}
+    for node in nodes:
+        length = next((k for k in range(1, len(node.path)) if [_tail(n, k) for n in nodes].count(_tail(node, k)) == 1), len(node.path))
+        name = _tail(node, length)
+        while name in found:
+            name += "_"
+        found[name] = node
+    return found
+
+
+def _tail(node: FoundNode, length: int) -> str:
+    return slug(" ".join(node.path[-length:])) or "point"
+
+
+def _node_row(name: str, node: FoundNode, comment: str) -> str:
+    unit, told = unit_of(name, node)
+    key = json.dumps(name) if name[0].isdigit() or name in NO_NAMES else name
+    shown = f", unit: {json.dumps(unit)}" if unit else ""
+    guess = "" if told or unit is None else "; the unit is a guess"
+    return f"{comment}  {key}: {{node: {json.dumps(node.node, ensure_ascii=False)}, type: {node.type}{shown}}}   # now {value_text(node)}{guess}"
+
+
+def unit_of(name: str, node: FoundNode) -> tuple[str | None, bool]:
+    """Return the unit of a node and whether the server told it; else the one that the name asks for."""
+    house = house_unit(name)
+    if node.unit in UNITS and (house is None or UNITS[node.unit][0] == house):
+        return node.unit, True
+    if house == "ratio" and isinstance(node.value, float | int) and abs(node.value) > 1.5:
+        return "pct", False
+    return next((unit for unit, (of, factor) in UNITS.items() if of == house and factor == 1.0), None), False
+
+
+def value_text(node: FoundNode) -> str:
+    """Return what a node holds, on one line."""
+    return f"{node.value:.6g}" if isinstance(node.value, float) else "without value" if node.value is None else one_line(str(node.value))
+
+
+def slug(text: str) -> str:
+    """Return a name in the style of the house: `ActivePower` becomes `active_power`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+
+
+def one_line(text: str) -> str:
+    """Return a device's text as it may stand in a comment: on one line, without what does not print."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def rows_of(found: SunSpecMap) -> list[Mapping[str, object]]:
+    """Return the chain as rows."""
+    reached = readable(found.models)
+    return [{"id": m.id, "name": m.name, "length": m.length, "address": m.address, "readable": k < len(reached)} for k, m in enumerate(found.models)]

@@ -1,0 +1,181 @@
+"""How a site becomes drivers, stores and a loop, and what a probe shows of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.assembly import Control, control_parts, open_drivers, ratings, site_clock, takes
+from api.probe import probe_points, unit_of
+from drivers.modbus import ModbusDriver
+from drivers.opcua import OpcUaDriver
+from drivers.store.ledger import LedgerStore
+from drivers.store.requests import RequestStore
+from drivers.sunspec import SunSpecDriver
+from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.config.load import LoadedSite, load_site, shipped_profile
+from ems.errors import BadInput
+from ems.model import Limits, Memory, Mode, Quality, Stage
+from tests.e2e.service import free_port
+
+SITE = """\
+site: {{id: isle}}
+assets:
+  - id: town
+    kind: load
+    peak_kw: 400
+    device: {{profile: generic-load, url: "tcp://127.0.0.1:{port}", unit: 1}}
+    feeders:
+      - {{id: f1, share: 0.4, device: {{profile: generic-feeder, url: "tcp://127.0.0.1:{port}", unit: 2, timeout_s: 2}}}}
+      - {{id: f2, share: 0.6}}
+  - {{id: pv1, kind: solar, rated_kw: 300, device: {{profile: sunspec-inverter, url: "tcp://localhost:{port}", unit: 1}}}}
+  - {{id: dg1, kind: diesel, rated_kw: 400, forming: isochronous, device: {{profile: generic-diesel, url: "tcp://127.0.0.1:{port}", unit: 3}}}}
+  - {{id: inv1, kind: inverter, rated_kw: 200, forming: droop, device: {{profile: generic-inverter, url: "opc.tcp://127.0.0.1:{port}"}}}}
+  - {{id: bess1, kind: battery, behind: inv1, capacity_kwh: 400, charge_kw: 200, discharge_kw: 200}}
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedSite:
+    """A site whose devices nobody serves."""
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE.format(port=free_port()), encoding="utf-8")
+    return load_site(path)
+
+
+def test_every_device_has_the_driver_of_its_protocol(loaded: LoadedSite) -> None:
+    drivers = open_drivers(loaded)
+    assert {asset: type(driver) for asset, driver in drivers.items()} == {
+        "town": ModbusDriver,
+        "f1": ModbusDriver,
+        "pv1": SunSpecDriver,
+        "dg1": ModbusDriver,
+        "inv1": OpcUaDriver,
+    }  # bess1 and f2 have no device
+    town, feeder, pv, dg = (drivers[a] for a in ("town", "f1", "pv1", "dg1"))
+    assert isinstance(town, ModbusDriver) and isinstance(feeder, ModbusDriver) and isinstance(pv, ModbusDriver) and isinstance(dg, ModbusDriver)
+    assert town.link is feeder.link is dg.link  # one connection for one url
+    assert pv.link is not town.link
+    assert (town.link.timeout_s, pv.link.timeout_s) == (2.0, 0.5)  # the longest of its devices
+    assert (town.unit, feeder.unit, dg.unit) == (1, 2, 3)
+    assert dg.of["rated_kw"] == 400.0
+
+
+def test_percentages_may_refer_to_any_number_of_an_asset(loaded: LoadedSite) -> None:
+    found = ratings(loaded.site.asset("dg1"))
+    assert (found["rated_kw"], found["min_loading"]) == (400.0, 0.3)
+    assert all(isinstance(value, float) for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("profile", "command", "again_s"),
+    [
+        ("generic-diesel", "power_kw", 10.0),  # as it says
+        ("generic-diesel", "running", None),
+        ("generic-hydro", "power_kw", 10.0),  # no heartbeat: after 30 s without a write it goes its own way
+        ("sunspec-inverter", "limit_kw", 20.0),  # reverts after 60 s
+    ],
+)
+def test_what_expires_is_refreshed_at_a_third_of_its_time(profile: str, command: str, again_s: float | None) -> None:
+    assert takes(shipped_profile(profile))[command] == again_s
+
+
+# ------------------------------------------------------------------ time
+def test_at_the_speed_of_the_sun_the_clock_is_the_walls() -> None:
+    assert isinstance(site_clock(1.0), WallClock)
+
+
+def test_processes_with_one_origin_show_one_time_in_utc() -> None:
+    origin = epoch_s() - 100.0
+    one, two = (site_clock(24.0, origin, "2026-03-01T06:00:00+01:00") for _ in range(2))
+    assert isinstance(one, ScaledClock)
+    assert one.now().tzinfo is UTC
+    assert one.now() - datetime(2026, 3, 1, 5, 40, tzinfo=UTC) < timedelta(minutes=5)
+    assert abs(one.now_s() - two.now_s()) < 24.0
+
+
+# ------------------------------------------------------------------ control
+def parts(loaded: LoadedSite, data: Path, told: list[dict[str, Any]], cycle: int = 0) -> Control:
+    return control_parts(loaded, data, WallClock(), Stage.SHADOW, cycle, told.append, tuple)
+
+
+async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Path) -> None:
+    ledger = LedgerStore(tmp_path / "ledger.db")
+    ledger.save_memory(Memory(mode=Mode.AUTO, limits={"pv1": Limits(max_kw=40.0)}, taken_seq=1), datetime(2026, 3, 1, tzinfo=UTC), 70)
+    ledger.close()
+    requests = RequestStore(tmp_path / "site.db")
+    for number in (1, 2):
+        requests.append("limits", "pv1", {"max_kw": 50.0 * number, "reason": "test"}, "hanako", WallClock().now())
+    requests.close()
+    told: list[dict[str, Any]] = []
+    control = parts(loaded, tmp_path, told, cycle=75)
+    try:
+        assert control.loop.memory.mode is Mode.START
+        assert control.loop.memory.limits["pv1"].max_kw == 40.0
+        await control.loop.cycle()
+        await control.loop.cycle()
+    finally:
+        control.keeper.close()
+        await control.fieldbus.close()
+        control.history.close()
+        control.ledger.close()
+    assert [beat["cycle"] for beat in told] == [76, 77]
+    assert control.loop.memory.limits["pv1"].max_kw == 100.0  # the second request; the first had been taken
+    assert told[0]["state"]["stage"] == "shadow"
+    assert told[0]["state"]["assets"]["dg1"]["quality"] == "bad"  # nobody serves it, and it stays in the picture
+
+    again = parts(loaded, tmp_path, told)
+    try:
+        assert again.loop.completed == 77  # the stores know it too
+    finally:
+        again.keeper.close()
+        again.history.close()
+        again.ledger.close()
+
+
+async def test_a_damaged_ledger_is_put_aside_and_said(loaded: LoadedSite, tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"not a database" * 1000)
+    control = parts(loaded, tmp_path, [])
+    try:
+        assert [alarm.code for alarm in control.notices()] == ["ledger_renewed"]
+    finally:
+        control.keeper.close()
+        control.history.close()
+        control.ledger.close()
+
+
+# ------------------------------------------------------------------ probe
+def test_a_probe_shows_every_point_of_every_device_also_of_silent_ones(loaded: LoadedSite) -> None:
+    rows = probe_points(loaded)
+    assert {row["asset"] for row in rows} == {"town", "f1", "pv1", "dg1", "inv1"}
+    assert {row["point"] for row in rows if row["asset"] == "dg1"} == set(loaded.profiles["dg1"].points)
+    assert all(row["quality"] == Quality.BAD and row["value"] is None and row["cause"] for row in rows)
+    power = next(row for row in rows if (row["asset"], row["point"]) == ("dg1", "power_kw"))
+    assert power["unit"] == "kW"
+    assert power["on_silence"]["does"] == "start"
+
+
+def test_a_site_without_devices_cannot_be_probed(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("site: {id: isle}\nassets:\n  - {id: town, kind: load, peak_kw: 400}\n  - {id: dg1, kind: diesel, rated_kw: 500}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="no asset has a device"):
+        probe_points(load_site(path))
+
+
+@pytest.mark.parametrize(
+    ("profile", "point", "unit"),
+    [
+        ("generic-diesel", "power_kw", "kW"),
+        ("generic-diesel", "fuel_l", "L"),
+        ("generic-diesel", "running", None),
+        ("generic-battery", "soc", "1"),
+        ("generic-hydro", "flow_m3s", "m3/s"),
+        ("generic-weather", "ghi_wm2", "W/m2"),
+        ("sunspec-inverter", "power_kw", "kW"),
+    ],
+)
+def test_a_probe_shows_house_units(profile: str, point: str, unit: str | None) -> None:
+    assert unit_of(point, shipped_profile(profile).points[point]) == unit

@@ -1,0 +1,135 @@
+"""From a request to an outcome that never raises."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ems.config.site import Site
+from ems.errors import BadInput
+from ems.plan import Forecast, Grid, PlantStart
+from optimizer.forecasting import Forecasting
+from optimizer.planner import InlinePlanner, PlanMaker, floored, step_lengths
+from tests.optimizer.cases import NOON, forecast, hybrid, request, start
+
+GRID = {"grid": [[5, 3], [15, 2], [60, 3]]}
+
+
+def short() -> Site:
+    planner = hybrid().planner.model_copy(update={"grid": ((5.0, 3), (15.0, 2), (60.0, 3))})
+    return hybrid().model_copy(update={"planner": planner})
+
+
+def truth(grid: Grid) -> Forecast:
+    return forecast(hybrid(), grid, 120.0, 60.0)
+
+
+@pytest.fixture(scope="module")
+def maker() -> PlanMaker:
+    return PlanMaker(short(), Forecasting(short(), "perfect", truth))
+
+
+def test_a_request_gets_a_plan_on_the_floored_grid(maker: PlanMaker) -> None:
+    at = NOON + timedelta(minutes=7, seconds=31)
+    outcome = maker.make(request(short(), start(short(), on=["dg1"]), at=at))
+    assert (outcome.status, outcome.cause, outcome.request_id) == ("ok", "", "r1")
+    plan = outcome.plan
+    assert plan is not None
+    assert outcome.forecast is not None
+    assert plan.grid == outcome.forecast.grid
+    assert plan.grid.start == NOON + timedelta(minutes=5)
+    assert plan.grid.step_s == (300.0,) * 3 + (900.0,) * 2 + (3600.0,) * 3
+    assert plan.made_at == at
+    assert plan.valid_until == at + timedelta(hours=2)
+    assert plan.objective_l is not None
+    assert plan.gap is not None
+    assert plan.gap <= 0.01
+    assert all(type(v) is float for row in plan.power_kw.values() for v in row)
+    assert outcome.total_s >= outcome.solve_s > 0.0
+
+
+def test_equal_requests_get_equal_plans(maker: PlanMaker) -> None:
+    asked = request(short(), start(short(), soc=0.7))
+    other = PlanMaker(short(), Forecasting(short(), "perfect", truth))
+    assert maker.make(asked).plan == maker.make(asked).plan == other.make(asked).plan
+
+
+BAD = [
+    ({"soc": {}}, "charge of bess1"),
+    ({"soc": {"bess1": float("nan")}}, "charge of bess1"),
+]
+
+
+@pytest.mark.parametrize(("change", "cause"), BAD)
+def test_a_state_that_cannot_be_used_is_a_failed_outcome(maker: PlanMaker, change: dict[str, object], cause: str) -> None:
+    begin: PlantStart = dataclasses.replace(start(short()), **change)  # type: ignore[arg-type]
+    outcome = maker.make(request(short(), begin))
+    assert outcome.status == "failed"
+    assert outcome.plan is None
+    assert cause in outcome.cause
+
+
+def test_a_forecast_that_fails_is_a_failed_outcome() -> None:
+    def broken(grid: Grid) -> Forecast:
+        raise RuntimeError("no truth today")
+
+    for method, fails, cause in (("perfect", broken, "no truth today"), ("perfect", None, "only a replay has")):
+        outcome = PlanMaker(short(), Forecasting(short(), method, fails)).make(request(short(), start(short())))
+        assert outcome.status == "failed"
+        assert cause in outcome.cause
+
+
+def test_a_forecast_with_nan_is_refused() -> None:
+    def holey(grid: Grid) -> Forecast:
+        return dataclasses.replace(truth(grid), load_kw=(float("nan"),) * grid.n_steps)
+
+    outcome = PlanMaker(short(), Forecasting(short(), "perfect", holey)).make(request(short(), start(short())))
+    assert outcome.status == "failed"
+    assert "forecast: load" in outcome.cause
+
+
+def test_a_diesel_nobody_speaks_of_is_not_used(maker: PlanMaker) -> None:
+    outcome = maker.make(request(short(), PlantStart({"bess1": 0.5}, {})))
+    assert outcome.plan is not None
+    assert not any(outcome.plan.on["dg1"] + outcome.plan.on["dg2"])
+
+
+def test_compiling_first_changes_no_answer(maker: PlanMaker) -> None:
+    ready = PlanMaker(short(), Forecasting(short(), "perfect", truth))
+    ready.compile()
+    asked = request(short(), start(short(), soc=0.3))
+    assert ready.make(asked).plan == maker.make(asked).plan
+
+
+def test_inline_planner_answers_once(maker: PlanMaker) -> None:
+    planner = InlinePlanner(maker)
+    assert planner.take() is None
+    planner.submit(request(short(), start(short())))
+    outcome = planner.take()
+    assert outcome is not None
+    assert outcome.status == "ok"
+    assert planner.take() is None
+    planner.close()
+
+
+STEPS = [
+    ([(5, 12), (15, 12), (60, 32)], 0.0, (300.0,) * 12 + (900.0,) * 12 + (3600.0,) * 32),
+    ([(5, 12), (15, 4)], 900.0, (900.0,) * 8),
+    ([(5, 4), (60, 2)], 900.0, (900.0,) * 2 + (3600.0,) * 2),
+]
+
+
+@pytest.mark.parametrize(("grid", "shortest", "expected"), STEPS)
+def test_steps_finer_than_can_be_acted_on_are_merged(grid: list[tuple[float, int]], shortest: float, expected: tuple[float, ...]) -> None:
+    assert step_lengths(grid, shortest) == expected
+
+
+def test_the_origin_is_floored() -> None:
+    assert floored(datetime(2026, 1, 1, 3, 59, 59, 5, tzinfo=UTC), 900.0) == datetime(2026, 1, 1, 3, 45, tzinfo=UTC)
+
+
+def test_an_unknown_method_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="tea-leaves"):
+        Forecasting(short(), "tea-leaves")
