@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ems.config.site import Diesel, Hydro, Inverter, Site
+from ems.config.site import Diesel, Site
 from ems.model import Limits
 from ems.plan import Forecast, Grid, PlantStart
 
@@ -197,7 +197,6 @@ class Frame:
         return sp.csr_array(((age >= 0) & ((age < seconds) | (age == 0))).astype(float))
 
 
-def other_formers(site: Site, unit: str, formers: dict[str, Array], n: int) -> Array:
-    """Return how many hydro sets and inverters besides `unit` hold the bus in each step, shape (n_steps,)."""
-    names = [a.id for a in (*site.of(Inverter), *site.of(Hydro)) if a.id != unit]
-    return np.asarray(sum((formers[a] for a in names if a in formers), np.zeros(n)))
+def other_formers(unit: str, firm: dict[str, Array], n: int) -> Array:
+    """Return how many inverters besides `unit` hold the bus in each step, shape (n_steps,)."""
+    return np.asarray(sum((forms for a, forms in firm.items() if a != unit), np.zeros(n)))

@@ -99,19 +99,20 @@ class PlanProblem:
     def fill(self, question: Question) -> None:
         """Set every parameter from one question."""
         frame = self.frame
-        formers: dict[str, Array] = {i.inverter.id: i.forms(question) for i in self.inverters}
-        formers |= {h.hydro.id: h.forms(question) for h in self.hydros}
-        count = np.asarray(sum(formers.values(), np.zeros(frame.n)))
-        frame.held.value = each(np.minimum(count, 1.0), frame.held.shape[0])
+        # Hydro holds a bus, but can take up nobody's load: beside it alone a former is still the sole one (ems.reserve).
+        firm: dict[str, Array] = {i.inverter.id: i.forms(question) for i in self.inverters}
+        count = np.asarray(sum(firm.values(), np.zeros(frame.n)))
+        held = count + sum((h.forms(question) for h in self.hydros), np.zeros(frame.n))
+        frame.held.value = each(np.minimum(held, 1.0), frame.held.shape[0])
         self.load.fill(question)
         for solar in self.solars:
             solar.fill(question)
         for hydro in self.hydros:
-            hydro.fill(question, other_formers(self.site, hydro.hydro.id, formers, frame.n))
+            hydro.fill(question, other_formers(hydro.hydro.id, firm, frame.n))
         for diesel in self.diesels:
             diesel.fill(question, count)
         for inverter in self.inverters:
-            inverter.fill(question, other_formers(self.site, inverter.inverter.id, formers, frame.n))
+            inverter.fill(question, other_formers(inverter.inverter.id, firm, frame.n))
         for deferrable in self.deferrables:
             deferrable.fill(question)
         for tank in self.tanks:

@@ -74,7 +74,7 @@ class HydroBlock:
         return self.runs(question) * (self.hydro.forming != "never")
 
     def fill(self, question: Question, others: Array) -> None:
-        """Set the parameters; `others` counts inverters and hydro besides it that hold the bus, shape (n_steps,)."""
+        """Set the parameters; `others` counts inverters that hold the bus, shape (n_steps,)."""
         h, n = self.hydro, self.frame.n
         runs, natural = self.runs(question), self.natural_kw(question)
         ceiling = np.clip(question.ceiling(h.id, "max_kw", h.rated_kw), 0.0, h.rated_kw) * question.in_service(h.id)

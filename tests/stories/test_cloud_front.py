@@ -15,13 +15,13 @@ BRIGHT = {"ouessant": (800.0, 700.0, 0.0), "river": (700.0, 600.0, 0.8), "villag
 def test_a_cloud_front_is_carried_by_what_is_on_the_bus(name: str, running: tuple[str, ...] | None) -> None:
     load, sun, river = BRIGHT[name]
     life = Life(shipped(name), soc=0.6, running=running)
-    life.live(600, load, sun, river)
+    life.live(150, load, sun, river)
     # The first minute is what was on the bus before: no start is quicker than that.
     online = [d for d, on in life.cycles[-1].flows.running.items() if on]
     front = life.live(60, load, lambda s: sun * max(0.2, 1.0 - 0.08 * s), river)
     assert all(c.flows.unserved_kw == 0.0 for c in front)
     assert all(front[-1].flows.running[d] for d in online)
-    after = life.live(900, load, 0.2 * sun, river)
+    after = life.live(400, load, 0.2 * sun, river)
     assert alarms(after) <= {("reserve_short", None)}
     assert all(n <= 1 for n in starts(after).values())
     assert after[-1].decision.reserve.short_kw == 0.0
@@ -31,7 +31,7 @@ def test_broken_clouds_do_not_start_and_stop_diesels() -> None:
     load, sun, river = BRIGHT["ouessant"]
     life = Life(shipped("ouessant"), soc=0.6)
     life.live(300, load, sun, river)
-    cycles = life.live(3000, load, lambda s: sun if s % 300 < 150 else 0.25 * sun, river)
+    cycles = life.live(1800, load, lambda s: sun if s % 300 < 150 else 0.25 * sun, river)
     assert all(n <= 2 for n in switchings(cycles).values()), switchings(cycles)
 
 
@@ -40,10 +40,10 @@ def test_curtailed_sun_comes_back_along_its_ramp(name: str) -> None:
     """A limit of an operator holds the sun back; released, it rises no faster than declared."""
     load, sun, river = BRIGHT[name]
     life = Life(shipped(name), soc=0.6)
-    limited = life.live(300, load, sun, river, asked=[life.ask("limits", "pv1", max_kw=0.1 * sun)])
+    limited = life.live(100, load, sun, river, asked=[life.ask("limits", "pv1", max_kw=0.1 * sun)])
     assert limited[-1].flows.power_kw["pv1"] == pytest.approx(0.1 * sun)
     assert max(c.flows.power_kw["pv1"] for c in limited[1:]) <= 0.1 * sun + 1e-6
-    freed = life.live(300, load, sun, river, asked=[life.ask("limits", "pv1")])
+    freed = life.live(100, load, sun, river, asked=[life.ask("limits", "pv1")])
     ramp = next(s for s in life.site.of(Solar)).ramp_up_kw_per_s
     powers = [c.flows.power_kw["pv1"] for c in freed]
     assert all(b - a <= ramp + 1e-6 for a, b in zip(powers, powers[1:], strict=False))
@@ -52,7 +52,7 @@ def test_curtailed_sun_comes_back_along_its_ramp(name: str) -> None:
 
 def test_surplus_fills_the_battery_then_curtails_and_never_overcharges() -> None:
     life = Life(shipped("ouessant"), soc=0.93, running=())
-    cycles = life.live(1800, 350.0, 950.0)
+    cycles = life.live(900, 350.0, 950.0)
     top = max(c.flows.soc["bess1"] for c in cycles)
     assert 0.94 <= top <= 0.95 + 1e-3
     last = cycles[-1]
@@ -66,8 +66,8 @@ def test_a_river_with_surplus_is_lowered_without_hunting(mode: str) -> None:
     river = shipped("river")
     assets = tuple(a.model_copy(update={"mode": mode}) if a.id == "hydro1" else a for a in river.assets)
     life = Life(river.model_copy(update={"assets": assets}), soc=0.95, running=())
-    life.live(300, 290.0, 0.0, 1.4)
-    cycles = life.live(600, 290.0, 250.0, 1.4)
+    life.live(100, 290.0, 0.0, 1.4)
+    cycles = life.live(100, 290.0, 250.0, 1.4)
     flows = [c.flows.power_kw["hydro1"] for c in cycles[-100:]]
     assert max(flows) - min(flows) <= 10.0, (min(flows), max(flows))
     assert all(c.flows.pushed_kw <= 1.0 for c in cycles[-100:])

@@ -12,27 +12,27 @@ CALM = {"ouessant": (800.0, 300.0, 0.0), "river": (700.0, 300.0, 1.0), "village"
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "also"),
+    ("name", "device"),
     [
-        *(("ouessant", d, set()) for d in ("pv1", "dg1", "dg2", "dg3", "inv1", "bess1", "m1", "sky")),
-        *(("river", d, set()) for d in ("pv1", "hydro1", "dg1", "inv1", "bess1", "desal1", "tank1")),
-        *(("village", d, set()) for d in ("pv1", "dg1")),
-        ("ouessant", "town", set()),
-        ("river", "town", set()),
+        *(("ouessant", d) for d in ("pv1", "dg1", "dg2", "dg3", "inv1", "bess1", "m1", "sky")),
+        *(("river", d) for d in ("pv1", "hydro1", "dg1", "inv1", "bess1", "desal1", "tank1")),
+        *(("village", d) for d in ("pv1", "dg1")),
+        ("ouessant", "town"),
+        ("river", "town"),
     ],
 )
-def test_one_silent_device_is_one_alarm_and_no_blackout(name: str, device: str, also: set[tuple[str, str | None]]) -> None:
+def test_one_silent_device_is_one_alarm_and_no_blackout(name: str, device: str) -> None:
     life = Life(shipped(name))
-    life.live(600, *CALM[name])
+    life.live(150, *CALM[name])
     before = life.cycles[-1].flows
-    cycles = life.live(300, *CALM[name], lost=(device,))
-    assert alarms(cycles) == {("silent", device), *also}
+    cycles = life.live(150, *CALM[name], lost=(device,))
+    assert alarms(cycles) == {("silent", device)}
     assert "tripped" not in {kind for kind, _ in events(cycles)}
     assert all(not w.asset == device for c in cycles for w in c.decision.writes)
     # A unit on the bus is not stopped for being silent, nor is anybody else on its word.
     running = [d for d, on in before.running.items() if on]
     assert all(cycles[-1].flows.running[d] for d in running)
-    back = life.live(120, *CALM[name])
+    back = life.live(60, *CALM[name])
     assert alarms(back) == set()
     assert all(n == 0 for d, n in switchings(back).items() if d in running)
 
@@ -41,9 +41,9 @@ def test_one_silent_device_is_one_alarm_and_no_blackout(name: str, device: str, 
 def test_two_or_three_silent_devices_leave_the_others_where_they_are(lost: tuple[str, ...]) -> None:
     """One gateway often serves several devices. What is unseen together is what the balance leaves over, never zero."""
     life = Life(shipped("ouessant"))
-    life.live(600, *CALM["ouessant"])
+    life.live(150, *CALM["ouessant"])
     before = life.cycles[-1].flows.power_kw
-    cycles = life.live(300, *CALM["ouessant"], lost=lost)
+    cycles = life.live(150, *CALM["ouessant"], lost=lost)
     for unit in ("dg1", "dg3"):
         assert min(c.flows.power_kw[unit] for c in cycles) >= 0.7 * before[unit], unit
     assert {asset for code, asset in alarms(cycles) if code == "silent"} == set(lost)
@@ -68,8 +68,8 @@ def test_the_silent_former_is_not_a_lost_former_but_a_reason_for_a_diesel(name: 
 @pytest.mark.parametrize("name", CALM)
 def test_without_a_soc_meter_the_battery_is_held_and_diesels_carry(name: str) -> None:
     life = Life(shipped(name))
-    life.live(600, *CALM[name])
-    cycles = life.live(900, *CALM[name], shown={"bess1": {"soc": None}})
+    life.live(150, *CALM[name])
+    cycles = life.live(300, *CALM[name], shown={"bess1": {"soc": None}})
     assert alarms(cycles) == {("soc_unknown", "bess1")}
     assert any(cycles[-1].flows.running.values())
     held = life.plant.inverters[0].asset
