@@ -22,11 +22,11 @@ from ems.config.load import LoadedSite
 from ems.config.profile import Command, Profile
 from ems.config.site import AnyAsset, Device, Feeder
 from ems.controller import Controller
+from ems.decision import Alarm, Memory, Stage
 from ems.errors import BadInput, StoreError
 from ems.fieldbus import Fieldbus, Wire
 from ems.loop import Loop, Stores, resumed
 from ems.minutes import MinuteBook, Totals
-from ems.model import Alarm, Memory, Stage
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from optimizer.worker import WorkerPlanner

@@ -7,7 +7,8 @@ one record per cause, however many cycles it lasts.
 from __future__ import annotations
 
 from ems.config.site import Site
-from ems.model import Alarm, AssetImage, Decision, Image, Mode, Phase
+from ems.decision import Alarm, Decision, Mode, Phase
+from ems.model import AssetImage, Image
 
 LOAD_SHORT_KW = 1.0
 

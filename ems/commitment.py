@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from ems.decision import Explanation, Reason
 from ems.dispatch import Situation
-from ems.model import Explanation, Reason
 from ems.plan import Target
 from ems.reserve import Supply
 from ems.rules import Rules

@@ -13,27 +13,12 @@ from ems import sequencer
 from ems.alarms import Alarms
 from ems.commitment import Choice, Committer
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, Stage, UnitMemory, Write
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
 from ems.guards import Bound, Guards, keep_a_former
 from ems.image import ImageBuilder
-from ems.model import (
-    NOTHING,
-    AssetDecision,
-    Decision,
-    Event,
-    Explanation,
-    Image,
-    Memory,
-    Mode,
-    Phase,
-    Reason,
-    Request,
-    Stage,
-    Telemetry,
-    UnitMemory,
-    Write,
-)
+from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
 from ems.plan import Plan, Target, target_at

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ems.config.site import Deferrable, Site
-from ems.model import Image, Memory
+from ems.decision import Memory
+from ems.model import Image
 from ems.plan import Target
 
 LATEST_MARGIN = 1.05

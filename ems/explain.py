@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ems.model import AssetDecision, Reason
+from ems.decision import AssetDecision, Reason
 
 SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.PLAN: ("{asset} follows the plan{power}", "{asset} は計画に従っています{power}"),

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ems.clock import real_s
+from ems.decision import Write
 from ems.errors import BadInput, Failed
-from ems.model import NOTHING, Reading, Write
+from ems.model import NOTHING, Reading
 from ems.ports import Driver, WriteResult
 
 BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)

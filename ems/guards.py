@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
-from ems.model import AssetImage, Image, Limits, Memory, Write
+from ems.decision import Memory, Write
+from ems.model import AssetImage, Image, Limits
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
 
 SOC_LOOKAHEAD_S = 60.0

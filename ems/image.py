@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.model import AssetImage, Image, Memory, Quality, Reading, Telemetry
+from ems.decision import Memory
+from ems.model import AssetImage, Image, Quality, Reading, Telemetry
 
 STALE_CYCLES = 3.0
 """A value older than this many cycles is not used (faults are found by age, never by `connected`)."""

@@ -17,11 +17,12 @@ from typing import Any
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.controller import Controller
+from ems.decision import Alarm, Decision, Event, Memory, Mode, Phase, Stage, UnitMemory
 from ems.errors import StoreError
 from ems.explain import sentence
 from ems.fieldbus import Fieldbus, Sent
 from ems.minutes import MinuteBook
-from ems.model import Alarm, Decision, Event, Image, Memory, Mode, Outcome, Phase, Request, Stage, Status, Telemetry, UnitMemory
+from ems.model import Image, Outcome, Request, Status, Telemetry
 from ems.orders import EFFECT_TIMEOUT_S
 from ems.plan import Plan, PlanOutcome
 from ems.plan_keeper import PlanKeeper

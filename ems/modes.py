@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ems.model import Image, Memory, Mode
+from ems.decision import Memory, Mode
+from ems.model import Image
 
 ALLOWED: dict[Mode, frozenset[Mode]] = {
     Mode.START: frozenset({Mode.AUTO, Mode.MANUAL, Mode.FALLBACK, Mode.SAFE}),

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.model import NOTHING, Event, Image, Limits, Manual, Memory, Mode, Outcome, Pending, Phase, Request, Stage, Status, UnitMemory
+from ems.decision import Event, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
+from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
 from ems.sequencer import on_bus
 
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
-from ems.model import Decision, Event, Image, Limits, Memory, Phase
+from ems.decision import Decision, Event, Memory, Phase
+from ems.model import Image, Limits
 from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.ports import Planner

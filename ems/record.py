@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.decision import Alarm, AssetDecision, Decision, Memory, Phase, Reason
 from ems.explain import sentence
-from ems.model import Alarm, AssetDecision, AssetImage, Decision, Image, Memory, Phase, Quality, Reason, Request, Telemetry
+from ems.model import AssetImage, Image, Quality, Request, Telemetry
 from ems.plan import Plan
 
 Value = TypeVar("Value")

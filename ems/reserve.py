@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
-from ems.model import NOTHING, Limits, Reserve
+from ems.decision import Reserve
+from ems.model import NOTHING, Limits
 from ems.physics import ac_kw
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ems.config.site import Diesel
-from ems.model import AssetImage, Event, Explanation, Phase, Reason, UnitMemory, Write
+from ems.decision import Event, Explanation, Phase, Reason, UnitMemory, Write
+from ems.model import AssetImage
 
 START_GRACE = 1.5
 """A start counts as failed when it takes this many times its declared duration (CONTROL.md 3.3)."""

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.decision import AssetDecision, Explanation, Memory, Mode, Phase, Reason, Write
 from ems.dispatch import Shares, Situation
 from ems.guards import refuse
-from ems.model import AssetDecision, Explanation, Image, Memory, Mode, Phase, Reason, Write
+from ems.model import Image
 from ems.plan import Target
 
 CURTAILED = 0.995

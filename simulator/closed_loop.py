@@ -15,8 +15,9 @@ from ems import sequencer
 from ems.clock import SimClock, real_s
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar, Tank
 from ems.controller import Controller
+from ems.decision import Decision, Memory, Mode, Reserve, Stage
 from ems.image import ImageBuilder
-from ems.model import Decision, Image, Memory, Mode, Quality, Reading, Reserve, Stage, Telemetry
+from ems.model import Image, Quality, Reading, Telemetry
 from ems.physics import hydro_kw
 from ems.plan import Observation, Plan
 from ems.series import Interval, SeriesTable

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.config.site import Site
-from ems.model import Image, Memory
+from ems.decision import Memory
+from ems.model import Image
 from ems.plan import Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
 from ems.plan_keeper import plant_start

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ems.config.site import Diesel, Hydro, Inverter, Site, Solar
-from ems.model import Reserve
+from ems.decision import Reserve
 from ems.physics import ac_kw, charge_room_kw
 from ems.reserve import ReserveRule, Supply, storages
 from simulator.plant import Flows

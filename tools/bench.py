@@ -59,7 +59,7 @@ async def cycles(as_simulated: Path, data: Path) -> tuple[list[float], int]:
     """Run cycles of the real loop on the wire, a plan being solved all the time; return each one's time [s] and the plans that came."""
     from api.assembly import control_parts, site_clock
     from ems.config.load import load_site
-    from ems.model import Stage
+    from ems.decision import Stage
 
     loaded = load_site(as_simulated)
     control = control_parts(loaded, data, site_clock(1.0), Stage.CONTROL, 0, lambda beat: None, tuple)

@@ -25,8 +25,8 @@ from typing import Any
 from api.assembly import Control, control_parts, site_clock
 from api.processes.lines import LineWriter, lines_of, own_pipe
 from ems.config.load import load_site
+from ems.decision import Alarm, Stage
 from ems.errors import EmsError
-from ems.model import Alarm, Stage
 
 LOG = logging.getLogger("control")
 END_S = 2.0

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from drivers.store.file import Writer, iso, micros
-from ems.model import Alarm
+from ems.decision import Alarm
 from ems.record import alarm_key
 
 SCHEMA = """

@@ -23,8 +23,8 @@ from drivers.store import alarms
 from drivers.store.alarms import AlarmList
 from drivers.store.file import Writer, birth, iso, look, micros
 from drivers.store.points import flat, means
+from ems.decision import Event
 from ems.errors import BadInput, StoreError
-from ems.model import Event
 from ems.plan import Forecast, Plan
 from ems.record import pack
 

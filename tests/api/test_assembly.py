@@ -17,8 +17,9 @@ from drivers.store.requests import RequestStore
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite, load_site, shipped_profile
+from ems.decision import Memory, Mode, Stage
 from ems.errors import BadInput
-from ems.model import Limits, Memory, Mode, Quality, Stage
+from ems.model import Limits, Quality
 from tests.e2e.service import free_port
 
 SITE = """\

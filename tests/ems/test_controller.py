@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.model import Decision, Image, Limits, Manual, Memory, Mode, Phase, Reading, Reason, Request, Stage, Status, Telemetry, UnitMemory
+from ems.decision import Decision, Manual, Memory, Mode, Phase, Reason, Stage, UnitMemory
+from ems.model import Image, Limits, Request, Status, Telemetry
 from ems.plan import Grid, Plan
 from tests.ems.island import START, diesel, inverter, points, site, telemetry
 

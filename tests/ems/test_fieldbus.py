@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from ems.decision import Write
 from ems.errors import ConnectionLost
 from ems.fieldbus import Fieldbus, Wire
-from ems.model import Reading, Write
+from ems.model import Reading
 from ems.ports import WriteResult
 
 

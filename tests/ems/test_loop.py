@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from ems.decision import Alarm, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
 from ems.loop import durable, resumed
-from ems.model import Alarm, Limits, Manual, Memory, Mode, Outcome, Pending, Phase, Stage, Status, UnitMemory
+from ems.model import Limits, Outcome, Status
 from tests.ems.island import START, site
 from tests.ems.world import World
 

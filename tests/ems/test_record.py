@@ -9,32 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ems.config.site import Site
-from ems.model import (
-    Alarm,
-    AssetDecision,
-    AssetImage,
-    Decision,
-    Event,
-    Explanation,
-    Image,
-    Limits,
-    Manual,
-    Memory,
-    Mode,
-    Outcome,
-    Pending,
-    Phase,
-    Quality,
-    Reading,
-    Reason,
-    Request,
-    Reserve,
-    Stage,
-    Status,
-    Telemetry,
-    UnitMemory,
-    Write,
-)
+from ems.decision import Alarm, AssetDecision, Decision, Event, Explanation, Manual, Memory, Mode, Pending, Phase, Reason, Reserve, Stage, UnitMemory, Write
+from ems.model import AssetImage, Image, Limits, Outcome, Quality, Reading, Request, Status, Telemetry
 from ems.plan import Forecast, Grid, Plan, Unmet
 from ems.record import ClockInfo, Record, explain_document, pack, record, state_document, unpack
 

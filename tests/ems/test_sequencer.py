@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ems.config.site import Diesel
-from ems.model import AssetImage, Explanation, Phase, Quality, Reason, UnitMemory, Write
+from ems.decision import Explanation, Phase, Reason, UnitMemory, Write
+from ems.model import AssetImage, Quality
 from ems.sequencer import advance, must_stay, startable
 from tests.ems.island import site
 

@@ -9,11 +9,12 @@ from typing import Any
 from ems.clock import SimClock
 from ems.config.site import Site
 from ems.controller import Controller
+from ems.decision import Alarm, Event, Memory, Stage
 from ems.errors import ConnectionLost, StoreError
 from ems.fieldbus import Fieldbus, Wire
 from ems.loop import Loop, Stores
 from ems.minutes import MinuteBook
-from ems.model import Alarm, Event, Memory, Outcome, Quality, Reading, Request, Stage
+from ems.model import Outcome, Quality, Reading, Request
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PlanKeeper
 from ems.ports import WriteResult

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ems.config.site import Site
-from ems.model import Image, Memory
+from ems.decision import Memory
+from ems.model import Image
 from ems.plan import Grid, Observation, Plan
 from ems.series import SeriesTable
 from simulator.closed_loop import Case, Run, controlled, run, starting

@@ -16,7 +16,8 @@ from typing import Any
 from ems.config.load import load_site
 from ems.config.site import Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Site, Solar
 from ems.controller import Controller
-from ems.model import Decision, Image, Memory, Quality, Reading, Request, Stage, Telemetry, Write
+from ems.decision import Decision, Memory, Stage, Write
+from ems.model import Image, Quality, Reading, Request, Telemetry
 from ems.plan import Plan
 from simulator.plant import Conditions, Flows, Plant
 from tests.ems.island import START
@@ -116,7 +117,9 @@ class Life:
         """Return an order of now."""
         self._seq += 1
         at = self.start + timedelta(seconds=self.now_s)
-        return Request(self._seq, f"r{self._seq}", kind, asset, {"reason": "story", **body}, "keeper", at, at + timedelta(hours=1) if kind == "command" else None)
+        return Request(
+            self._seq, f"r{self._seq}", kind, asset, {"reason": "story", **body}, "keeper", at, at + timedelta(hours=1) if kind == "command" else None
+        )
 
     def _cycle(self, conditions: Conditions, lost: Collection[str], shown: Mapping[str, Mapping[str, float | None]], asked: Sequence[Request]) -> None:
         seen = self.plant.observe(conditions)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ems.decision import Manual, Mode, Phase, Reason
 from ems.loop import resumed
-from ems.model import Manual, Mode, Phase, Reason, Status
+from ems.model import Status
 from tests.ems.island import START
 from tests.ems.island import site as isle
 from tests.stories.life import Cycle, Life, alarms, events, shipped

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from ems.clock import real_s
 from ems.config.profile import Command, Defaults, Heartbeat, Point, Profile
 from ems.errors import BadAnswer, BadInput, ConnectionLost
 from ems.model import Quality
+from tests.wire.modbus_peer import Peer, listening, mbap
 
 POISON = 0x0BAD  # what every wrong answer carries
 TIMEOUT_S = 0.2
@@ -32,69 +32,6 @@ PROFILE = Profile(
     heartbeat=Heartbeat(address=30, type="uint16"),
 )
 BITS = Profile(profile="bits", kind="feeder", protocol="modbus", defaults=Defaults(table="coil"), points={"breaker_closed": Point(address=3)})
-
-
-def mbap(tid: int, unit: int, pdu: bytes, protocol: int = 0) -> bytes:
-    return struct.pack(">HHHB", tid, protocol, len(pdu) + 1, unit) + pdu
-
-
-class Peer:
-    """A raw TCP server: frames every request, remembers it, and answers as `behave(tid, unit, pdu)` says (None: silence)."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, bytes]] = []
-        self.behave: Callable[[int, int, bytes], bytes | None | Awaitable[bytes | None]] = self.truth
-        self.registers = {10: 300, 11: 499, 20: 0, 21: 0, 22: 0, 30: 0}
-        self.connections = 0
-        self.open: set[asyncio.StreamWriter] = set()
-
-    def truth(self, tid: int, unit: int, pdu: bytes) -> bytes:
-        function, address, count = struct.unpack(">BHH", pdu[:5])
-        if function in (3, 4):
-            words = [self.registers[address + k] for k in range(count)]
-            return mbap(tid, unit, struct.pack(f">BB{count}H", function, 2 * count, *words))
-        if function == 1:
-            return mbap(tid, unit, b"\x01\x01\x01")
-        if function == 6:
-            self.registers[address] = count
-        if function == 16:
-            for k in range(count):
-                self.registers[address + k] = struct.unpack_from(">H", pdu, 6 + 2 * k)[0]
-        return mbap(tid, unit, pdu[:5])
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.open.add(writer)
-        try:
-            while True:
-                tid, _, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
-                pdu = await reader.readexactly(length - 1)
-                self.asked.append((unit, pdu))
-                answer = self.behave(tid, unit, pdu)
-                if isinstance(answer, Awaitable):
-                    answer = await answer
-                if answer is not None:
-                    writer.write(answer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.open.discard(writer)
-            writer.close()
-
-    @property
-    def writes(self) -> list[bytes]:
-        return [pdu for _, pdu in self.asked if pdu[0] in (5, 6, 15, 16)]
-
-
-@asynccontextmanager
-async def listening(peer: Peer, port: int = 0) -> AsyncIterator[int]:
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in list(peer.open):
-            writer.close()
 
 
 @pytest.fixture
@@ -357,8 +294,8 @@ async def test_dead_units_do_not_starve_the_living(peer: Peer, link: ModbusLink)
 
     peer.behave = slow
     assert values(await units[2].read())["power_kw"] == 300.0, "the dead may come back"
-    found = await asyncio.gather(units[1].read(), units[3].read(), units[2].read())
-    assert [values(one)["power_kw"] for one in found] == [300.0] * 3, "and then wait as long as the living do"
+    back = await asyncio.gather(units[1].read(), units[3].read(), units[2].read())
+    assert [values(one)["power_kw"] for one in back] == [300.0] * 3, "and then wait as long as the living do"
 
 
 async def test_lost_and_found_again(peer: Peer) -> None:

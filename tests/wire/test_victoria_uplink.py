@@ -32,7 +32,7 @@ def victoria(peer: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [program, f"-storageDataPath={tmp_path / 'vm'}", f"-httpListenAddr={address}", "-retentionPeriod=10y", "-search.latencyOffset=0s"]
+    command: list[str] = [str(program), f"-storageDataPath={tmp_path / 'vm'}", f"-httpListenAddr={address}", "-retentionPeriod=10y", "-search.latencyOffset=0s"]
     with (tmp_path / "vm.log").open("wb") as log:
         process = subprocess.Popen([*command, "-loggerLevel=WARN"], stdout=log, stderr=log)
     url = f"http://{address}"
@@ -85,7 +85,7 @@ def test_three_days_without_a_link_arrive_once_in_order_and_whole(victoria: str,
     for n in range(100):
         ledger.minute(start + timedelta(minutes=n), {"seconds": 60.0, "fuel_l": 0.5 * n, "displaced_co2_kg": None if n == 50 else 2.0, "totals": {}})
     uplink = Uplink("isle one", tmp_path, InfluxSink(Target(victoria, "any", "any", "any")), SimClock(start))
-    reports = []
+    reports: list[Any] = []
     while not reports or reports[-1].status == "sending":
         reports.append(uplink.step())
     assert reports[-1].status == "idle", reports[-1]

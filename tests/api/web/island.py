@@ -58,7 +58,7 @@ def flows(at: datetime, soc: float) -> dict[str, float]:
 
 
 def asset(kind: str, power: float | None, setpoint: float | None, reason: str | None, **more: Any) -> dict[str, Any]:
-    found = {"kind": kind, "power_kw": power, "setpoint_kw": setpoint, "quality": "good", "age_s": 0.12, "reason": reason, "limited_by": []}
+    found: dict[str, Any] = {"kind": kind, "power_kw": power, "setpoint_kw": setpoint, "quality": "good", "age_s": 0.12, "reason": reason, "limited_by": []}
     return found | {"control": "remote", "ready": True, "follows": True} | more
 
 

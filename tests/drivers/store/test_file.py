@@ -158,7 +158,12 @@ def test_another_writer_is_waited_for_shortly_only(path: Path) -> None:
 
 def test_a_writer_may_be_used_from_several_threads(path: Path) -> None:
     writer = Writer(path, SCHEMA, durable=False)
-    threads = [threading.Thread(target=lambda: [put(writer, "x") for _ in range(50)]) for _ in range(4)]
+
+    def fifty() -> None:
+        for _ in range(50):
+            put(writer, "x")
+
+    threads = [threading.Thread(target=fifty) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

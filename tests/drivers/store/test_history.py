@@ -12,8 +12,8 @@ import pytest
 from drivers.store import history as module
 from drivers.store.history import History, HistoryReader, Retention, unpack_minute
 from drivers.store.points import flat, means
+from ems.decision import Alarm, Event
 from ems.errors import BadInput, StoreError
-from ems.model import Alarm, Event
 from ems.plan import Forecast, Grid, Plan
 from ems.record import unpack
 

@@ -9,8 +9,9 @@ import pytest
 
 from drivers.store.ledger import LedgerReader, LedgerStore
 from ems.chain import Anchor
+from ems.decision import Memory, Mode, Phase, UnitMemory
 from ems.errors import StoreError
-from ems.model import Limits, Memory, Mode, Outcome, Phase, Status, UnitMemory
+from ems.model import Limits, Outcome, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

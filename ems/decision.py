@@ -1,0 +1,256 @@
+"""What follows from an image: writes with their reasons, and the memory that one cycle hands to the next.
+
+All of them are frozen and picklable, like the values in `ems.model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ems.model import NOTHING, Limits, Outcome
+
+
+class Stage(StrEnum):
+    """The commissioning ladder; nothing but the last write differs between its rungs."""
+
+    SHADOW = "shadow"
+    ADVISE = "advise"
+    CONTROL = "control"
+
+    @property
+    def rank(self) -> int:
+        """0 for shadow, 1 for advise, 2 for control: the lowest of several is in force."""
+        return list(Stage).index(self)
+
+
+class Mode(StrEnum):
+    """What the controller is doing as a whole."""
+
+    START = "start"
+    AUTO = "auto"
+    MANUAL = "manual"
+    FALLBACK = "fallback"
+    SAFE = "safe"
+
+
+class Phase(StrEnum):
+    """Where a diesel is in its sequence."""
+
+    OFF = "off"
+    STARTING = "starting"
+    ONLINE = "online"
+    UNLOADING = "unloading"
+    COOLDOWN = "cooldown"
+    LOCKED = "locked"
+
+
+class Reason(StrEnum):
+    """Why a setpoint is what it is: one for each setpoint."""
+
+    PLAN = "plan"
+    RULES = "rules"
+    FORMING = "forming"
+    FORMER_NEEDED = "former_needed"
+    RESERVE = "reserve"
+    SURPLUS = "surplus"
+    LIMIT = "limit"
+    SEQUENCE = "sequence"
+    OPERATOR = "operator"
+    NOT_NEEDED = "not_needed"
+    FOLLOWS_RIVER = "follows_river"
+    FOLLOWS_SUN = "follows_sun"
+    FAULT = "fault"
+    LOCAL = "local"
+    UNSEEN = "unseen"
+    SAFE = "safe"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One command for one device: `command` is a name of its profile, `value` in the house unit."""
+
+    asset: str
+    command: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that changed, with its reason; the store numbers and stamps it."""
+
+    kind: str
+    asset: str | None
+    reason: str
+    by: str = "ems"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One active cause for a person's attention; `code` and `asset` together identify it."""
+
+    code: str
+    severity: str
+    asset: str | None
+    en: str
+    ja: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Spinning reserve in one situation.
+
+    Attributes
+    ----------
+    required_kw, available_kw : float
+        For the binding contingency [kW].
+    down_kw : float
+        How much the units can take back at once [kW].
+    hold_s : float
+        How long it must last [s].
+    energy_kwh : float
+        Usable stored energy above the floors, at the busbar [kWh].
+    time_to_empty_s : float | None
+        At the present discharge; None while not discharging [s].
+    contingency : str
+        `loss of ID | load | solar | none`; `sole former ID` is an accepted risk.
+    """
+
+    required_kw: float
+    available_kw: float
+    down_kw: float
+    hold_s: float
+    energy_kwh: float
+    time_to_empty_s: float | None
+    contingency: str
+
+    @property
+    def short_kw(self) -> float:
+        """By how much it is short [kW], 0 where it is held."""
+        short = self.required_kw - self.available_kw
+        return short if short > 1e-6 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an asset's setpoint is what it is, with the numbers the sentence needs."""
+
+    reason: Reason
+    limited_by: tuple[str, ...] = ()
+    numbers: Mapping[str, float | str] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetDecision:
+    """What was decided for one asset in this cycle.
+
+    Attributes
+    ----------
+    setpoint_kw : float | None
+        None for the unit whose power is the residual, and for what takes no setpoint [kW].
+    run : bool | None
+        Whether it shall run; None where it cannot be switched.
+    why : Explanation
+    """
+
+    setpoint_kw: float | None
+    run: bool | None
+    why: Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class UnitMemory:
+    """One diesel's sequence: its phase and when that began [s of `now_s`]."""
+
+    phase: Phase
+    since_s: float
+    started_s: float | None = None
+    failed_starts: int = 0
+    starts: tuple[float, ...] = ()
+    why: Explanation = Explanation(Reason.NOT_NEEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """What an operator ordered for one asset or feeder, in force until it is released.
+
+    Attributes
+    ----------
+    run : bool | None
+        Run or stop, closed or shed; None where only a power was ordered.
+    power_kw : float | None
+        Ordered setpoint [kW]; None where only a start or stop was ordered.
+    """
+
+    run: bool | None = None
+    power_kw: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An accepted command whose effect has not been seen yet."""
+
+    asset: str
+    action: str
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that one cycle hands to the next; recorded, so that a day can be run again.
+
+    Attributes
+    ----------
+    mode_since_s : float
+        When the mode began [s of `now_s`].
+    stage : Stage
+        The last accepted request; the stage in force is the lowest of this, site file and command line.
+    units : Mapping[str, UnitMemory]
+        By diesel.
+    setpoints : Mapping[str, float]
+        What was last decided, by asset [kW]; ramps start from here.
+    astray : Mapping[str, float]
+        Since when a unit's power has not been where its setpoint is [s of `now_s`].
+    diesel_wanted : bool
+        The rules' hysteresis: whether they called for a diesel last time.
+    done_kwh : Mapping[str, float]
+        What each deferrable has had since local midnight [kWh].
+    """
+
+    mode: Mode = Mode.START
+    mode_since_s: float = 0.0
+    stage: Stage = Stage.CONTROL
+    units: Mapping[str, UnitMemory] = field(default_factory=lambda: NOTHING)
+    limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
+    manual: Mapping[str, Manual] = field(default_factory=lambda: NOTHING)
+    pending: Mapping[int, Pending] = field(default_factory=dict)
+    setpoints: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    astray: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    load_kw: float | None = None
+    diesel_wanted: bool = False
+    done_kwh: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    day: str = ""
+    all_manual: bool = False
+    stopped: bool = False
+    taken_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything that follows from one image: what to write, why, and the next memory."""
+
+    mode: Mode
+    stage: Stage
+    formers: tuple[str, ...]
+    leader: str | None
+    assets: Mapping[str, AssetDecision]
+    writes: tuple[Write, ...]
+    heartbeat: bool
+    reserve: Reserve
+    plan_id: str | None
+    plan_source: str
+    alarms: tuple[Alarm, ...]
+    events: tuple[Event, ...]
+    outcomes: tuple[Outcome, ...]
+    memory: Memory
