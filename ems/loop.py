@@ -209,8 +209,7 @@ class Loop:
         if not outcomes and not changed and "ledger" not in self._troubles.stores and real_s() - self._saved_s < SAVE_S:
             return True
         try:
-            self._stores.ledger.settle(telemetry.time, outcomes)
-            self._stores.ledger.save_memory(decision.memory, telemetry.time, telemetry.cycle)
+            self._stores.ledger.commit(telemetry.time, outcomes, decision.memory, telemetry.cycle)
         except StoreError as fault:
             self._troubles.stores["ledger"] = str(fault)
             return False

@@ -110,14 +110,11 @@ class Historian(Protocol):
 class Ledger(Protocol):
     """What must never be lost: outcomes and metered energy."""
 
-    def settle(self, time: datetime, outcomes: Sequence[Outcome]) -> None:
-        """Commit outcomes; returns once they are durable."""
+    def commit(self, time: datetime, outcomes: Sequence[Outcome], memory: Memory, cycle: int) -> None:
+        """Commit outcomes and what the next start needs in one step; returns once both are durable."""
 
     def minute(self, time: datetime, row: Mapping[str, Any]) -> None:
         """Commit one minute of energy, fuel and CO2."""
-
-    def save_memory(self, memory: Memory, time: datetime, cycle: int) -> None:
-        """Commit what the next start needs."""
 
 
 class RequestLog(Protocol):

@@ -43,18 +43,15 @@ class LedgerStore:
         """What happened to a damaged file, for an alarm."""
         return self.file.notice
 
-    def settle(self, time: datetime, outcomes: Sequence[Outcome]) -> None:
-        """Commit outcomes; returns once they are durable. A request's history is kept, its newest row holds."""
-        if outcomes:
-            self.commit(time, outcomes, None, 0)
+    def commit(self, time: datetime, outcomes: Sequence[Outcome], memory: Memory, cycle: int) -> None:
+        """Commit outcomes and the memory that took the requests in one step, so that a crash between them runs nothing twice.
 
-    def commit(self, time: datetime, outcomes: Sequence[Outcome], memory: Memory | None, cycle: int) -> None:
-        """Commit outcomes and the memory that took the requests in one step, so that a crash between them runs nothing twice."""
+        The history of a request is kept, its newest row holds; of the memory only the newest is kept.
+        """
         rows = [(o.seq, o.status.value, o.cause, o.result, micros(time)) for o in outcomes]
         with self.file.transaction() as db:
             db.executemany("INSERT INTO outcomes (seq, status, cause, result, at_us) VALUES (?, ?, ?, ?, ?)", rows)
-            if memory is not None:
-                db.execute("INSERT OR REPLACE INTO memory VALUES (1, ?, ?, ?)", (cycle, micros(time), pack(memory).decode()))
+            db.execute("INSERT OR REPLACE INTO memory VALUES (1, ?, ?, ?)", (cycle, micros(time), pack(memory).decode()))
 
     def minute(self, time: datetime, row: Mapping[str, Any]) -> None:
         """Commit one minute of energy, fuel and CO2 that began at `time` and lasted `row["seconds"]`.
@@ -71,10 +68,6 @@ class LedgerStore:
                 db.execute("INSERT INTO minutes VALUES (?, ?, ?, ?)", (n, start_us, new.body, new.hash))
                 before = new.hash
         self.file.trim_log()
-
-    def save_memory(self, memory: Memory, time: datetime, cycle: int) -> None:
-        """Keep what the next start needs: mode, limits, lock-outs, and how far the cycle number has come."""
-        self.commit(time, (), memory, cycle)
 
     def load_memory(self) -> tuple[Memory, int] | None:
         """Return the memory that was saved last, with its cycle number; None on a first start."""

@@ -105,7 +105,7 @@ def parts(loaded: LoadedSite, data: Path, told: list[dict[str, Any]], cycle: int
 
 async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Path) -> None:
     ledger = LedgerStore(tmp_path / "ledger.db")
-    ledger.save_memory(Memory(mode=Mode.AUTO, limits={"pv1": Limits(max_kw=40.0)}, taken_seq=1), datetime(2026, 3, 1, tzinfo=UTC), 70)
+    ledger.commit(datetime(2026, 3, 1, tzinfo=UTC), (), Memory(mode=Mode.AUTO, limits={"pv1": Limits(max_kw=40.0)}, taken_seq=1), 70)
     ledger.close()
     requests = RequestStore(tmp_path / "site.db")
     for number in (1, 2):

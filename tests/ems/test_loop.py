@@ -39,8 +39,8 @@ async def test_what_is_written_was_committed_and_what_beats_was_written(world: W
     await world.live(loop, 20)
     seq = world.log.put("command", "pv1", action="set", power_kw=60.0)
     state = await world.live(loop, 1)
-    order = [step for step in world.trace if step in ("settle", "save", "write pv1.limit_kw", "append")]
-    assert order == ["settle", "save", "write pv1.limit_kw", "append"]
+    order = [step for step in world.trace if step in ("commit", "write pv1.limit_kw", "append")]
+    assert order == ["commit", "write pv1.limit_kw", "append"]
     assert world.trace.index("write pv1.limit_kw") < world.trace.index("beat") < world.trace.index("append")
     assert world.ledger.last(seq).status is Status.DONE
     assert state["assets"]["pv1"]["setpoint_kw"] == 60.0

@@ -179,15 +179,10 @@ class FakeLedger:
         if self.broken:
             raise StoreError("read-only", "ledger.db")
 
-    def settle(self, time: datetime, outcomes: Sequence[Outcome]) -> None:
-        if outcomes:
-            self.check()
-            self.world.trace.append("settle")
-            self.outcomes += outcomes
-
-    def save_memory(self, memory: Memory, time: datetime, cycle: int) -> None:
+    def commit(self, time: datetime, outcomes: Sequence[Outcome], memory: Memory, cycle: int) -> None:
         self.check()
-        self.world.trace.append("save")
+        self.world.trace.append("commit")
+        self.outcomes += outcomes
         self.memory, self.saves = (memory, cycle), self.saves + 1
 
     def minute(self, time: datetime, row: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def test_a_river_with_surplus_is_lowered_without_hunting(mode: str) -> None:
     assets = tuple(a.model_copy(update={"mode": mode}) if a.id == "hydro1" else a for a in river.assets)
     life = Life(river.model_copy(update={"assets": assets}), soc=0.95, running=())
     life.live(100, 290.0, 0.0, 1.4)
-    cycles = life.live(100, 290.0, 250.0, 1.4)
+    cycles = life.live(400, 290.0, 250.0, 1.4)
     flows = [c.flows.power_kw["hydro1"] for c in cycles[-100:]]
     assert max(flows) - min(flows) <= 10.0, (min(flows), max(flows))
     assert all(c.flows.pushed_kw <= 1.0 for c in cycles[-100:])

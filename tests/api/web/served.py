@@ -19,6 +19,7 @@ from api.web.auth import Role, User, Users
 from api.web.live import LiveState
 from drivers.store.ledger import LedgerStore
 from ems.clock import SimClock, real_s
+from ems.decision import Memory
 from ems.model import Outcome, Status
 from tests.api.web import island
 
@@ -60,7 +61,7 @@ class Site:
     def settle(self, request_id: str, status: Status, cause: str | None = None) -> None:
         """Say what became of a request, as control would."""
         self._ledger = self._ledger or LedgerStore(self.data / "ledger.db")
-        self._ledger.settle(self.clock.now(), [Outcome(self.desk.requests.find(request_id).seq, status, cause)])
+        self._ledger.commit(self.clock.now(), [Outcome(self.desk.requests.find(request_id).seq, status, cause)], Memory(), 0)
 
     def close(self) -> None:
         self.desk.requests.close()

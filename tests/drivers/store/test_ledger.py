@@ -33,8 +33,8 @@ def kinds(path: Path) -> list[tuple[str, float]]:
 def test_the_newest_outcome_holds_and_all_are_kept(path: Path) -> None:
     ledger, seen = LedgerStore(path), LedgerReader(path)
     assert seen.outcome(4) is None
-    ledger.settle(NOON, [Outcome(4, Status.ACCEPTED), Outcome(5, Status.REJECTED, "superseded")])
-    ledger.settle(NOON + timedelta(seconds=9), [Outcome(4, Status.DONE, None, "start seen")])
+    ledger.commit(NOON, [Outcome(4, Status.ACCEPTED), Outcome(5, Status.REJECTED, "superseded")], Memory(), 0)
+    ledger.commit(NOON + timedelta(seconds=9), [Outcome(4, Status.DONE, None, "start seen")], Memory(), 0)
     assert seen.outcome(4) == {"seq": 4, "status": "done", "cause": None, "result": "start seen", "at": "2026-03-01T12:00:09Z"}
     assert [row["status"] for row in seen.trail(4)] == ["accepted", "done"]
     assert {seq: row["cause"] for seq, row in seen.outcomes([4, 5, 6]).items()} == {4: None, 5: "superseded"}
@@ -44,7 +44,7 @@ def test_the_newest_outcome_holds_and_all_are_kept(path: Path) -> None:
 
 def test_an_outcome_is_in_the_file_when_settle_returns(path: Path) -> None:
     ledger = LedgerStore(path)
-    ledger.settle(NOON, [Outcome(4, Status.ACCEPTED)])
+    ledger.commit(NOON, [Outcome(4, Status.ACCEPTED)], Memory(), 0)
     copy = path.with_name("copy.db")
     copy.write_bytes(path.read_bytes())  # what a killed process leaves: file and log, as they stand on the disk
     copy.with_name("copy.db-wal").write_bytes(path.with_name("ledger.db-wal").read_bytes())
@@ -108,15 +108,15 @@ def test_memory_comes_back_with_its_cycle(path: Path) -> None:
     ledger = LedgerStore(path)
     assert ledger.load_memory() is None
     memory = Memory(mode=Mode.MANUAL, units={"dg1": UnitMemory(Phase.LOCKED, 3.0)}, limits={"pv1": Limits(max_kw=80.0, reason="x", version=3)}, taken_seq=7)
-    ledger.save_memory(Memory(), NOON, 10)
-    ledger.save_memory(memory, NOON, 11)
+    ledger.commit(NOON, (), Memory(), 10)
+    ledger.commit(NOON, (), memory, 11)
     ledger.close()
     assert LedgerStore(path).load_memory() == (memory, 11)
 
 
 def test_a_memory_that_cannot_be_read_is_an_error_that_says_so(path: Path) -> None:
     ledger = LedgerStore(path)
-    ledger.save_memory(Memory(), NOON, 10)
+    ledger.commit(NOON, (), Memory(), 10)
     ledger.file.rows("""UPDATE memory SET body = '{"mode": "flying"}'""")
     with pytest.raises(StoreError, match="memory"):
         ledger.load_memory()
@@ -134,19 +134,19 @@ def test_outcomes_and_memory_are_committed_together_or_not_at_all(path: Path) ->
     ledger.close()
 
 
-@pytest.mark.parametrize("call", ["settle", "minute", "memory"])
+@pytest.mark.parametrize("call", ["outcomes", "minute", "memory"])
 def test_a_full_disk_is_loud_and_changes_nothing(path: Path, call: str) -> None:
     ledger = LedgerStore(path)
     book(ledger, 0, 1)
     ledger.file.rows(f"PRAGMA max_page_count = {ledger.file.rows('PRAGMA page_count')[0][0]}")
     big: Any = "x" * 100_000
     with pytest.raises(StoreError, match="full"):
-        if call == "settle":
-            ledger.settle(NOON, [Outcome(1, Status.DONE, result=big)])
+        if call == "outcomes":
+            ledger.commit(NOON, [Outcome(1, Status.DONE, result=big)], Memory(), 0)
         elif call == "minute":
             ledger.minute(NOON + timedelta(minutes=2), {"seconds": 60.0, "note": big})
         else:
-            ledger.save_memory(Memory(day=big), NOON, 1)
+            ledger.commit(NOON, (), Memory(day=big), 1)
     ledger.file.rows("PRAGMA max_page_count = 100000")
     book(ledger, 2)
     assert kinds(path) == [("energy", 60.0)] * 3

@@ -1,0 +1,112 @@
+"""Readings become one image: what is old, absurd or missing is not used, and what the balance tells is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from ems.decision import Memory
+from ems.image import ImageBuilder
+from ems.model import Image, Quality, Reading
+from tests.ems.island import diesel, inverter, points, site, telemetry
+
+BUILD = ImageBuilder(site()).build
+
+
+def image(memory: Memory | None = None, k: int = 0, **assets: dict[str, Reading]) -> Image:
+    return BUILD(telemetry(k, **assets), memory or Memory())
+
+
+@pytest.mark.parametrize(
+    ("reading", "value"),
+    [
+        (Reading(202.0), 202.0),
+        (Reading(202.0, Quality.SUSPECT), 202.0),
+        (Reading(202.0, age_s=3.0), 202.0),  # three cycles old: just usable
+        (Reading(202.0, age_s=3.01), None),
+        (Reading(202.0, Quality.BAD), None),
+        (Reading(None), None),
+        (Reading(math.nan), None),
+        (Reading(math.inf), None),
+        (Reading(451.0), 451.0),  # 1.5 times 300 kW and one
+        (Reading(451.1), None),
+        (Reading(-65535.0), None),
+    ],
+)
+def test_what_is_usable(reading: Reading, value: float | None) -> None:
+    # The load is left out as well, so that the balance cannot fill the gap.
+    seen = image(dg1={**diesel(202.0), "power_kw": reading}, town={}).assets["dg1"]
+    assert seen.power_kw == value
+    assert seen.seen is (value is not None)
+
+
+@pytest.mark.parametrize(("soc", "known"), [(0.0, True), (1.0, True), (1.02, False), (-0.02, False), (50.0, False)])
+def test_a_charge_outside_0_to_1_is_none(soc: float, known: bool) -> None:
+    assert image(bess1=points(soc=soc)).assets["bess1"].get("soc") == (soc if known else None)
+
+
+def test_the_quality_of_the_whole_is_the_worst_of_what_is_used() -> None:
+    readings = {**diesel(202.0), "frequency_hz": Reading(50.0, Quality.SUSPECT), "fault": Reading(0.0, age_s=2.0)}
+    seen = image(dg1=readings).assets["dg1"]
+    assert (seen.quality, seen.age_s) == (Quality.SUSPECT, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("assets", "unit", "power_kw"),
+    [
+        ({"pv1": {}, "dg1": diesel(120.0)}, "pv1", 82.0),  # 200 - 120 + 2
+        ({"dg1": {}, "inv1": inverter(-52.0)}, "dg1", 252.0),
+        ({"inv1": {}, "dg1": diesel(150.0)}, "inv1", 50.0),
+        ({"inv1": {}, "dg1": diesel(290.0)}, "inv1", -90.0),  # charging
+        ({"dg2": {}, "dg1": diesel(400.0)}, "dg2", None),  # nobody gives -198 kW: nothing is inferred
+        ({"pv1": {}, "dg2": {}, "dg1": diesel(120.0)}, "pv1", None),  # two gaps have no single answer
+    ],
+)
+def test_the_one_gap_is_what_closes_the_balance(assets: dict[str, dict[str, Reading]], unit: str, power_kw: float | None) -> None:
+    seen = image(**assets)
+    assert seen.assets[unit].power_kw == (power_kw if power_kw is None else pytest.approx(power_kw))
+    assert not seen.assets[unit].seen, "inferred is not seen"
+
+
+def test_an_unseen_load_is_what_the_sources_give() -> None:
+    with_station = site({"id": "hut", "kind": "load", "peak_kw": 10.0, "station_kw": 5.0})
+    seen = ImageBuilder(with_station).build(telemetry(town={}, hut=points(power_kw=3.0)), Memory())
+    assert (seen.load_kw, seen.load_known) == (pytest.approx(202.0 - 2.0 - 5.0), True)
+
+
+@pytest.mark.parametrize(("before", "load_kw"), [(180.0, 180.0), (None, 0.0)])
+def test_a_load_that_nothing_tells_is_the_last_known(before: float | None, load_kw: float) -> None:
+    seen = image(Memory(load_kw=before), town={}, pv1={})
+    assert (seen.load_kw, seen.load_known) == (load_kw, False)
+
+
+def test_deferrables_are_part_of_the_load() -> None:
+    build = ImageBuilder(site({"id": "desal", "kind": "deferrable", "rated_kw": 40.0})).build
+    assert build(telemetry(desal=points(power_kw=30.0)), Memory()).load_kw == pytest.approx(230.0)
+
+
+def test_frequency_comes_from_whoever_measures_it() -> None:
+    assert image().frequency_hz == 50.0
+    assert image(dg1=diesel(), inv1=inverter(frequency_hz=49.7)).frequency_hz == 49.7
+    assert image(dg1=diesel(), inv1=inverter(frequency_hz=0.0)).frequency_hz == 0.0
+    assert image(dg1={}, dg2={}, inv1={}).frequency_hz is None
+
+
+def test_a_unit_that_is_off_its_setpoint_for_half_a_minute_does_not_follow() -> None:
+    builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 50.0, "pv1": 100.0})
+    sunny = points(power_kw=60.0, available_kw=60.0)  # less sun than allowed is no fault
+    for k in (0, 10, 29):
+        seen = builder.build(telemetry(k, pv1=sunny, dg1=diesel(142.0)), memory)
+        assert seen.assets["inv1"].follows
+        memory = replace(memory, astray=builder.astray(seen, memory, memory.setpoints))
+        assert memory.astray == {"inv1": 0.0}
+    assert not builder.build(telemetry(30, pv1=sunny), memory).assets["inv1"].follows
+    back = builder.build(telemetry(31, inv1=inverter(48.0)), memory)
+    assert builder.astray(back, memory, memory.setpoints) == {}
+
+
+def test_a_setpoint_that_moves_is_no_reason_to_blame_the_unit() -> None:
+    builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 50.0})
+    assert builder.astray(builder.build(telemetry(), memory), memory, {"inv1": 90.0}) == {}
