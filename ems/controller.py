@@ -93,7 +93,7 @@ class Controller:
         if mode in (Mode.START, Mode.SAFE):
             decision = self._holding(image, memory, supply, formers, mode)
         else:
-            decision = self._deciding(image, memory, bounds, supply, planned_target)
+            decision = self._deciding(image, memory, bounds, supply, planned_target, taken.accepted)
         outcomes = (*taken.outcomes, *effects.outcomes)
         return image, replace(
             decision,
@@ -103,7 +103,9 @@ class Controller:
             alarms=self._alarms.active(image, decision),
         )
 
-    def _deciding(self, image: Image, memory: Memory, bounds: Mapping[str, Bound], supply: Supply, planned: Target | None) -> Decision:
+    def _deciding(
+        self, image: Image, memory: Memory, bounds: Mapping[str, Bound], supply: Supply, planned: Target | None, accepted: Collection[str]
+    ) -> Decision:
         seen_units = memory.units
         online = self._reached(image, memory, sequencer.online(seen_units))
         drawn = self._deferrables.powers(image, memory, planned, any(self._held_back(s, image, memory, bounds[s.id]) for s in self._site.of(Solar)))
@@ -139,7 +141,7 @@ class Controller:
             formers=formers,
             leader=leader,
             assets=decided,
-            writes=writes if stage is Stage.CONTROL else (),
+            writes=tuple(w for w in writes if stage is Stage.CONTROL or (stage is Stage.ADVISE and w.asset in accepted)),
             heartbeat=stage is Stage.CONTROL,
             reserve=self._rules.reserve.assess(final, situation.demand_kw),
             plan_id=None,

@@ -25,11 +25,12 @@ EFFECT_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Memory after the requests of one cycle, with what is to be told and whom the safe state was asked for."""
+    """Memory after the requests of one cycle, what is to be told, and whose advice a person lets be carried out now."""
 
     memory: Memory
     outcomes: tuple[Outcome, ...] = ()
     events: tuple[Event, ...] = ()
+    accepted: frozenset[str] = frozenset()
 
 
 class Orders:
@@ -47,6 +48,7 @@ class Orders:
         """Return the memory with all requests worked in, in their order; the later one wins."""
         outcomes: list[Outcome] = []
         events: list[Event] = []
+        accepted: set[str] = set()
         memory = replace(memory, limits=self._lapsed(memory.limits, image.time, events))
         for request in sorted(requests, key=lambda r: r.seq):
             if request.seq <= memory.taken_seq:
@@ -61,7 +63,9 @@ class Orders:
             memory, outcome = self._apply(request, image, memory)
             outcomes.append(outcome)
             events.append(Event(request.kind, request.asset, said(request), request.by))
-        return Taken(memory, tuple(outcomes), tuple(events))
+            if request.kind == "accept" and request.asset is not None:
+                accepted.add(request.asset)
+        return Taken(memory, tuple(outcomes), tuple(events), frozenset(accepted))
 
     def effects(self, image: Image, memory: Memory) -> Taken:
         """Return what has come of accepted commands: done when it is seen, closed when it never is."""
@@ -134,7 +138,7 @@ class Orders:
                 return replace(memory, stopped=True), done
             case "command":
                 return self._command(request, image, memory)
-        return memory, replace(done, result="noted")
+        return memory, replace(done, result="in force")
 
     def _mode(self, mode: str, asset: str | None, image: Image, memory: Memory) -> Memory:
         if asset is not None:

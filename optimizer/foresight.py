@@ -1,22 +1,37 @@
-"""Perfect foresight: one optimisation over a whole known period, and what no policy can be below."""
+"""Perfect foresight: one optimisation over a whole known period, and what no policy can be below.
+
+A short period is solved as it is. A long one has a linear relaxation that is nearly its optimum (see
+formulation.md) but a search that finds no good plan by itself for a long time: so the relaxation gives
+the bound and the path of the stored energy, windows of two days along that path give on and off, and
+the whole problem with these fixed gives the plan. Only if the two are too far apart is it searched whole.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
 
 from ems.clock import cpu_s
 from ems.config.site import Inverter, Site
 from ems.errors import EmsError
-from ems.plan import Forecast, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart
 from optimizer.answer import plan_of
+from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import Question
 from optimizer.planner import check_inputs, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
-from optimizer.solver import Effort
+from optimizer.solver import Effort, Solved, solve
 
 WEEK_S = 7 * 86400.0
 GAP_WEEK, GAP_LONG = 0.002, 0.005
 NODE_LIMIT = 20000
+WHOLE_STEPS = 144
+"""Up to this many steps the search is quick."""
+WINDOW_S, KEPT_S = 2 * 86400.0, 86400.0
+WINDOW_EFFORT = Effort(0.001, 2000)
 
 
 def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | None = None) -> PlanOutcome:
@@ -44,9 +59,13 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
     request = PlanRequest("foresight", forecast.grid.start, start)
     try:
         check_inputs(site, request, forecast)
-        problem = PlanProblem(site, forecast.grid.step_s, bound=True)
         question = Question(forecast.grid.start, forecast.grid, start, forecast, {})
-        solved = solve_question(problem, question, Effort(wanted, NODE_LIMIT), once=True)
+        problem = PlanProblem(site, forecast.grid.step_s, "bound")
+        solved = long_solve(site, problem, question, wanted) if forecast.grid.n_steps > WHOLE_STEPS else None
+        if solved is None or solved.gap is None or solved.gap > wanted:
+            spent = 0.0 if solved is None else solved.solve_s
+            solved = solve_question(problem, question, Effort(wanted, NODE_LIMIT), once=True)
+            solved = replace(solved, solve_s=solved.solve_s + spent)
         # The tiny price that keeps charge and discharge apart is no fuel: a policy could save at most this much of it.
         wear_l = TINY_WEAR * sum(i.rated_kw for i in site.of(Inverter)) * period_s / 3600.0
         bound_l = solved.bound_l - wear_l if math.isfinite(solved.bound_l) else None
@@ -54,3 +73,107 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
     except EmsError as error:
         return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
     return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, solved.limit_hit)
+
+
+def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
+    """Bound by the relaxation, on and off by windows, the rest by the whole problem with these fixed; None where that fails."""
+    relaxed = PlanProblem(site, question.grid.step_s, "relaxed")
+    relaxed.fill(question)
+    below = solve(relaxed.cp, Effort(gap), once=True)
+    try:
+        on, spent = windows(site, relaxed, question)
+        problem.fill(question)
+        fix(problem, on)
+        above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
+        spent += above.solve_s
+        if problem.separate():
+            above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
+            spent += above.solve_s
+    except EmsError:
+        return None
+    distance = max(0.0, above.objective_l - below.objective_l) / max(abs(above.objective_l), 1e-9)
+    return Solved(above.objective_l, below.objective_l, distance, below.solve_s + spent, limit_hit=False)
+
+
+def windows(site: Site, relaxed: PlanProblem, question: Question) -> tuple[dict[str, list[bool]], float]:
+    """Return on and off of the whole period, window by window, and the time it took [s].
+
+    Each window looks two days ahead, ends with the relaxation's charge, and only its first day is kept.
+    """
+    step_s, total = question.grid.step_s[0], question.grid.n_steps
+    length, kept = min(total, round(WINDOW_S / step_s)), max(1, round(KEPT_S / step_s))
+    problem: PlanProblem | None = None
+    on: dict[str, list[bool]] = {}
+    spent, first, state = 0.0, 0, question.start
+    while first < total:
+        count = min(length, total - first)
+        if problem is None or problem.frame.n != count:
+            problem = PlanProblem(site, (step_s,) * count, "window")
+        part = cut(question, first, count, state)
+        for inverter, whole in zip(problem.inverters, relaxed.inverters, strict=True):
+            if inverter.store is not None and whole.store is not None and inverter.store.target is not None:
+                inverter.store.target.value = max(0.0, float(whole.store.stored.value[first + count]))
+        for hydro, river in zip(problem.hydros, relaxed.hydros, strict=True):
+            if hydro.target is not None and river.pond is not None:
+                hydro.target.value = max(0.0, float(river.pond.value[first + count]))
+        solved = solve_question(problem, part, WINDOW_EFFORT)
+        spent += solved.solve_s
+        plan = plan_of(problem, part, solved, "window", part.grid.end)
+        use = count if first + count == total else kept
+        for asset, flags in plan.on.items():
+            on.setdefault(asset, []).extend(flags[:use])
+        for hydro in problem.hydros:
+            if hydro.pond is not None:
+                on.setdefault(hydro.hydro.id, []).extend(bool(v) for v in hydro.on.value[:use] > 0.5)
+        state = after(site, problem, plan, part, state, use)
+        first += use
+    return on, spent
+
+
+def cut(question: Question, first: int, count: int, state: PlantStart) -> Question:
+    """Return the question of one window."""
+    grid = Grid(question.grid.start + timedelta(seconds=question.grid.step_s[0] * first), (question.grid.step_s[0],) * count)
+    f, span = question.forecast, slice(first, first + count)
+    forecast = Forecast(
+        grid,
+        f.load_kw[span],
+        {a: v[span] for a, v in f.available_kw.items()},
+        {a: v[span] for a, v in f.inflow_m3s.items()},
+        f.source,
+        f.load_peak_kw[span],
+    )
+    return Question(grid.start, grid, state, forecast, question.limits)
+
+
+def after(site: Site, problem: PlanProblem, plan: Plan, part: Question, state: PlantStart, steps: int) -> PlantStart:
+    """Return the plant's state after the first steps of a window."""
+    step_s, at = part.grid.step_s[0], part.grid.start + timedelta(seconds=part.grid.step_s[0] * steps)
+    diesels = {}
+    for block in problem.diesels:
+        name, before = block.diesel.id, state.diesels.get(block.diesel.id, DieselStart(False, 0.0, usable=False))
+        flags = plan.on[name][:steps]
+        same = next((k for k, flag in enumerate(reversed(flags)) if flag is not flags[-1]), None)
+        since = before.since_s + step_s * steps if same is None and flags[-1] is before.on else step_s * (steps if same is None else same)
+        diesels[name] = DieselStart(flags[-1], since, before.usable)
+    today, midnight = at.astimezone(site.tz).date(), part.grid.starts()[:steps]
+    done = {}
+    for x in problem.deferrables:
+        carried = state.done_kwh.get(x.load.id, 0.0) if part.grid.start.astimezone(site.tz).date() == today else 0.0
+        drawn = [plan.power_kw[x.load.id][k] * step_s / 3600.0 for k, begin in enumerate(midnight) if begin.astimezone(site.tz).date() == today]
+        done[x.load.id] = carried + sum(drawn)
+    pond = {h.hydro.id: float(h.pond.value[steps]) / POND_SCALE for h in problem.hydros if h.pond is not None}
+    tank = {t.tank.id: float(t.usable.value[steps]) * 1e3 + t.tank.unusable_l for t in problem.tanks}
+    return PlantStart({b: v[steps] for b, v in plan.soc.items()}, diesels, pond, tank, done, state.usable)
+
+
+def fix(problem: PlanProblem, on: dict[str, list[bool]]) -> None:
+    """Leave the whole problem only what is not on or off; what must run or may not stays as it was."""
+    for d in problem.diesels:
+        flags = np.clip(np.array(on[d.diesel.id], dtype=float), d.on_min.value, d.on_max.value)
+        d.on_min.value, d.on_max.value = flags, flags
+    for h in problem.hydros:
+        if h.pond is not None:
+            flags = np.clip(np.array(on[h.hydro.id], dtype=float), h.on_min.value, h.on_max.value)
+            h.on_min.value, h.on_max.value = flags, flags
+    for x in problem.deferrables:
+        x.on_max.value = np.minimum(x.on_max.value, np.array(on[x.load.id], dtype=float))

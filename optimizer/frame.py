@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import combinations
+from typing import Literal
 
 import cvxpy as cp
 import numpy as np
@@ -26,6 +27,10 @@ MW = 1e-3
 MAX_DIESELS = 7
 """More diesels make more than 128 sets, too many to plan with."""
 Array = npt.NDArray[np.float64]
+
+
+Purpose = Literal["plan", "bound", "relaxed", "window"]
+"""A rolling plan; a whole period for litres alone; its linear relaxation; a part of it that ends where the relaxation does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,8 @@ class Frame:
     Attributes
     ----------
     step_s : tuple[float, ...]
-    bound : bool
-        Perfect foresight: litres only, end energy at its linear value.
+    purpose : Purpose
+        What is asked: it decides on prices, on the value of what is stored at the end, and on whether `on` is whole.
     sets : tuple[tuple[str, ...], ...]
         Row 0 is the dead bus; then nobody but inverters and hydro; then every choice of diesels.
     w : cp.Variable
@@ -137,7 +142,7 @@ class Frame:
     site: Site
     step_s: tuple[float, ...]
     prices: Prices
-    bound: bool
+    purpose: Purpose = "plan"
     sets: tuple[tuple[str, ...], ...] = ()
     supply: list[cp.Expression] = field(default_factory=list)
     draw: list[cp.Expression] = field(default_factory=list)
@@ -181,6 +186,10 @@ class Frame:
         """Return a power by set [MW], 0 on the dead bus, shape (n_sets, n_steps)."""
         roof = np.where(self.live[:, None] > 0, 1e3, 0.0) * np.ones((1, self.n))
         return cp.Variable((self.n_sets, self.n), bounds=[0, roof], name=name)
+
+    def whole(self, low: cp.Parameter | float, high: cp.Parameter | float, name: str) -> cp.Variable:
+        """Return an on/off by step, shape (n_steps,); an integer, not a boolean: cvxpy 1.9 drops the bounds of a boolean variable."""
+        return cp.Variable(self.n, integer=self.purpose != "relaxed", bounds=[low, high], name=name)
 
     def total(self, by_set: cp.Expression) -> cp.Expression:
         """Return the power in whichever set holds [MW], shape (n_steps,)."""

@@ -19,15 +19,15 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_DIESELS, Array, Frame, Prices, Question, each, other_formers
+from optimizer.frame import MAX_DIESELS, Array, Frame, Prices, Purpose, Question, each, other_formers
 
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
 
 
-def prices_of(site: Site, *, bound: bool) -> Prices:
+def prices_of(site: Site, purpose: Purpose) -> Prices:
     """Return the prices under the site's objective; the bound counts litres alone."""
-    if bound:
+    if purpose != "plan":
         return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, order_l_per_h=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
@@ -45,15 +45,15 @@ class PlanProblem:
     site : Site
     step_s : tuple[float, ...]
         Length of each step [s]; constant by index.
-    bound : bool
-        For perfect foresight: SoC-corrected litres as the replay summary counts them.
+    purpose : Purpose
+        A rolling plan, or SoC-corrected litres as the replay summary counts them.
     """
 
-    def __init__(self, site: Site, step_s: tuple[float, ...], *, bound: bool = False) -> None:
+    def __init__(self, site: Site, step_s: tuple[float, ...], purpose: Purpose = "plan") -> None:
         if len(site.of(Diesel)) > MAX_DIESELS:
             raise BadInput(f"{len(site.of(Diesel))} diesels are too many to plan with", "assets", f"at most {MAX_DIESELS}")
         self.site = site
-        self.frame = frame = Frame(site, step_s, prices_of(site, bound=bound), bound)
+        self.frame = frame = Frame(site, step_s, prices_of(site, purpose), purpose)
         self.load = LoadBlock(frame)
         self.solars = [SolarBlock(frame, a) for a in site.of(Solar)]
         self.hydros = [HydroBlock(frame, a) for a in site.of(Hydro)]

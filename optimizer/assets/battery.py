@@ -10,6 +10,8 @@ from ems.physics import best_slope_l_per_kwh
 from optimizer.frame import MW, Array, Frame, Question
 
 DAY_H = 24.0
+OFF_TARGET = 1.3
+"""A window that ends off the relaxation's charge pays this many times its value."""
 
 
 class BatteryBlock:
@@ -47,8 +49,13 @@ class BatteryBlock:
         """What is left in it: linear for the bound, else concave in three pieces (CONTROL.md 4.5)."""
         frame, diesels = self.frame, self.frame.site.of(Diesel)
         slope = best_slope_l_per_kwh(diesels)
-        if frame.bound:
-            self.width = None
+        self.width: cp.Parameter | None = None
+        self.target: cp.Parameter | None = None
+        if frame.purpose == "window":
+            self.target = cp.Parameter(nonneg=True)
+            frame.cost.append(slope * self.to_bus / MW * OFF_TARGET * cp.abs(self.stored[frame.n] - self.target))
+            return
+        if frame.purpose != "plan":
             frame.cost.append(-slope * self.to_bus / MW * (self.stored[frame.n] - self.stored_0))
             return
         average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)

@@ -28,7 +28,7 @@ class DeferrableBlock:
         self.begins = cp.Parameter((self.days, n), nonneg=True)
         self.need = cp.Parameter(self.days, nonneg=True)
         self.power_by_set = frame.power(f"{load.id}.power")
-        self.on = cp.Variable(n, integer=True, bounds=[0, 1], name=f"{load.id}.on")
+        self.on = frame.whole(0.0, 1.0, f"{load.id}.on")
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{load.id}.start")
         self.unmet = cp.Variable(self.days, nonneg=True, name=f"{load.id}.unmet")
         extra = cp.Variable(self.days, nonneg=True, name=f"{load.id}.extra")

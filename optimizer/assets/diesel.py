@@ -26,8 +26,7 @@ class DieselBlock:
         self.power_min = cp.Parameter((len(self.rows), n), nonneg=True)
         self.power_max = cp.Parameter((len(self.rows), n), nonneg=True)
         self.excused = cp.Parameter((len(self.rows), n), nonneg=True)
-        # integer, not boolean: cvxpy 1.9 drops the bounds of a boolean variable
-        self.on = cp.Variable(n, integer=True, bounds=[self.on_min, self.on_max], name=f"{diesel.id}.on")
+        self.on = frame.whole(self.on_min, self.on_max, f"{diesel.id}.on")
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{diesel.id}.start")
         self.power = cp.Variable((len(self.rows), n), nonneg=True, name=f"{diesel.id}.power")
         self.headroom = cp.Variable((len(self.rows), n), nonneg=True, name=f"{diesel.id}.headroom")

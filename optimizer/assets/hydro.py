@@ -22,6 +22,7 @@ class HydroBlock:
         self.frame = frame
         self.hydro = hydro
         n = frame.n
+        self.target: cp.Parameter | None = None
         self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
         self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
@@ -43,7 +44,7 @@ class HydroBlock:
         self.on_max = cp.Parameter(n, nonneg=True)
         self.pond = cp.Variable(n + 1, bounds=[0, h.pond_m3 * POND_SCALE], name=f"{h.id}.pond")
         self.spill = cp.Variable(n, nonneg=True, name=f"{h.id}.spill")
-        self.on = cp.Variable(n, integer=True, bounds=[self.on_min, self.on_max], name=f"{h.id}.on")
+        self.on = frame.whole(self.on_min, self.on_max, f"{h.id}.on")
         per_mw = hydro_flow_m3s(h, 1.0) / MW
         seconds = np.array(frame.step_s) * POND_SCALE
         turbine = frame.total(self.power) * per_mw
@@ -53,9 +54,11 @@ class HydroBlock:
             frame.total(self.power) <= h.rated_kw * MW * self.on,
             frame.total(self.power) >= h.min_kw * MW * (self.on - frame.w[0]),
         ]
-        if not frame.bound:
-            kwh_per_m3 = hydro_kw(h, h.design_flow_m3s) / h.design_flow_m3s / 3600.0
-            litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3
+        if frame.purpose == "window":
+            self.target = cp.Parameter(nonneg=True)
+            frame.cost.append(best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h) / POND_SCALE * cp.abs(self.pond[n] - self.target))
+        if frame.purpose == "plan":
+            litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h)
             frame.cost.append(-litres / POND_SCALE * self.pond[n])
 
     def natural_kw(self, question: Question) -> Array:
@@ -91,3 +94,8 @@ class HydroBlock:
             fits = top >= h.min_kw
             self.on_min.value = runs * fits
             self.on_max.value = np.where(question.in_service(h.id) & fits, 1.0, 0.0)
+
+
+def kwh_per_m3(hydro: Hydro) -> float:
+    """Return what a cubic metre of water gives [kWh]."""
+    return hydro_kw(hydro, hydro.design_flow_m3s) / hydro.design_flow_m3s / 3600.0

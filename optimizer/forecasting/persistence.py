@@ -1,7 +1,7 @@
 """Persistence: load and sun as at the same time yesterday, the river as it is now.
 
 Without history the load stays as last seen, and the sun follows a clear day scaled by what was seen.
-What was never seen is not promised: no sun; but the load is never taken as zero.
+Before any daylight was seen the sun is that of a dull day; the load is never taken as zero.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ BACK_DAYS = 7
 """So far back a day with the hour in question is looked for."""
 UNSEEN_LOAD = 0.5
 """Share of the declared peak that is expected before anything was seen."""
+UNSEEN_SUN = 0.3
+"""Share of the rating that a dull day's sun gives in the zenith: too little planned costs a diesel hour, too much a scramble."""
 LOW_SUN = 0.1
 """Under this height of the sun [sine] its power says too little about the day."""
 
@@ -75,13 +77,10 @@ def sun_kw(site: Site, solar: Solar, history: History, grid: Grid) -> tuple[Seri
 
 
 def clear_day_kw(site: Site, solar: Solar, history: History) -> float:
-    """Return the power [kW] of the sun in the zenith, judged by the best that was seen; 0 before anything was."""
-    best = 0.0
-    for middle, value in history.seen(solar.id):
-        shape = mean_shape(middle, 0.0, site.site.latitude, site.site.longitude)
-        if shape > LOW_SUN:
-            best = max(best, value / shape)
-    return min(best, solar.rated_kw / LOW_SUN)
+    """Return the power [kW] of the sun in the zenith, judged by the best that was seen; before any daylight was, of a dull day."""
+    shapes = ((mean_shape(middle, 0.0, site.site.latitude, site.site.longitude), value) for middle, value in history.seen(solar.id))
+    seen = [value / shape for shape, value in shapes if shape > LOW_SUN]
+    return min(max(seen), solar.rated_kw / LOW_SUN) if seen else UNSEEN_SUN * solar.rated_kw
 
 
 def inflow_m3s(hydro: Hydro, history: History, grid: Grid) -> tuple[Series, str]:

@@ -295,3 +295,19 @@ def test_every_asset_has_one_reason() -> None:
     decision = decide(telemetry())
     assert set(decision.assets) == {a.id for a in SITE.assets}
     assert all(isinstance(d.why.reason, Reason) for d in decision.assets.values())
+
+
+def test_in_advise_only_what_a_person_accepts_is_written_once() -> None:
+    controller = Controller(SITE, stage=Stage.ADVISE, policy="load-following")
+    memory = replace(AUTO, units=RESTED, stage=Stage.ADVISE)
+    sunny = telemetry(pv1=points(power_kw=50.0, available_kw=50.0), dg1=diesel(150.0))
+    _, decision = controller.step(sunny, [request("accept", "pv1", advice="pv1::300")], None, memory)
+    assert {w.asset for w in decision.writes} == {"pv1"}
+    _, decision = controller.step(telemetry(1), (), None, decision.memory)
+    assert decision.writes == ()
+
+
+def test_in_shadow_not_even_accepted_advice_is_written() -> None:
+    memory = replace(AUTO, units=RESTED)
+    _, decision = Controller(SITE, stage=Stage.SHADOW, policy="load-following").step(telemetry(), [request("accept", "pv1")], None, memory)
+    assert decision.writes == ()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ems.config.site import Site
+from ems.config.site import Site, Solar
 from ems.plan import Forecast, Grid, Observation, PlantStart
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.history import History
@@ -74,7 +74,9 @@ def test_persistence_goes_further_back_where_yesterday_is_missing() -> None:
 def test_without_history_the_load_is_held_and_never_zero() -> None:
     never = Forecasting(ISLE, "persistence").forecast(grid(NOON), NOON, NOTHING)
     assert never.load_kw == (100.0,) * 24  # half of the peak
-    assert never.available_kw["pv1"] == (0.0,) * 24
+    sun, rated = never.available_kw["pv1"], ISLE.of(Solar)[0].rated_kw
+    assert sun[12] == 0.0  # midnight
+    assert 0.15 * rated < max(sun) <= 0.3 * rated  # a dull day, not a dark one
     assert never.inflow_m3s["hydro1"] == (0.05,) * 24  # what must stay in the river turns nothing
     assert all(s.startswith("fallback") for s in never.source.values())
     once = learned("persistence", observe(NOON, 1 / 96, lambda _: 130.0, lambda _: 75.0))

@@ -294,6 +294,6 @@ def test_the_problem_is_dpp_and_too_many_diesels_are_refused() -> None:
 
 
 def test_the_bound_problem_prices_litres_alone() -> None:
-    problem = PlanProblem(hybrid(), (900.0,) * 3, bound=True)
+    problem = PlanProblem(hybrid(), (900.0,) * 3, "bound")
     assert problem.frame.prices.curtailed_l_per_kwh == 0.0
     assert math.isclose(problem.frame.prices.wear_l_per_kwh, 1e-5)
