@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ems.config.site import Site
 from ems.decision import Alarm, Decision, Mode, Phase
+from ems.explain import contingency
 from ems.model import AssetImage, Image
 
 LOAD_SHORT_KW = 1.0
@@ -90,8 +91,8 @@ class Alarms:
                     "reserve_short",
                     "warning",
                     None,
-                    f"reserve is short by {short} kW ({reserve.contingency})",
-                    f"予備力が {short} kW 不足しています（{reserve.contingency}）",
+                    f"reserve is short by {short} kW ({contingency(reserve.contingency, 0)})",
+                    f"予備力が {short} kW 不足しています（{contingency(reserve.contingency, 1)}）",
                 )
             )
         if not image.load_known:

@@ -227,12 +227,17 @@ class Controller:
         return Situation(
             demand_kw=base + self._station_kw + sum(drawn.values()),
             solar_kw={s.id: self._sun_kw(s, image, memory, bounds[s.id]) for s in self._site.of(Solar) if s.id in taken},
-            hydro_kw={h.id: available_kw(h, image.assets[h.id], bounds[h.id], planned) for h in self._site.of(Hydro) if h.id in taken and h.id not in fixed},
+            hydro_kw={h.id: self._water_kw(h, image, memory, bounds[h.id], planned) for h in self._site.of(Hydro) if h.id in taken and h.id not in fixed},
             fixed_kw=fixed,
             bounds=bounds,
             inverters=running,
             unloading=NOTHING,
         )
+
+    def _water_kw(self, hydro: Hydro, image: Image, memory: Memory, bound: Bound, planned: Target | None) -> float:
+        """Return what a river can give [kW]: nothing where an operator has stopped the unit."""
+        manual = memory.manual.get(hydro.id)
+        return 0.0 if manual is not None and manual.run is False else available_kw(hydro, image.assets[hydro.id], bound, planned)
 
     def _unmeasured(self, image: Image, blind: Sequence[str]) -> dict[str, float]:
         """Return the power of units that nobody sees: together what the balance leaves over, shared by rating [kW]."""

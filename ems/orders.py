@@ -138,7 +138,7 @@ class Orders:
                 return replace(memory, stopped=True), done
             case "command":
                 return self._command(request, image, memory)
-        return memory, replace(done, result="in force")
+        return memory, done if request.kind == "accept" else replace(done, result="noted")
 
     def _mode(self, mode: str, asset: str | None, image: Image, memory: Memory) -> Memory:
         if asset is not None:

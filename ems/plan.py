@@ -277,7 +277,7 @@ def target_at(plan: Plan, at: datetime, seconds: float) -> Target | None:
     on = frozenset(a for a, values in plan.on.items() if mean(values) >= 0.5)
     power = {a: mean(values) for a, values in plan.power_kw.items()}
     ceilings = {a: power[a] for a, free in available_kw.items() if a in power and power[a] < 0.99 * mean(free) - 0.1}
-    drawn = {a: power.pop(a) if a in on else 0.0 for a in plan.on if a in plan.deferrables}
+    drawn = {a: power.pop(a) * (a in on) for a in plan.on if a in plan.deferrables}
     for a in available_kw:
         power.pop(a, None)
     return Target(on - set(plan.deferrables), power, plan.source, ceilings, drawn)

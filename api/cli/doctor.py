@@ -25,6 +25,7 @@ from api.cli.output import document, example
 
 Status = Literal["ok", "warning", "wrong", "unknown"]
 PACKAGES = {
+    "anyio": "anyio", "pydantic-core": "pydantic_core", "scipy": "scipy", "starlette": "starlette", "urllib3": "urllib3",
     "argon2-cffi": "argon2", "asyncua": "asyncua", "cryptography": "cryptography", "cvxpy": "cvxpy", "fastapi": "fastapi", "highspy": "highspy",
     "influxdb-client": "influxdb_client", "msgpack": "msgpack", "numpy": "numpy", "prometheus-client": "prometheus_client", "pydantic": "pydantic",
     "PyJWT": "jwt", "pymodbus": "pymodbus", "rich": "rich", "ruamel.yaml": "ruamel.yaml", "typer": "typer", "tzdata": "tzdata", "uvicorn": "uvicorn",

@@ -183,10 +183,8 @@ def holding(site: Site, telemetry: Telemetry, image: Any) -> set[str]:
         if not isinstance(item, Diesel | Inverter | Hydro) or item.forming == "never":
             continue
         unit = image.assets[item.id]
-        if isinstance(item, Diesel):
-            holds = on_bus(unit) is True
-        else:
-            holds = unit.seen and unit.flag("running") is not False and not unit.fault
+        runs = unit.seen and unit.flag("running") is not False and not unit.fault
+        holds = on_bus(unit) is True if isinstance(item, Diesel) else runs
         if isinstance(item, Inverter):
             battery = site.battery_behind(item.id)
             soc = image.assets[battery.id].get("soc") if battery is not None else None

@@ -12,7 +12,7 @@ from ems.controller import Controller
 from ems.decision import Manual, Memory, Mode, Phase, UnitMemory
 from ems.deferrables import Deferrables
 from ems.image import ImageBuilder
-from ems.model import Image, Limits, Reading
+from ems.model import Image, Limits
 from ems.plan import Target
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
@@ -105,8 +105,6 @@ def test_a_site_without_any_counts_nothing() -> None:
 def test_surplus_is_sun_that_is_held_back(limit_kw: float, sun: dict[str, float], runs: bool) -> None:
     units = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
     memory = Memory(mode=Mode.AUTO, units=units, setpoints={"pv1": limit_kw, "inv1": -2.0})
-    told = replace(
-        telemetry(pv1=points(**sun), dg1=diesel(202.0 - sun["power_kw"]), inv1=inverter(), desal=points(power_kw=0.0, running=0.0)), time=at(8.0)
-    )
+    told = replace(telemetry(pv1=points(**sun), dg1=diesel(202.0 - sun["power_kw"]), inv1=inverter(), desal=points(power_kw=0.0, running=0.0)), time=at(8.0))
     decision = Controller(ISLAND, policy="load-following").step(told, (), None, memory)[1]
     assert decision.assets["desal"].run is runs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ems.config.load import load_site
-from ems.config.site import Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Site, Solar
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.controller import Controller
 from ems.decision import Decision, Memory, Stage, Write
 from ems.model import Image, Quality, Reading, Request, Telemetry
@@ -183,8 +183,3 @@ def alarms(cycles: Sequence[Cycle]) -> set[tuple[str, str | None]]:
 def events(cycles: Sequence[Cycle]) -> list[tuple[str, str | None]]:
     """Return what happened, in order."""
     return [(e.kind, e.asset) for c in cycles for e in c.decision.events]
-
-
-def items(site: Site) -> set[str]:
-    """Return all ids that can be commanded or read."""
-    return {a.id for a in (*site.assets, *site.of(Feeder))}

@@ -31,7 +31,7 @@ def test_broken_clouds_do_not_start_and_stop_diesels() -> None:
     load, sun, river = BRIGHT["ouessant"]
     life = Life(shipped("ouessant"), soc=0.6)
     life.live(300, load, sun, river)
-    cycles = life.live(1800, load, lambda s: sun if s % 300 < 150 else 0.25 * sun, river)
+    cycles = life.live(1200, load, lambda s: sun if s % 300 < 150 else 0.25 * sun, river)
     assert all(n <= 2 for n in switchings(cycles).values()), switchings(cycles)
 
 

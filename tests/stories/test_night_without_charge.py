@@ -15,7 +15,7 @@ NIGHT = {"ouessant": 700.0, "river": 600.0, "village": 60.0}
 def test_an_empty_battery_is_spared_and_diesels_carry(name: str, policy: str) -> None:
     site = shipped(name)
     life = Life(site, soc=0.10, policy=policy)
-    cycles = life.live(900, NIGHT[name], 0.0, 0.4)
+    cycles = life.live(500, NIGHT[name], 0.0, 0.4)
     assert any(cycles[-1].flows.running.values())
     assert min(c.flows.soc["bess1"] for c in cycles) >= 0.099
     assert cycles[-1].decision.reserve.short_kw == 0.0 or len(life.plant.diesels) == 1
@@ -37,18 +37,17 @@ def test_the_battery_hands_over_above_its_floor_without_a_bump(name: str) -> Non
         assert all(p >= 0.98 * d.asset.min_kw for c, p in zip(cycles, powers, strict=True) if c.flows.running[d.id] and c.now_s > 2000)
 
 
-@pytest.mark.parametrize("load_kw", [100.0, 140.0])
-def test_the_diesel_hands_over_to_a_full_battery_in_sequence(load_kw: float) -> None:
+def test_the_diesel_hands_over_to_a_full_battery_in_sequence() -> None:
     """Formers at every step: the inverter forms before the diesel unloads, and it unloads before its breaker opens."""
     life = Life(isle(), soc=0.8, running=("dg1",))
-    cycles = life.live(2200, load_kw)
+    cycles = life.live(1900, 140.0)
     stops = [k for k, c in enumerate(cycles) if ("stop", "dg1") in events([c])]
     assert len(stops) == 1
     at = stops[0]
     assert cycles[at - 1].image.assets["inv1"].flag("forming") is True
     assert (cycles[at].image.assets["dg1"].power_kw or 0.0) <= 0.16 * 300.0
     assert cycles[-1].decision.leader == "inv1"
-    assert cycles[-1].flows.power_kw["inv1"] == pytest.approx(load_kw)
+    assert cycles[-1].flows.power_kw["inv1"] == pytest.approx(140.0)
 
 
 def test_at_the_floor_the_morning_sun_charges_first() -> None:

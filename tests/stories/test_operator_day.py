@@ -68,7 +68,7 @@ def test_limits_and_setpoints_are_obeyed_on_the_plant() -> None:
 def test_manual_holds_what_runs_and_reserve_still_adds() -> None:
     life = Life(isle(), soc=0.7)
     life.live(100, 150.0, 40.0)
-    manual = life.live(2400, 150.0, 40.0, asked=[life.ask("mode", mode="manual")])
+    manual = life.live(600, 150.0, 40.0, asked=[life.ask("mode", mode="manual")])
     assert {c.decision.mode for c in manual[1:]} == {Mode.MANUAL}
     assert manual[-1].flows.running == manual[0].flows.running
     back = life.live(10, 150.0, 40.0, asked=[life.ask("mode", mode="auto")])

@@ -26,7 +26,7 @@ def day_sun_kw(rated_kw: float):
 @pytest.mark.parametrize("name", QUIET)
 def test_a_quiet_hour_has_no_alarm_and_each_diesel_changes_at_most_once_each_way(name: str) -> None:
     life = Life(shipped(name))
-    cycles = life.live(2200, *QUIET[name])
+    cycles = life.live(2000, *QUIET[name])
     assert alarms(cycles) == set()
     assert all(n <= 2 for n in switchings(cycles).values())
     assert all(n <= 1 for n in starts(cycles).values())
@@ -76,7 +76,7 @@ def test_from_shadow_into_control_without_a_bump() -> None:
 def test_a_day_and_a_night(name: str, policy: str) -> None:
     site = shipped(name)
     sun = next(a for a in site.assets if a.kind == "solar").rated_kw
-    life = Life(site, policy=policy, dt_s=24.0)
+    life = Life(site, policy=policy, dt_s=30.0)
     cycles = life.live(86400, day_load_kw(site.peak_kw), day_sun_kw(sun), 0.8)
     assert {code for code, _ in alarms(cycles)} <= {"reserve_short"}
     short_s = sum(life.dt_s for c in cycles if c.decision.reserve.short_kw > 0.1)

@@ -1,0 +1,85 @@
+"""One alarm per cause, in both languages, and none on a quiet day."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ems.controller import Controller
+from ems.decision import Decision, Memory, Mode, Phase, Stage, UnitMemory
+from ems.model import Reading
+from tests.ems.island import diesel, inverter, points, site, telemetry
+
+RESTED = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
+AUTO = Memory(mode=Mode.AUTO, units=RESTED, setpoints={"inv1": -2.0, "pv1": 300.0})
+
+
+def decide(memory: Memory = AUTO, policy: str = "load-following", **assets: dict[str, Reading]) -> Decision:
+    return Controller(site(), policy=policy).step(telemetry(60, **assets), (), None, memory)[1]
+
+
+def causes(decision: Decision) -> list[tuple[str, str | None]]:
+    return [(a.code, a.asset) for a in decision.alarms]
+
+
+def test_a_quiet_island_has_none() -> None:
+    assert causes(decide()) == []
+
+
+@pytest.mark.parametrize(
+    ("assets", "expected"),
+    [
+        ({"pv1": {}}, [("silent", "pv1")]),
+        ({"bess1": {}}, [("silent", "bess1")]),
+        ({"bess1": points(soc=None)}, [("silent", "bess1")]),
+        ({"bess1": points(soc=None, charge_limit_kw=200.0)}, [("soc_unknown", "bess1")]),  # it answers, but not with its charge
+        ({"bess1": points(soc=7.0, charge_limit_kw=200.0)}, [("soc_unknown", "bess1")]),
+        ({"dg2": diesel(fault=3.0)}, [("fault", "dg2")]),
+        ({"dg2": diesel(estop=1.0)}, [("estop", "dg2")]),
+        ({"dg2": diesel(estop=1.0, fault=3.0)}, [("fault", "dg2"), ("estop", "dg2")]),
+        ({"town": {}, "pv1": {}}, [("silent", "town"), ("silent", "pv1"), ("load_unknown", None)]),
+        ({"town": {}}, [("silent", "town")]),  # the sources tell the load
+    ],
+)
+def test_devices(assets: dict[str, dict[str, Reading]], expected: list[tuple[str, str | None]]) -> None:
+    assert causes(decide(**assets)) == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "more", "expected"),
+    [
+        ({"units": {**RESTED, "dg2": UnitMemory(Phase.LOCKED, -60.0)}}, {}, ("locked", "dg2")),
+        ({"astray": {"inv1": 0.0}}, {"inv1": inverter(90.0), "dg1": diesel(110.0)}, ("astray", "inv1")),
+        ({"stopped": True}, {}, ("safe", None)),
+        ({}, {"policy": "mpc"}, ("no_plan", None)),
+        ({"mode": Mode.START}, {"dg1": diesel(), "inv1": inverter(running=0.0)}, ("start_waits", None)),
+        ({"units": {**RESTED, "dg1": UnitMemory(Phase.OFF, -9000.0)}}, {"dg1": diesel(), "inv1": inverter(200.0, running=0.0)}, ("no_former", None)),
+        ({}, {"bess1": points(soc=0.12), "dg2": diesel(ready=0.0)}, ("reserve_short", None)),
+    ],
+)
+def test_units_and_island(memory: dict[str, Any], more: dict[str, Any], expected: tuple[str, str | None]) -> None:
+    assert causes(decide(replace(AUTO, **memory), **more)).count(expected) == 1
+
+
+def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:
+    silent = decide(town={}, pv1={}, dg1=diesel(150.0, fault=2.0), bess1=points(soc=None, charge_limit_kw=1.0), dg2=diesel(estop=1.0))
+    assert len({(a.code, a.asset) for a in silent.alarms}) == len(silent.alarms) >= 5
+    for alarm in silent.alarms:
+        assert alarm.severity in ("critical", "major", "warning")
+        assert alarm.en.isascii()
+        assert not alarm.ja.isascii()
+        assert alarm.asset is None or (alarm.asset in alarm.en and alarm.asset in alarm.ja)
+
+
+def test_short_reserve_is_told_without_a_word_of_english_in_the_japanese() -> None:
+    short = next(a for a in decide(bess1=points(soc=0.12), dg2=diesel(ready=0.0)).alarms if a.code == "reserve_short")
+    assert "loss of dg1" in short.en
+    assert "loss" not in short.ja and "dg1" in short.ja
+
+
+def test_below_control_nobody_is_blamed_for_not_obeying() -> None:
+    memory = replace(AUTO, astray={"inv1": 0.0}, stage=Stage.SHADOW)
+    decision = decide(memory, inv1=inverter(90.0), dg1=diesel(110.0))
+    assert decision.memory.astray == {}

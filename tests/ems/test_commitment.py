@@ -1,0 +1,133 @@
+"""Which diesels run: the wish, what must stay, what reserve adds; and never nobody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ems.commitment import Choice, Commitment, Committer
+from ems.decision import Reason, Write
+from ems.dispatch import Situation
+from ems.guards import Bound, keep_a_former, rating
+from ems.plan import Target
+from ems.reserve import Supply
+from ems.rules import Rules
+from tests.ems.island import site
+
+SITE = site()
+COMMITTER = Committer(Rules(SITE))
+NOBODY: frozenset[str] = frozenset()
+FREE = Choice(online=NOBODY, must=NOBODY, economic=frozenset({"dg1", "dg2"}), forced=frozenset({"dg1", "dg2"}), banned=NOBODY)
+BOUNDS = {u.id: rating(u) for u in SITE.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
+
+
+def decide(
+    on: tuple[str, ...] = (),
+    choice: Choice = FREE,
+    load_kw: float = 100.0,
+    sun_kw: float = 0.0,
+    soc: float | None = 0.8,
+    forming: bool = True,
+    source: str = "mpc",
+) -> Commitment:
+    bounds = {**BOUNDS, "inv1": Bound(-250.0, 250.0) if soc is not None and soc > 0.1 else Bound(-2.0, -2.0)}
+    situation = Situation(load_kw, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
+    supply = Supply({}, frozenset({"inv1", *choice.online}), {"bess1": soc}, not_forming=NOBODY if forming else {"inv1"})
+    return COMMITTER.decide(situation, supply, Target(frozenset(on), {}, source), choice)
+
+
+def choice(**changes: frozenset[str] | set[str]) -> Choice:
+    return replace(FREE, **{name: frozenset(value) for name, value in changes.items()})
+
+
+@pytest.mark.parametrize(
+    ("on", "options", "situation", "expected"),
+    [
+        ((), FREE, {}, set()),  # the battery carries
+        (("dg2",), FREE, {}, {"dg2"}),
+        (("dg2",), choice(economic=set()), {}, set()),  # its minimum down time is not over, and nobody needs it
+        (("dg2",), choice(economic=set(), online={"dg2"}), {}, {"dg2"}),
+        ((), choice(online={"dg1"}, must={"dg1"}), {}, {"dg1"}),  # minimum up time
+        ((), FREE, {"soc": None}, {"dg2"}),  # nobody else holds the bus: the cheapest that can
+        ((), choice(economic=set()), {"soc": None}, {"dg2"}),  # reserve and darkness override the minimum down time
+        (("dg2",), choice(banned={"dg2"}), {"soc": None}, {"dg1"}),
+        ((), FREE, {"load_kw": 280.0}, {"dg1", "dg2"}),  # more than the inverter can carry, and none may be lost
+        ((), FREE, {"soc": 0.10}, {"dg1", "dg2"}),  # an inverter at its floor covers nobody's loss
+        (("dg1",), choice(online={"dg1"}, economic={"dg1"}, forced={"dg1"}, banned={"dg1"}), {"soc": None}, {"dg1"}),  # banned, but the last light
+        ((), choice(economic=set(), forced=set()), {"soc": None}, set()),  # nobody can be started: nothing is invented
+    ],
+)
+def test_who_runs(on: tuple[str, ...], options: Choice, situation: dict[str, float | None], expected: set[str]) -> None:
+    assert decide(on, options, **situation).wanted == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("on", "options", "situation", "unit", "reason", "by"),
+    [
+        (("dg2",), FREE, {}, "dg2", Reason.PLAN, ()),
+        (("dg2",), FREE, {"source": "load-following"}, "dg2", Reason.RULES, ()),
+        ((), choice(online={"dg1"}, must={"dg1"}), {}, "dg1", Reason.SEQUENCE, ("min_up",)),
+        ((), FREE, {"soc": None}, "dg2", Reason.FORMER_NEEDED, ()),
+        ((), FREE, {"load_kw": 280.0}, "dg1", Reason.FORMER_NEEDED, ("demand",)),
+    ],
+)
+def test_why(on: tuple[str, ...], options: Choice, situation: dict[str, float | None], unit: str, reason: Reason, by: tuple[str, ...]) -> None:
+    why = decide(on, options, **situation).why[unit]  # type: ignore[arg-type]
+    assert (why.reason, why.limited_by) == (reason, by)
+
+
+def test_reserve_says_what_is_missing_in_numbers() -> None:
+    commitment = decide(("dg1",), choice(online={"dg1"}), load_kw=280.0, soc=0.12)
+    assert commitment.wanted == {"dg1", "dg2"}
+    why = commitment.why["dg2"]
+    assert why.reason is Reason.RESERVE
+    assert why.numbers["contingency"] == "loss of dg1"
+    assert why.numbers["short_kw"] == pytest.approx(float(why.numbers["required_kw"]) - float(why.numbers["available_kw"]), abs=0.11)
+
+
+def test_a_running_one_stays_until_those_that_are_to_come_are_there() -> None:
+    """dg2 shall take over from dg1 on an empty battery: dg1 goes when dg2 is on the bus, not before."""
+    before = decide(("dg2",), choice(online={"dg1"}), soc=None)
+    assert before.wanted == {"dg1", "dg2"}
+    after = decide(("dg2",), choice(online={"dg1", "dg2"}), soc=None)
+    assert after.wanted == {"dg2"}
+    inside_the_step = decide(("dg2",), choice(online={"dg1"}, prompt={"dg2"}), soc=None)
+    assert inside_the_step.wanted == {"dg2"}
+
+
+def test_a_stop_waits_for_the_inverter_to_form() -> None:
+    assert decide((), choice(online={"dg2"}), forming=False).wanted == {"dg2"}
+    assert decide((), choice(online={"dg2"}), forming=True).wanted == set()
+
+
+def test_the_inverter_is_moved_before_a_diesel_is_started() -> None:
+    """Plan: dg1 gives all of 160 kW. Its loss needs 160 kW of the inverter, which has them once it stands near idle."""
+    commitment = decide(("dg1",), choice(online={"dg1"}), load_kw=160.0, soc=0.8)
+    assert commitment.wanted == {"dg1"}
+    charging = Target(frozenset({"dg1"}), {"inv1": -130.0}, "mpc")
+    situation = Situation(160.0, {"pv1": 0.0}, {}, {}, {**BOUNDS, "inv1": Bound(-250.0, 250.0)}, ("inv1",), {})
+    supply = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.2})
+    shaped = COMMITTER.relieved(situation, supply, {"dg1"}, charging)
+    assert shaped.power_kw["inv1"] > -130.0
+    assert COMMITTER.relieved(situation, replace(supply, soc={"bess1": 0.9}), {"dg1"}, charging) == charging
+
+
+RUN_1, RUN_2, FORM = Write("dg1", "running", 0.0), Write("dg2", "running", 0.0), Write("inv1", "forming", 0.0)
+START = Write("dg2", "running", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("writes", "held", "kept"),
+    [
+        ((RUN_1,), ("dg1", "inv1"), (RUN_1,)),
+        ((RUN_1,), ("dg1",), ()),
+        ((RUN_1, START), ("dg1",), (START,)),  # one that was only just called holds nothing
+        ((RUN_1, FORM), ("dg1", "inv1"), ()),  # together they would leave nobody
+        ((RUN_1, RUN_2), ("dg1",), (RUN_2,)),
+        ((RUN_1,), (), (RUN_1,)),
+        ((Write("dg1", "power_kw", 0.0),), ("dg1",), (Write("dg1", "power_kw", 0.0),)),
+    ],
+)
+def test_the_last_look_keeps_a_former(writes: tuple[Write, ...], held: tuple[str, ...], kept: tuple[Write, ...]) -> None:
+    assert keep_a_former(writes, held) == kept

@@ -1,0 +1,208 @@
+"""When a plan is asked for, which answers are believed, and what is learned on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ems.controller import Controller
+from ems.decision import Decision, Event, Manual, Memory, Mode, Phase, UnitMemory
+from ems.model import Image, Limits, Reading
+from ems.plan import Forecast, Grid, Plan, PlanOutcome, PlanRequest
+from ems.plan_keeper import PATIENCE, PlanKeeper, plant_start
+from ems.rules import Rules
+from tests.ems.island import START, diesel, inverter, points, site, telemetry
+
+SITE = site()
+UNITS = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
+AUTO = Memory(mode=Mode.AUTO, units=UNITS, setpoints={"inv1": -2.0, "pv1": 300.0})
+
+
+class Desk:
+    """A planner that answers when it is told to; a prompt one fails at once, so that it may be asked again."""
+
+    def __init__(self, prompt: bool = False) -> None:
+        self.prompt = prompt
+        self.asked: list[PlanRequest] = []
+        self.answer: PlanOutcome | None = None
+        self.closed = False
+
+    def submit(self, request: PlanRequest) -> None:
+        self.asked.append(request)
+        if self.prompt:
+            self.answer = PlanOutcome(request.id, "failed", "tired", None, None)
+
+    def take(self) -> PlanOutcome | None:
+        answer, self.answer = self.answer, None
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def lived(now_s: float = 0.0, dt_s: float = 1.0, memory: Memory = AUTO, events: tuple[Event, ...] = (), **assets: dict[str, Reading]) -> tuple[Image, Decision]:
+    told = replace(telemetry(int(now_s), **assets), now_s=now_s, time=START + timedelta(seconds=now_s), dt_s=dt_s)
+    image, decision = Controller(SITE, policy="load-following").step(told, (), None, memory)
+    return image, replace(decision, events=events)
+
+
+def answer(request: PlanRequest) -> PlanOutcome:
+    grid = Grid(request.at, (900.0,) * 8)
+    forecast = Forecast(grid, (200.0,) * 8, {"pv1": (0.0,) * 8}, {})
+    plan = Rules(SITE).rollout(request.start, forecast, "load-following", f"plan-{request.id}", request.at)
+    return PlanOutcome(request.id, "ok", "", plan, forecast)
+
+
+def keeper(prompt: bool = False) -> tuple[PlanKeeper, Desk]:
+    desk = Desk(prompt)
+    return PlanKeeper(SITE, desk), desk
+
+
+def asked_at(*ticks: tuple[float, tuple[str, ...]]) -> list[float]:
+    """Return at which of these times [s], with these kinds of events, a plan was asked for."""
+    keep, desk = keeper(prompt=True)
+    found: list[float] = []
+    for now_s, kinds in ticks:
+        keep.tick(*lived(now_s, events=tuple(Event(k, None, "") for k in kinds)))
+        if len(desk.asked) > len(found):
+            found.append(now_s)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ticks", "expected"),
+    [
+        ([(0.0, ()), (1.0, ()), (299.0, ()), (300.0, ()), (301.0, ()), (600.0, ())], [0.0, 300.0, 600.0]),
+        ([(0.0, ()), (40.0, ("tripped",)), (41.0, ()), (340.0, ())], [0.0, 40.0, 340.0]),
+        ([(0.0, ()), (40.0, ("start", "adopted"))], [0.0]),  # what the plan itself brings about is no news
+        ([(0.0, ()), (40.0, ("limits",)), (50.0, ("limits",)), (69.0, ("limits",)), (70.0, ())], [0.0, 40.0, 70.0]),
+        ([(0.0, ()), (10.0, ("tripped",)), (29.0, ()), (30.0, ())], [0.0, 30.0]),  # too early, but not forgotten
+    ],
+)
+def test_when_a_plan_is_asked_for(ticks: list[tuple[float, tuple[str, ...]]], expected: list[float]) -> None:
+    assert asked_at(*ticks) == expected
+
+
+def test_scaled_time_asks_no_more_often_than_it_may() -> None:
+    desk = Desk(prompt=True)
+    keep = PlanKeeper(SITE, desk, pause_s=480.0)
+    for now_s in (0.0, 300.0, 479.0, 480.0):
+        keep.tick(*lived(now_s, events=(Event("tripped", None, ""),)))
+    assert len(desk.asked) == 2
+
+
+def test_one_question_at_a_time_until_patience_ends() -> None:
+    keep, desk = keeper()
+    for now_s in (0.0, 31.0, 299.0, PATIENCE * 300.0 - 1.0):
+        keep.tick(*lived(now_s, events=(Event("tripped", None, ""),)))
+        assert len(desk.asked) == 1
+    keep.tick(*lived(PATIENCE * 300.0))
+    assert len(desk.asked) == 2
+    desk.answer = answer(desk.asked[0])  # the first one comes after all: it knows nothing of what has happened since
+    events, taken = keep.tick(*lived(PATIENCE * 300.0 + 1.0))
+    assert ([e.kind for e in events], taken) == (["plan_refused"], None)
+
+
+def test_a_good_answer_is_used_until_it_is_no_longer_valid() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    assert keep.current(START) is None
+    desk.answer = answer(desk.asked[0])
+    events, taken = keep.tick(*lived(2.0))
+    assert (events, taken) == ([], keep.outcome)
+    assert taken is not None and keep.current(START) is taken.plan is not None
+    valid = taken.plan.valid_until
+    assert keep.current(valid - timedelta(seconds=1)) is taken.plan
+    assert keep.current(valid) is None
+    assert keep.tick(*lived(3.0)) == ([], None)
+
+
+def broken(outcome: PlanOutcome) -> Plan:
+    plan = outcome.plan
+    assert plan is not None
+    return replace(plan, power_kw={**plan.power_kw, "dg1": (1e4,) * plan.grid.n_steps})
+
+
+def test_what_fails_the_check_is_refused_with_its_reason_and_the_last_plan_goes_on() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    good = answer(desk.asked[0])
+    desk.answer = good
+    keep.tick(*lived(1.0))
+    assert good.plan is not None
+    for now_s, kind, word in ((301.0, "plan_refused", "dg1"), (340.0, "plan_failed", "deadline")):
+        keep.tick(*lived(now_s, events=(Event("mode", None, ""),)))
+        asked = desk.asked[-1]
+        wrong = replace(answer(asked), plan=broken(answer(asked))) if kind == "plan_refused" else PlanOutcome(asked.id, "failed", "deadline", None, None)
+        desk.answer = wrong
+        events, taken = keep.tick(*lived(now_s + 1.0))
+        assert [e.kind for e in events] == [kind]
+        assert word in events[0].reason
+        assert taken is None
+        assert keep.current(START + timedelta(seconds=now_s + 1.0)) is good.plan
+
+
+def test_closing_ends_the_planner() -> None:
+    keep, desk = keeper()
+    keep.close()
+    assert desk.closed
+
+
+def test_what_is_learned_is_a_mean_of_what_was_seen() -> None:
+    keep, desk = keeper(prompt=True)
+    bright, dim = points(power_kw=100.0, available_kw=160.0), points(power_kw=100.0)
+    for k in range(15):
+        pv = bright if k < 9 else dim if k < 12 else {}
+        idle = diesel() if k < 12 else {}  # two gaps: the balance tells of neither
+        keep.tick(*lived(60.0 * k, 60.0, pv1=pv, dg2=idle, town=points(power_kw=180.0 if k < 10 else 210.0), dg1=diesel(102.0)))
+    keep.tick(*lived(1300.0, 60.0))
+    seen = desk.asked[-1].observations
+    assert [(o.start, o.seconds, o.load_kw) for o in seen] == [(START, 900.0, pytest.approx((10 * 180 + 5 * 210) / 15))]
+    # The offer was measured for nine minutes, and for three it was what the unit gave, held back by nobody.
+    assert seen[0].available_kw == {"pv1": pytest.approx((9 * 160 + 3 * 100) / 12)}
+
+
+def test_what_was_not_seen_for_half_the_time_is_left_out_not_guessed() -> None:
+    keep, desk = keeper(prompt=True)
+    for k in range(15):
+        seen = {"pv1": points(power_kw=50.0, available_kw=50.0)} if k < 6 else {"pv1": {}, "dg2": {}}
+        keep.tick(*lived(60.0 * k, 60.0, dg1=diesel(152.0), **seen))
+    keep.tick(*lived(1300.0, 60.0))
+    assert desk.asked[-1].observations[0].available_kw == {}
+    keep, desk = keeper(prompt=True)
+    for k in range(15):
+        keep.tick(*lived(60.0 * k, 60.0, town={}, pv1={}))
+    keep.tick(*lived(1300.0, 60.0))
+    assert desk.asked[-1].observations == ()
+
+
+@pytest.mark.parametrize(
+    ("unit", "more", "expected"),
+    [
+        (UnitMemory(Phase.ONLINE, 90.0, started_s=40.0), {}, (True, 60.0, True, False)),
+        (UnitMemory(Phase.STARTING, 70.0), {}, (True, 30.0, True, True)),
+        (UnitMemory(Phase.OFF, 20.0), {}, (False, 80.0, True, False)),
+        (UnitMemory(Phase.UNLOADING, 95.0, started_s=0.0), {}, (False, 5.0, True, False)),
+        (UnitMemory(Phase.LOCKED, 50.0), {}, (False, 50.0, False, False)),
+        (UnitMemory(Phase.OFF, 20.0), {"manual": {"dg2": Manual(run=False)}}, (False, 80.0, False, False)),
+        (UnitMemory(Phase.OFF, 20.0), {"limits": {"dg2": Limits(out_of_service=True)}}, (False, 80.0, False, False)),
+        (None, {}, (False, 0.0, False, False)),
+    ],
+)
+def test_a_plan_starts_from_what_each_diesel_really_does(unit: UnitMemory | None, more: dict[str, object], expected: tuple[bool, float, bool, bool]) -> None:
+    image, _ = lived(100.0)
+    units = {"dg1": UNITS["dg1"]} if unit is None else {"dg1": UNITS["dg1"], "dg2": unit}
+    start = plant_start(SITE, image, replace(AUTO, units=units, **more)).diesels["dg2"]  # type: ignore[arg-type]
+    assert (start.on, start.since_s, start.usable, start.frozen) == expected
+
+
+def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> None:
+    image, decision = lived(bess1=points(soc=0.03), pv1={}, inv1=inverter(remote=0.0), dg2=diesel(ready=0.0))
+    start = plant_start(SITE, image, decision.memory)
+    assert start.soc == {"bess1": 0.03}
+    assert start.usable == {"pv1": False, "inv1": False}
+    assert not start.diesels["dg2"].usable
+    blind, decision = lived(bess1={})
+    assert plant_start(SITE, blind, decision.memory).soc == {}
