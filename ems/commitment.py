@@ -16,7 +16,7 @@ from ems.reserve import Supply
 from ems.rules import Rules
 
 SAMPLES = 9
-"""So many inverter powers between their bounds are tried before a diesel is started for reserve."""
+"""So many steps of less charge or discharge are tried before a diesel is started for reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +90,22 @@ class Committer:
         return Commitment(wanted | frozenset(kept), why, shaped)
 
     def relieved(self, situation: Situation, supply: Supply, on: Collection[str], target: Target) -> Target:
-        """Return the target with inverter power shifted so far that the reserve is held, where that is possible."""
-        if self._short_kw(situation, supply, on, target) <= 0.0:
+        """Return the target with so much less charge or discharge that the reserve is held, where that is possible.
+
+        More discharge is not tried: what it takes off a diesel it takes out of the battery's own headroom, or
+        out of the energy that reserve counts on. Cycle charging is not given up: it brings the reserve back.
+        """
+        if not on or not situation.inverters or target.loading is not None or self._short_kw(situation, supply, on, target) <= 0.0:
             return target
-        if not on or not situation.inverters:
-            return target
-        lows = [situation.bounds[i].lo_kw for i in situation.inverters]
-        highs = [situation.bounds[i].hi_kw for i in situation.inverters]
-        wished = sum(target.power_kw.get(i, 0.0) for i in situation.inverters)
-        shares = sorted((k / (SAMPLES - 1) for k in range(SAMPLES)), key=lambda f: abs(sum(lows) + f * (sum(highs) - sum(lows)) - wished))
-        for share in shares:
-            powers = {i: lo + share * (hi - lo) for i, lo, hi in zip(situation.inverters, lows, highs, strict=True)}
-            shifted = replace(target, power_kw={**target.power_kw, **powers}, loading=None)
-            if self._short_kw(situation, supply, on, shifted) <= 0.0:
-                return shifted
+        given = self._rules.dispatch.share(situation, on, target).power_kw
+        lows = {i: min(situation.bounds[i].lo_kw, given[i]) for i in situation.inverters}
+        idle = {i: max(given[i], min(0.0, situation.bounds[i].hi_kw)) for i in situation.inverters}
+        for k in range(1, SAMPLES + 1):
+            for end in (idle, lows):
+                powers = {i: given[i] + k / SAMPLES * (end[i] - given[i]) for i in situation.inverters}
+                shifted = replace(target, power_kw={**target.power_kw, **powers})
+                if self._short_kw(situation, supply, on, shifted) <= 0.0:
+                    return shifted
         return target
 
     def _short_kw(self, situation: Situation, supply: Supply, on: Collection[str], target: Target) -> float:

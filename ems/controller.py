@@ -128,7 +128,7 @@ class Controller:
         decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, why, drawn)
         stage = self._stage_of(memory)
         writes = (*unit_writes, *self._feeder_writes(image, memory), *self._setpoints.writes(image, situation, decided, leader, shares))
-        held = [f for f in self._rules.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or f in on)]
+        held = [f for f in self._rules.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
         writes = keep_a_former(writes, held)
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None}
         memory = replace(memory, setpoints=setpoints, astray=self._image.astray(image, memory, setpoints))

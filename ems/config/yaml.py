@@ -20,6 +20,8 @@ from ems.config.strict import PATTERNS, Strict
 from ems.errors import BadInput
 
 M = TypeVar("M", bound=BaseModel)
+MOST_PLACES = 50_000
+"""No site needs more keys and items than this; a few lines of aliases of aliases can make billions of them."""
 Steps = tuple[str | int, ...]
 
 
@@ -67,6 +69,8 @@ def read_yaml(path: Path) -> Document:
 
 
 def _note_lines(node: Node, path: Steps, lines: dict[Steps, int], above: tuple[int, ...]) -> None:
+    if len(lines) > MOST_PLACES:
+        raise BadInput(f"more than {MOST_PLACES} values", f"line {node.start_mark.line + 1}", "a site or profile; aliases may not multiply it")
     lines.setdefault(path, node.start_mark.line + 1)
     if id(node) in above:
         raise BadInput("an alias contains itself", f"line {node.start_mark.line + 1}", "aliases of other places only")

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from ems.commitment import Choice, Commitment, Committer
-from ems.decision import Reason, Write
+from ems.controller import Controller
+from ems.decision import Memory, Mode, Phase, Reason, UnitMemory, Write
 from ems.dispatch import Situation
 from ems.guards import Bound, keep_a_former, rating
 from ems.plan import Target
 from ems.reserve import Supply
 from ems.rules import Rules
-from tests.ems.island import site
+from tests.ems.island import diesel, points, site, telemetry
 
 SITE = site()
 COMMITTER = Committer(Rules(SITE))
@@ -131,3 +132,15 @@ START = Write("dg2", "running", 1.0)
 )
 def test_the_last_look_keeps_a_former(writes: tuple[Write, ...], held: tuple[str, ...], kept: tuple[Write, ...]) -> None:
     assert keep_a_former(writes, held) == kept
+
+
+def test_a_stop_is_held_back_in_the_very_cycle_in_which_the_other_one_trips() -> None:
+    """dg1 is on its way off because dg2 carries; dg2 trips: the stop of dg1 would be the end of the light."""
+    units = {"dg1": UnitMemory(Phase.UNLOADING, -300.0, -9000.0), "dg2": UnitMemory(Phase.ONLINE, -9000.0, -9000.0)}
+    memory = Memory(mode=Mode.AUTO, units=units, setpoints={"pv1": 0.0})
+    told = telemetry(dg1=diesel(20.0), dg2=diesel(), town=points(power_kw=18.0), bess1=points(soc=0.02))
+    controller = Controller(SITE, policy="load-following")
+    _, decision = controller.step(told, (), None, memory)
+    assert ("dg1", "running", 0.0) not in [(w.asset, w.command, w.value) for w in decision.writes]
+    _, after = controller.step(telemetry(1, dg1=diesel(20.0), dg2=diesel(), town=points(power_kw=18.0), bess1=points(soc=0.02)), (), None, decision.memory)
+    assert after.memory.units["dg1"].phase is Phase.ONLINE
