@@ -108,9 +108,15 @@ def test_the_inverter_is_moved_before_a_diesel_is_started() -> None:
     assert commitment.wanted == {"dg1"}
     charging = Target(frozenset({"dg1"}), {"inv1": -130.0}, "mpc")
     situation = Situation(160.0, {"pv1": 0.0}, {}, {}, {**BOUNDS, "inv1": Bound(-250.0, 250.0)}, ("inv1",), {})
-    supply = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.2})
+    supply = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.23})
     shaped = COMMITTER.relieved(situation, supply, {"dg1"}, charging)
-    assert shaped.power_kw["inv1"] > -130.0
+    assert -130.0 < shaped.power_kw["inv1"] <= 0.0
+    # With less charge it could only be held by discharging, which eats what it counts on: not done.
+    low = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.2})
+    assert COMMITTER.relieved(situation, low, {"dg1"}, charging) == charging
+    # Cycle charging goes on: it is what brings the reserve back.
+    cycling = Target(frozenset({"dg1"}), {}, "cycle-charging", loading=0.9)
+    assert COMMITTER.relieved(situation, supply, {"dg1"}, cycling) == cycling
     assert COMMITTER.relieved(situation, replace(supply, soc={"bess1": 0.9}), {"dg1"}, charging) == charging
 
 
