@@ -136,8 +136,9 @@ class Committer:
         return Explanation(Reason.RESERVE, (reserve.contingency,), numbers)
 
     def _addition(self, situation: Situation, supply: Supply, wanted: frozenset[str], target: Target, choice: Choice) -> str | None:
-        """Return the one more diesel that helps most for its litres: one that runs already costs no start."""
-        candidates = ((choice.forced | choice.online) - wanted) - choice.banned or (choice.online & choice.banned) - wanted
+        """Return the one more diesel that helps most for its litres: one that runs before one that must be started, a banned one last."""
+        running, banned = choice.online - wanted, choice.banned
+        candidates = running - banned or choice.forced - wanted - banned or running
         if not candidates:
             return None
         prices = {d: self._price_with(situation, supply, wanted | {d}, target, choice.online) for d in sorted(candidates)}
@@ -152,6 +153,9 @@ class Committer:
         leaving = choice.online - wanted
         if not leaving:
             return {}
+        if wanted - choice.online - choice.prompt:
+            # Nobody leaves while somebody else is on the way: the battery does not carry the change between them.
+            return dict.fromkeys(leaving, Explanation(Reason.SEQUENCE, ("hand_over",)))
         staying = (choice.online | choice.prompt) & wanted
         missing = self._missing(situation, supply, staying, self.relieved(situation, supply, staying, target))
         return dict.fromkeys(leaving, missing) if missing is not None else {}

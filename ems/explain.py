@@ -42,6 +42,7 @@ GUARDS: dict[str, tuple[str, str]] = {
     "kva": ("reactive power", "無効電力"),
     "min_loading": ("its minimum loading", "最低負荷率"),
     "min_up": ("its minimum running time", "最低運転時間"),
+    "hand_over": ("another set is on its way", "他号機の投入待ち"),
     "adopted": ("it was found running", "運転中を確認して引き継ぎ"),
     "demand": ("the demand", "需要"),
     "start": ("the controller is starting", "制御の起動中"),

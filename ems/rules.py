@@ -23,6 +23,8 @@ from ems.reserve import ReserveRule, Supply, ceiling_kw, floor_soc
 
 CYCLE_LOADING = 0.8
 """Loading at which cycle charging holds diesels: the flat part of every fuel curve, with room for a load step."""
+WORTH_A_START = 1.05
+"""A set with one more engine to start must be so much cheaper than those that run: sets do not swap at a threshold."""
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
 
@@ -81,6 +83,8 @@ class Rules:
             if not candidate <= set(usable):
                 continue
             price = self.price(candidate, situation, supply, Target(candidate, NOTHING, policy), on)
+            if on and not candidate <= frozenset(on):
+                price *= WORTH_A_START
             if price < best_price - 1e-9:
                 best, best_price = candidate, price
         return Target(best, NOTHING, policy, loading=loading), True

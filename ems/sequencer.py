@@ -139,6 +139,9 @@ def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, 
     leaving = memory.phase is Phase.COOLDOWN and now_s - memory.since_s < UNLOAD_TIMEOUT_S
     if seen_on and leaving and not wanted:
         return Advance(memory)
+    if seen_on and leaving:
+        again = replace(memory, phase=Phase.ONLINE, since_s=now_s, why=why)
+        return Advance(again, (Write(diesel.id, "running", 1.0),), (Event("stop_cancelled", diesel.id, why.reason.value),))
     if seen_on:
         found = replace(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
         return Advance(found, events=(Event("adopted", diesel.id, f"{diesel.id} was found running and is taken over as it is"),))

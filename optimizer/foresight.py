@@ -2,7 +2,7 @@
 
 A short period is solved as it is. A long one has a linear relaxation that is nearly its optimum (see
 formulation.md) but a search that finds no good plan by itself for a long time: so the relaxation gives
-the bound and the path of the stored energy, windows of two days along that path give on and off, and
+the bound and the path of the stored energy, windows of a day and a half along that path give on and off, and
 the whole problem with these fixed gives the plan. Only if the two are too far apart is it searched whole.
 """
 
@@ -28,10 +28,11 @@ from optimizer.solver import Effort, Solved, solve
 WEEK_S = 7 * 86400.0
 GAP_WEEK, GAP_LONG = 0.002, 0.005
 NODE_LIMIT = 20000
-WHOLE_STEPS = 144
+WHOLE_STEPS = 300
 """Up to this many steps the search is quick."""
-WINDOW_S, KEPT_S = 2 * 86400.0, 86400.0
-WINDOW_EFFORT = Effort(0.001, 2000)
+WINDOW_S, KEPT_S = 1.5 * 86400.0, 86400.0
+WINDOW_GAP = 0.4
+"""Share of the wanted gap that a window may leave; the joints take the rest."""
 
 
 def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | None = None) -> PlanOutcome:
@@ -81,7 +82,7 @@ def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float)
     relaxed.fill(question)
     below = solve(relaxed.cp, Effort(gap), once=True)
     try:
-        on, spent = windows(site, relaxed, question)
+        on, spent = windows(site, relaxed, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
         problem.fill(question)
         fix(problem, on)
         above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
@@ -95,10 +96,10 @@ def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float)
     return Solved(above.objective_l, below.objective_l, distance, below.solve_s + spent, limit_hit=False)
 
 
-def windows(site: Site, relaxed: PlanProblem, question: Question) -> tuple[dict[str, list[bool]], float]:
+def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort) -> tuple[dict[str, list[bool]], float]:
     """Return on and off of the whole period, window by window, and the time it took [s].
 
-    Each window looks two days ahead, ends with the relaxation's charge, and only its first day is kept.
+    Each window looks a day and a half ahead, ends with the relaxation's charge, and only its first day is kept.
     """
     step_s, total = question.grid.step_s[0], question.grid.n_steps
     length, kept = min(total, round(WINDOW_S / step_s)), max(1, round(KEPT_S / step_s))
@@ -116,7 +117,7 @@ def windows(site: Site, relaxed: PlanProblem, question: Question) -> tuple[dict[
         for hydro, river in zip(problem.hydros, relaxed.hydros, strict=True):
             if hydro.target is not None and river.pond is not None:
                 hydro.target.value = max(0.0, float(river.pond.value[first + count]))
-        solved = solve_question(problem, part, WINDOW_EFFORT)
+        solved = solve_question(problem, part, effort)
         spent += solved.solve_s
         plan = plan_of(problem, part, solved, "window", part.grid.end)
         use = count if first + count == total else kept

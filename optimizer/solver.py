@@ -109,8 +109,8 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
         raise Failed(f"solver: no answer, status {problem.status}")
     info = stats.extra_stats
     shift = problem.value - info.objective_function_value
-    bound = float(info.mip_dual_bound + shift)
     value = float(problem.value)
+    bound = float(info.mip_dual_bound + shift) if problem.is_mixed_integer() else value
     gap = max(0.0, value - bound) / max(abs(value), 1e-9) if math.isfinite(bound) else None
     # HiGHS tells wall time, which another job on the same core stretches; all of the call is a ceiling of its CPU time.
     solve_s = min(float(stats.solve_time or 0.0), cpu_s() - began)

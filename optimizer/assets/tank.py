@@ -28,7 +28,7 @@ class TankBlock:
         self.dry = cp.Variable(n, nonneg=True, name=f"{tank.id}.dry")
         frame.constraints += [
             self.usable[0] == self.usable_0,
-            self.usable[1:] <= self.usable[:n] + self.delivered - burnt * KL + self.dry,
+            self.usable[1:] == self.usable[:n] + self.delivered - burnt * KL + self.dry,
         ]
         frame.cost.append(cp.sum(self.dry) * frame.prices.dry_l_per_l / KL)
 

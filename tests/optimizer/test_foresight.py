@@ -6,8 +6,14 @@ import pytest
 
 from ems.physics import fuel_l
 from ems.plan import Grid
-from optimizer.foresight import foresight
-from tests.optimizer.cases import DG1, LOAD, NOON, forecast, hybrid, site, start
+from optimizer.answer import plan_of
+from optimizer.foresight import foresight, long_solve
+from optimizer.planner import solve_question
+from optimizer.problem import PlanProblem
+from optimizer.solver import Effort
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, forecast, hybrid, question, site, start
+from tests.optimizer.test_plans import faults
+from tests.optimizer.test_problem import DESAL, RIVER
 
 
 def test_one_diesel_and_nothing_to_choose_is_its_own_bound() -> None:
@@ -46,3 +52,30 @@ def test_an_impossible_question_is_a_failed_outcome() -> None:
     outcome = foresight(hybrid(), forecast(hybrid(), grid, float("inf")), start(hybrid()))
     assert outcome.status == "failed"
     assert "load" in outcome.cause
+
+
+def test_windows_along_the_relaxation_come_close_to_the_whole() -> None:
+    """Three days at an hour, of everything there is; the bound is below the optimum, the plan above, both near."""
+    tank = {"id": "tank1", "kind": "tank", "feeds": ["dg1", "dg2"], "capacity_l": 5000.0}
+    isle = site(LOAD, PV1, RIVER, DG1, DG2, INV1, BESS1, DESAL, tank)
+    hours = range(72)
+    load = [90.0 + 70.0 * (18 <= h % 24 < 22) + (h % 5) for h in hours]
+    sun = [150.0 * max(0.0, 1.0 - abs(h % 24 - 12) / 6.0) for h in hours]
+    asked = question(isle, [HOUR] * 72, load, start(isle, on=["dg1"]), sun=sun, water=0.12, at=NOON.replace(hour=0))
+    problem = PlanProblem(isle, (HOUR,) * 72, "bound")
+    near = long_solve(isle, problem, asked, 0.005)
+    assert near is not None
+    plan = plan_of(problem, asked, near, "long", asked.grid.end)
+    whole = solve_question(PlanProblem(isle, (HOUR,) * 72, "bound"), asked, Effort(0.002, 5000), once=True)
+    assert near.bound_l <= whole.objective_l + 1e-6
+    assert whole.bound_l <= near.objective_l + 1e-6
+    assert near.objective_l <= 1.02 * whole.objective_l
+    assert near.gap == pytest.approx((near.objective_l - near.bound_l) / near.objective_l)
+    assert plan.unmet == ()
+    given = [f for f in faults(isle, plan, asked.start) if not f.startswith("balance")]
+    assert given == []
+    for k in range(72):
+        supply = sum(plan.power_kw[a][k] for a in ("pv1", "hydro1", "dg1", "dg2", "inv1"))
+        assert supply == pytest.approx(plan.load_kw[k], abs=0.1)
+    for day in range(3):
+        assert sum(plan.power_kw["desal1"][24 * day : 24 * day + 24]) == pytest.approx(80.0, abs=1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,8 +15,6 @@ from ems.plan import Forecast, Grid, PlantStart
 from optimizer.forecasting import Forecasting
 from optimizer.planner import InlinePlanner, PlanMaker, floored, step_lengths
 from tests.optimizer.cases import NOON, forecast, hybrid, request, start
-
-GRID = {"grid": [[5, 3], [15, 2], [60, 3]]}
 
 
 def short() -> Site:
@@ -133,3 +133,18 @@ def test_the_origin_is_floored() -> None:
 def test_an_unknown_method_is_bad_input() -> None:
     with pytest.raises(BadInput, match="tea-leaves"):
         Forecasting(short(), "tea-leaves")
+
+
+QUIET = """
+import cvxpy as cp
+from optimizer.solver import Effort, solve
+x = cp.Variable(integer=True)
+print("before")
+print(solve(cp.Problem(cp.Minimize(x), [x >= 1.5]), Effort()).objective_l)
+"""
+
+
+def test_the_solver_writes_nothing_to_stdout() -> None:
+    """HiGHS has a banner; stdout may belong to one JSON document."""
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\n2.0\n"
