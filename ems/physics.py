@@ -58,11 +58,6 @@ def ac_kw(inverter: Inverter, power_dc_kw: float) -> float:
     return converted - inverter.no_load_kw
 
 
-def inverter_loss_kw(inverter: Inverter, power_kw: float) -> float:
-    """Return what a running inverter turns into heat [kW] at its busbar power [kW]."""
-    return dc_kw(inverter, power_kw) - power_kw
-
-
 def storage_step(battery: Battery, soc: float, power_dc_kw: float, hours: float) -> float:
     """Return the SoC after `hours` at a DC power [kW]; not clipped, so that a caller sees an overrun.
 
@@ -98,6 +93,11 @@ def hydro_kw(hydro: Hydro, flow_m3s: float) -> float:
 def hydro_flow_m3s(hydro: Hydro, power_kw: float) -> float:
     """Return the turbine flow [m3/s] that gives a power [kW]: the inverse of `hydro_kw`."""
     return max(0.0, power_kw) / (GRAVITY_KW * hydro.head_m * hydro.efficiency)
+
+
+def kwh_per_m3(hydro: Hydro) -> float:
+    """Return the electrical energy in a cubic metre of pond water [kWh/m3]."""
+    return GRAVITY_KW * hydro.head_m * hydro.efficiency / 3600.0
 
 
 def best_slope_l_per_kwh(diesels: Sequence[Diesel]) -> float:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.model import NOTHING, Limits
-from ems.physics import best_slope_l_per_kwh, dc_kw, fuel_l_per_h, storage_step
+from ems.physics import best_slope_l_per_kwh, dc_kw, fuel_l_per_h, kwh_per_m3, storage_step
 from ems.plan import Forecast, Plan, PlantStart
 from ems.reserve import ReserveRule, Supply, storages
 from ems.rules import Rules
@@ -24,7 +24,7 @@ DEARER = 1.05
 DEARER_L = 5.0
 UNSERVED_L_PER_KWH = 50.0
 SHORTFALL_L_PER_KWH = 5.0
-"""Prices of CONTROL.md 4.1, in litre-equivalents."""
+"""Prices in litre-equivalents, far above fuel: unserved load outweighs short reserve, and that outweighs any saving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class PlanCheck:
         self._diesels = site.of(Diesel)
         self._pairs = storages(site)
         self._sources = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter)]
+        self._hydros = site.of(Hydro)
         self._station_kw = sum(load.station_kw for load in site.of(Load))
         self._tolerance_kw = max(1.0, SHARE * site.peak_kw)
         self._reserve = ReserveRule(site)
@@ -86,7 +87,8 @@ class PlanCheck:
             litres += SHORTFALL_L_PER_KWH * reserve.short_kw * hours
             unserved += plan.unserved_kw[k] * hours
         stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
-        return Price(litres + UNSERVED_L_PER_KWH * unserved - stored * self._slope, unserved)
+        filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
+        return Price(litres + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope, unserved)
 
     def _supply(self, plan: Plan, k: int) -> Supply:
         powers = {a: plan.power_kw[a][k] for a in self._sources if a in plan.power_kw}
@@ -213,7 +215,9 @@ class PlanCheck:
                 since += step_s
 
     def _price_faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> list[str]:
-        rules = self._rules.rollout(start, forecast, self._site.rules.policy, plan.id, plan.made_at, limits)
+        # The rules serve the same deferrables at the same time, so that the two are alike but for how they are supplied.
+        alike = replace(forecast, load_kw=plan.load_kw)
+        rules = self._rules.rollout(start, alike, self._site.rules.policy, plan.id, plan.made_at, limits)
         ours, theirs = self.price(plan), self.price(rules)
         slack_kwh = self._tolerance_kw * sum(plan.grid.step_s) / 3600.0 * 0.05
         if ours.unserved_kwh > theirs.unserved_kwh + slack_kwh:

@@ -96,7 +96,7 @@ class Rules:
         return replace(supply, power_kw=shares.power_kw, online=frozenset((*others, *on)))
 
     def price(self, candidate: Collection[str], situation: Situation, supply: Supply, target: Target, on: Collection[str]) -> float:
-        """Return litres per hour of a set, with reserve shortfall and unserved load priced far above fuel (CONTROL.md 4.1)."""
+        """Return litres per hour of a set, with reserve shortfall and unserved load priced far above fuel."""
         shares = self.dispatch.share(situation, candidate, target)
         short = self.reserve.assess(self.supply_of(shares, candidate, supply), situation.demand_kw).short_kw
         litres = sum(fuel_l_per_h(self._diesels[d].fuel, shares.power_kw[d]) for d in candidate)
@@ -173,7 +173,7 @@ class _Roll:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
         water = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
         situation = Situation(
-            demand_kw=load_kw,
+            demand_kw=load_kw + self._site.station_kw,
             solar_kw={s: bounds[s].clip(p) for s, p in solar_kw.items()},
             hydro_kw=water,
             fixed_kw=NOTHING,
