@@ -11,8 +11,6 @@ from ems.decision import Alarm, Decision, Mode, Phase
 from ems.explain import contingency
 from ems.model import AssetImage, Image
 
-LOAD_SHORT_KW = 1.0
-
 
 class Alarms:
     """The alarms of one site."""

@@ -22,7 +22,7 @@ METHOD = "diesel-only baseline, same rules, model"
 METER_BAND = 0.02
 """Fuel meters are good to 1-2 %; a band below that would be false."""
 CURVE_BAND = 0.20
-"""How far a set may be from its curve (CONTROL 5.5); the band while nothing has been compared."""
+"""How far a set may be from its curve; the band while nothing has been compared."""
 ENOUGH_L = 50.0
 """Litres to be burnt before measured and modelled fuel are compared [L]."""
 

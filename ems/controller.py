@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ems import sequencer
 from ems.alarms import Alarms
 from ems.commitment import Choice, Committer
-from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, Stage, UnitMemory, Write
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
@@ -25,7 +25,7 @@ from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
 from ems.rules import Rules
 from ems.setpoints import LONG_STEP_S, Setpoints
-from ems.water import available_kw
+from ems.situation import Situations
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
 
@@ -49,20 +49,20 @@ class Controller:
         The command line's stage; the lowest of this, the site file and the last request is in force.
     policy : str
         `mpc` follows a plan and falls back to the site's rules; a rule policy needs no plan.
+        It can be read as an attribute.
     """
 
     def __init__(self, site: Site, stage: Stage = Stage.CONTROL, policy: str = "mpc") -> None:
         self._site = site
         self._stage = min(stage, Stage(site.control.stage), key=lambda s: s.rank)
-        self._policy = policy
+        self.policy = policy
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._batteries = site.of(Battery)
         self._inverters = site.of(Inverter)
-        self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter)}
-        self._station_kw = sum(load.station_kw for load in site.of(Load))
         self._image = ImageBuilder(site)
         self._orders = Orders(site)
         self._guards = Guards(site)
+        self._situations = Situations(site)
         self._rules = Rules(site)
         self._committer = Committer(self._rules)
         self._deferrables = Deferrables(site)
@@ -82,7 +82,7 @@ class Controller:
         supply = self._supply(image, memory)
         formers = self._rules.reserve.formers(supply)
         planned_target = target_at(plan, image.time, image.dt_s) if plan is not None else None
-        planned = planned_target is not None or self._policy in RULE_POLICIES
+        planned = planned_target is not None or self.policy in RULE_POLICIES
         mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s)
         if mode is not memory.mode:
             events.append(Event("mode", None, f"{memory.mode.value} -> {mode.value}: {cause}"))
@@ -108,8 +108,8 @@ class Controller:
     ) -> Decision:
         seen_units = memory.units
         online = self._reached(image, memory, sequencer.online(seen_units))
-        drawn = self._deferrables.powers(image, memory, planned, any(self._held_back(s, image, memory, bounds[s.id]) for s in self._site.of(Solar)))
-        situation = self._situation(image, memory, bounds, planned, drawn)
+        drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds))
+        situation = self._situations.build(image, memory, bounds, planned, drawn)
         wants = self._wants(image, memory, situation, supply, planned, online)
         choice = self._choice(image, memory, online)
         commitment = self._committer.decide(situation, supply, wants.target, choice)
@@ -127,10 +127,12 @@ class Controller:
         leader = self._rules.dispatch.leader(formers, on)
         decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, why, drawn)
         stage = self._stage_of(memory)
-        writes = (*unit_writes, *self._feeder_writes(image, memory), *self._setpoints.writes(image, situation, decided, leader, shares))
+        levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, shares)
+        writes = (*unit_writes, *self._feeder_writes(image, memory), *levels)
         held = [f for f in self._rules.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
         writes = keep_a_former(writes, held)
-        setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None}
+        dropped = {e.asset for e in refused}
+        setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
         memory = replace(memory, setpoints=setpoints, astray=self._image.astray(image, memory, setpoints))
         if stage is not Stage.CONTROL:
             # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
@@ -147,7 +149,7 @@ class Controller:
             plan_id=None,
             plan_source=wants.target.source,
             alarms=(),
-            events=tuple(events),
+            events=(*events, *refused),
             outcomes=(),
             memory=memory,
         )
@@ -215,62 +217,13 @@ class Controller:
         fits = (d for d in starting if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
         return online.union(fits)
 
-    def _situation(self, image: Image, memory: Memory, bounds: Mapping[str, Bound], planned: Target | None, drawn: Mapping[str, float]) -> Situation:
-        base = image.load_kw - sum(image.assets[d.id].power_kw or 0.0 for d in self._site.of(Deferrable))
-        taken = {a for a, i in image.assets.items() if i.kind in ("solar", "hydro", "diesel", "inverter") and i.seen and i.remote}
-        fixed = {a: i.power_kw or 0.0 for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter") and a not in taken}
-        fixed.update({d: image.assets[d].power_kw or 0.0 for d in self._diesels if d not in taken and d in sequencer.online(memory.units)})
-        fixed.update({d: image.assets[d].power_kw or 0.0 for d, u in memory.units.items() if u.phase is Phase.LOCKED and sequencer.on_bus(image.assets[d])})
-        fixed.update({h.id: image.assets[h.id].power_kw or 0.0 for h in self._site.of(Hydro) if h.mode == "fixed"})
-        fixed.update(self._unmeasured(image, [u for u in fixed if image.assets[u].power_kw is None]))
-        running = tuple(i.id for i in self._inverters if i.id in taken and image.assets[i.id].flag("running") is not False and not image.assets[i.id].fault)
-        return Situation(
-            demand_kw=base + self._station_kw + sum(drawn.values()),
-            solar_kw={s.id: self._sun_kw(s, image, memory, bounds[s.id]) for s in self._site.of(Solar) if s.id in taken},
-            hydro_kw={h.id: self._water_kw(h, image, memory, bounds[h.id], planned) for h in self._site.of(Hydro) if h.id in taken and h.id not in fixed},
-            fixed_kw=fixed,
-            bounds=bounds,
-            inverters=running,
-            unloading=NOTHING,
-        )
-
-    def _water_kw(self, hydro: Hydro, image: Image, memory: Memory, bound: Bound, planned: Target | None) -> float:
-        """Return what a river can give [kW]: nothing where an operator has stopped the unit."""
-        manual = memory.manual.get(hydro.id)
-        return 0.0 if manual is not None and manual.run is False else available_kw(hydro, image.assets[hydro.id], bound, planned)
-
-    def _unmeasured(self, image: Image, blind: Sequence[str]) -> dict[str, float]:
-        """Return the power of units that nobody sees: together what the balance leaves over, shared by rating [kW]."""
-        gap = image.load_kw + self._station_kw - sum(image.assets[u].power_kw or 0.0 for u in self._rated)
-        total = sum(self._rated[u] for u in blind)
-        lows = {u: -self._rated[u] if image.assets[u].kind == "inverter" else 0.0 for u in blind}
-        return {u: min(max(gap * self._rated[u] / total, lows[u]), self._rated[u]) for u in blind}
-
-    def _sun_kw(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> float:
-        """Return what PV can give [kW]: measured where the device tells, else its power, or a ramp above its limit."""
-        unit = image.assets[solar.id]
-        free, power = unit.get("available_kw"), unit.power_kw or 0.0
-        if not unit.ready:
-            free = power
-        elif free is None:
-            free = power + solar.ramp_up_kw_per_s * image.dt_s if self._held_back(solar, image, memory, bound) else power
-        return bound.clip(free)
-
-    def _held_back(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> bool:
-        """Whether a solar unit could give more than it may: measured where the device tells, else where it stands at its limit."""
-        unit, limit = image.assets[solar.id], memory.setpoints.get(solar.id)
-        free, power, slack = unit.get("available_kw"), unit.power_kw or 0.0, 0.02 * solar.rated_kw
-        if limit is None or limit > bound.hi_kw - slack:
-            return False
-        return free > limit + slack if free is not None else power > max(slack, limit - slack)
-
     def _wants(self, image: Image, memory: Memory, situation: Situation, supply: Supply, planned: Target | None, online: Collection[str]) -> Wants:
         if memory.mode is Mode.MANUAL:
             held = Target(frozenset(online), dict(memory.setpoints), "operator")
             return Wants(held, False, memory.diesel_wanted)
-        if planned is not None and self._policy not in RULE_POLICIES:
+        if planned is not None and self.policy not in RULE_POLICIES:
             return Wants(planned, True, bool(planned.on))
-        policy = self._policy if self._policy in RULE_POLICIES else self._site.rules.policy
+        policy = self.policy if self.policy in RULE_POLICIES else self._site.rules.policy
         choice = self._choice(image, memory, frozenset(online))
         # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
         staying = [d for d in online if memory.units[d].phase is not Phase.UNLOADING]

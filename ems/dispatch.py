@@ -2,8 +2,8 @@
 
 The unit that holds the bus (the leader) gets no setpoint: its power is the residual. Everyone else is
 shaped so that the residual stays where the leader can carry it. Surplus goes, in this order, into the
-battery, then PV is curtailed pro rata, then hydro is lowered, and low load of a diesel is accepted last
-(CONTROL.md 3.5; deferrables and the stopping of diesels are decided before).
+battery, then PV is curtailed pro rata, then hydro is lowered, and low load of a diesel is accepted last.
+Deferrables and the stopping of diesels are decided before.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ GUARDS: dict[str, tuple[str, str]] = {
     "operator_limit": ("an operator's limit", "運転員の制限"),
     "operator": ("an operator's setpoint", "運転員の設定値"),
     "out_of_service": ("it is out of service", "使用停止中"),
+    "no_battery": ("it has no battery", "蓄電池がない"),
     "soc_full": ("the battery is full", "蓄電池が満充電"),
     "soc_empty": ("the battery is at its floor", "蓄電池が下限"),
     "soc_unknown": ("its charge is unknown", "充電率が不明"),

@@ -77,7 +77,6 @@ class Fieldbus:
     def __init__(self, wires: Mapping[str, Wire], wait_s: float) -> None:
         self._lines = {asset: _Line(wire) for asset, wire in wires.items()}
         self._wait_s = wait_s
-        self.writes = 0
 
     async def read(self) -> dict[str, dict[str, Reading]]:
         """Return the newest readings of every device, each with its age."""
@@ -144,7 +143,6 @@ class Fieldbus:
     async def _write_all(self, line: _Line, writes: Sequence[Write]) -> list[Sent]:
         sent = []
         for write in writes:
-            self.writes += 1
             try:
                 result = await line.wire.driver.write(write.command, write.value)
             except (Failed, BadInput) as fault:

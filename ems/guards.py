@@ -97,11 +97,9 @@ def apparent_power(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple
 
 
 def soc_band(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple[float, float] | None:
-    """SoC floor and ceiling; with the SoC unknown neither charge nor discharge."""
-    if not isinstance(unit, Inverter):
+    """SoC floor and ceiling; without a SoC the guard `soc_unknown` speaks."""
+    if not isinstance(unit, Inverter) or seat.battery is None or seat.battery_image is None:
         return None
-    if seat.battery is None or seat.battery_image is None:
-        return -unit.no_load_kw, -unit.no_load_kw
     soc = seat.battery_image.get("soc") if seat.battery_image.seen else None
     if soc is None:
         return None
@@ -115,8 +113,18 @@ def soc_band(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple[float
     )
 
 
+def no_battery(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple[float, float] | None:
+    """An inverter without a battery: nothing but its own standby use."""
+    if not isinstance(unit, Inverter) or seat.battery is not None:
+        return None
+    return -unit.no_load_kw, -unit.no_load_kw
+
+
 def soc_unknown(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple[float, float] | None:
-    """Without SoC no charge and no discharge beyond what the former must do."""
+    """A battery whose SoC is not known: neither charge nor discharge, only the inverter's own standby use.
+
+    A former that leads gets no setpoint, so that it goes on covering the residual.
+    """
     if not isinstance(unit, Inverter) or seat.battery is None:
         return None
     known = seat.battery_image is not None and seat.battery_image.seen and seat.battery_image.get("soc") is not None
@@ -136,6 +144,7 @@ def bms_limit(unit: Solar | Hydro | Diesel | Inverter, seat: Seat) -> tuple[floa
 GUARDS: tuple[tuple[str, Guard], ...] = (
     ("kva", apparent_power),
     ("bms", bms_limit),
+    ("no_battery", no_battery),
     ("soc", soc_band),
     ("soc_unknown", soc_unknown),
     ("operator_limit", operator_limit),
@@ -207,7 +216,7 @@ def refuse(power_kw: float, bound_kw: tuple[float, float]) -> str | None:
 
 
 def keep_a_former(writes: tuple[Write, ...], held: Collection[str]) -> tuple[Write, ...]:
-    """Return the writes without those that together would stop everyone who holds the bus (CONTROL.md 1.1).
+    """Return the writes without those that together would stop everyone who holds the bus: that would darken the island.
 
     Parameters
     ----------

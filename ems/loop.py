@@ -63,6 +63,7 @@ class _Troubles:
     stores: dict[str, str] = field(default_factory=dict)
     writes: dict[tuple[str, str], int] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
+    refused: frozenset[str | None] = frozenset()
 
     def alarms(self) -> list[Alarm]:
         found = [Alarm(code, "major", None, f"{en} ({self.stores[store]})", ja) for store, (code, en, ja) in STORE_ALARMS.items() if store in self.stores]
@@ -89,6 +90,8 @@ class Loop:
         Takes each cycle's beat; must not block.
     outside : Callable[[], Sequence[Alarm]]
         Alarms that others raise: the supervisor, the stores.
+    clock_info : Callable[[], ClockInfo]
+        How far the site's clock can be trusted now; must not block.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Loop:
         cycle: int = 0,
         tell: Callable[[dict[str, Any]], object] = lambda beat: None,
         outside: Callable[[], Sequence[Alarm]] = tuple,
+        clock_info: Callable[[], ClockInfo] = lambda: UNKNOWN_CLOCK,
     ) -> None:
         self.memory = memory
         self.completed = cycle
@@ -117,6 +121,7 @@ class Loop:
         self._clock = clock
         self._tell = tell
         self._outside = outside
+        self._clock_info = clock_info
         self._last_s: float | None = None
         self._minute: datetime | None = None
         self._saved = Memory()
@@ -155,7 +160,7 @@ class Loop:
 
         image, decision, requests, refusals = self._decide(telemetry, requests, plan)
         self.memory = decision.memory
-        events = [*decision.events, *refusals, *self._links()]
+        events = [*self._news(decision.events), *refusals, *self._links()]
         events += self._written(await self._fieldbus.write(decision.writes))
         if decision.heartbeat:
             await self._fieldbus.beat(telemetry.cycle)
@@ -164,10 +169,10 @@ class Loop:
         planned, taken = self._keeper.tick(image, decision)
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
         self._keep_minutes(image)
-        state = state_document(self._site, image, decision, plan, self._book.state_totals(), UNKNOWN_CLOCK) | {"skipped": self.skipped}
+        state = state_document(self._site, image, decision, plan, self._book.state_totals(), self._clock_info()) | {"skipped": self.skipped}
         first = (minute := telemetry.time.replace(second=0, microsecond=0)) != self._minute
         self._minute = minute
-        packed = record(telemetry, requests, plan.id if plan is not None else None, "mpc", before if first else None, decision)
+        packed = record(telemetry, requests, plan.id if plan is not None else None, self._controller.policy, before if first else None, decision)
         self._keep_history(telemetry, state, packed, [*events, *planned], decision.alarms, requests, taken)
         self._tell(self._beat(telemetry.cycle, state, decision))
         return decision
@@ -230,6 +235,11 @@ class Loop:
             if self._troubles.writes[key] == 1:
                 events.append(Event("write_failed", one.write.asset, f"{one.write.command} {one.write.value:g}: {one.result.cause}"))
         return events
+
+    def _news(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events without the refused writes of units that had one in the last cycle, too."""
+        before, self._troubles.refused = self._troubles.refused, frozenset(e.asset for e in events if e.kind == "write_refused")
+        return [e for e in events if e.kind != "write_refused" or e.asset not in before]
 
     def _links(self) -> list[Event]:
         """Return an event for each device that was lost, and for each that is back."""

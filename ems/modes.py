@@ -37,9 +37,7 @@ def next_mode(memory: Memory, image: Image, formers: tuple[str, ...], planned: b
 
 
 def _wanted(memory: Memory, image: Image, formers: tuple[str, ...], planned: bool, start_timeout_s: float) -> tuple[Mode, str]:
-    if memory.stopped:
-        return Mode.SAFE, "emergency stop"
-    if memory.mode is Mode.SAFE:
+    if memory.stopped or memory.mode is Mode.SAFE:
         return Mode.SAFE, "emergency stop"
     if memory.mode is Mode.START:
         complete = all(a.seen for a in image.assets.values())

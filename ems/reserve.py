@@ -1,6 +1,6 @@
 """Spinning reserve: what the others can add at once if a source trips, in kW and in kWh.
 
-CONTROL.md 3.1 and 3.2. The plan check and the controller use this; the optimiser writes its own.
+What counts is in `docs/decisions/0003-what-counts-as-reserve.md`. The plan check and the controller use this; the optimiser writes its own.
 """
 
 from __future__ import annotations

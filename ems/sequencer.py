@@ -1,7 +1,7 @@
 """One sequence per diesel: off, starting, on line, unloading, cool-down, locked.
 
-A unit found running or stopped against its sequence is adopted with an event, never fought
-(CONTROL.md 1.4). A step that is longer than a whole start or stop completes it inside the step, so that
+A unit found running or stopped against its sequence is adopted with an event, never fought:
+somebody at the set had a reason. A step that is longer than a whole start or stop completes it inside the step, so that
 the same code runs a year in quarter hours.
 """
 
@@ -15,7 +15,7 @@ from ems.decision import Event, Explanation, Phase, Reason, UnitMemory, Write
 from ems.model import AssetImage
 
 START_GRACE = 1.5
-"""A start counts as failed when it takes this many times its declared duration (CONTROL.md 3.3)."""
+"""A start counts as failed when it takes this many times its declared duration: cold engines crank longer."""
 CRANK_REST_S = 30.0
 """The starter motor rests this long after a failed start [s]."""
 UNLOADED = 0.10
@@ -83,7 +83,7 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
     """Whether a start may be commanded.
 
     Minimum down time and starts per hour are economic limits: reserve and operators override them.
-    Lock-out, emergency stop, local, a fault and crank rest refuse every start (CONTROL.md 3.3).
+    Lock-out, emergency stop, local, a fault and crank rest refuse every start.
     """
     if memory.phase is Phase.LOCKED or not image.ready or not image.remote:
         return False

@@ -1,16 +1,16 @@
 """From shares to setpoints, their reasons, and the writes that carry them.
 
-The last look stands here: a value that is not finite or not inside its unit's bound is dropped, never
-clipped, and named.
+The last look stands here: a value that is not finite or not inside what its unit may do is dropped,
+never clipped, and told as an event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import AssetDecision, Explanation, Memory, Mode, Phase, Reason, Write
+from ems.decision import AssetDecision, Event, Explanation, Memory, Mode, Phase, Reason, Write
 from ems.dispatch import Shares, Situation
 from ems.guards import refuse
 from ems.model import Image
@@ -19,7 +19,7 @@ from ems.plan import Target
 CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""
 TRIM_S = 5.0
-"""Power references of droop units are trimmed at most this often [s] (CONTROL.md 1.2)."""
+"""Power references of droop units are trimmed at most this often [s]: droop shares the load between trims, and devices are not written each cycle."""
 LONG_STEP_S = 60.0
 """From this step length on, ramps, hand-overs and the bumpless first cycle lie inside a step (replay)."""
 
@@ -29,6 +29,18 @@ def as_measured(decision: AssetDecision, power_kw: float | None) -> AssetDecisio
     if decision.setpoint_kw is None or power_kw is None:
         return decision
     return replace(decision, setpoint_kw=power_kw)
+
+
+def bumpless(image: Image, memory: Memory) -> bool:
+    """Whether this is a first cycle, in which every setpoint is what is measured."""
+    return not memory.setpoints and image.dt_s < LONG_STEP_S
+
+
+def last_look(writes: Sequence[Write], allowed_kw: Mapping[str, tuple[float, float]]) -> tuple[tuple[Write, ...], tuple[Event, ...]]:
+    """Return the writes that may go out, and an event for each power that may not."""
+    refused = {w: why for w in writes if w.command in ("power_kw", "limit_kw") and (why := refuse(w.value, allowed_kw[w.asset])) is not None}
+    events = tuple(Event("write_refused", w.asset, f"{w.command} {w.value:g}: {why}") for w, why in refused.items())
+    return tuple(w for w in writes if w not in refused), events
 
 
 class Setpoints:
@@ -88,8 +100,12 @@ class Setpoints:
             found[f] = AssetDecision(None, not shed, Explanation(Reason.OPERATOR if f in memory.manual else Reason.RULES))
         for a in self._others:
             found[a] = AssetDecision(None, None, self._seen(a, image, Explanation(Reason.RULES)))
-        bumpless = not memory.setpoints and image.dt_s < LONG_STEP_S
-        return {a: as_measured(d, image.assets[a].power_kw) for a, d in found.items()} if bumpless else found
+        return {a: as_measured(d, self._measured_kw(a, image)) for a, d in found.items()} if bumpless(image, memory) else found
+
+    def _measured_kw(self, asset: str, image: Image) -> float | None:
+        """Return the measured power as a setpoint: only an inverter takes one below zero, PV at night draws a little [kW]."""
+        power = image.assets[asset].power_kw
+        return power if power is None or asset in self._inverters else max(0.0, power)
 
     def _seen(self, asset: str, image: Image, why: Explanation) -> Explanation:
         """Return why, or that a unit is out of our hands."""
@@ -171,11 +187,13 @@ class Setpoints:
             return power_kw
         return situation.bounds[i].clip(before)
 
-    def writes(self, image: Image, situation: Situation, decided: Mapping[str, AssetDecision], leader: str | None, shares: Shares) -> tuple[Write, ...]:
-        """Return every write of this cycle; the field bus leaves out what the device already has."""
+    def writes(
+        self, image: Image, memory: Memory, situation: Situation, decided: Mapping[str, AssetDecision], leader: str | None, shares: Shares
+    ) -> tuple[tuple[Write, ...], tuple[Event, ...]]:
+        """Return every write of this cycle, and an event for each that was refused; the field bus leaves out what the device already has."""
         found: list[Write] = []
         for s in situation.solar_kw:
-            found.extend(self._checked(Write(s, "limit_kw", decided[s].setpoint_kw or 0.0), (0.0, self._solars[s].rated_kw)))
+            found.append(Write(s, "limit_kw", decided[s].setpoint_kw or 0.0))
         for h in situation.hydro_kw:
             found.extend(self._hydro_writes(h, image, decided[h]))
         for d, diesel in self._diesels.items():
@@ -183,7 +201,7 @@ class Setpoints:
             reference = decided[d].setpoint_kw if d != leader else shares.power_kw.get(d)
             ours = image.assets[d].seen and image.assets[d].remote
             if reference is not None and decided[d].run and diesel.forming != "isochronous" and ours:
-                found.extend(self._checked(Write(d, "power_kw", reference), (0.0, diesel.rated_kw)))
+                found.append(Write(d, "power_kw", reference))
         for i in situation.inverters:
             found.extend(self._inverter_writes(i, image, decided[i], leader, shares))
         for x in self._deferrables:
@@ -191,15 +209,28 @@ class Setpoints:
             if unit.seen and unit.remote and x in decided:
                 found.append(Write(x, "running", float(bool(decided[x].run))))
                 if decided[x].run:
-                    found.extend(self._checked(Write(x, "power_kw", decided[x].setpoint_kw or 0.0), (0.0, self._deferrables[x].rated_kw)))
-        return tuple(found)
+                    found.append(Write(x, "power_kw", decided[x].setpoint_kw or 0.0))
+        return last_look(found, self._allowed_kw(image, memory, situation, leader))
+
+    def _allowed_kw(self, image: Image, memory: Memory, situation: Situation, leader: str | None) -> dict[str, tuple[float, float]]:
+        """Return what may be written to each unit: its bound where it follows, else its rating [kW].
+
+        What is measured in a first cycle, the residual that is expected of a leader, and a diesel on its way
+        off may lie outside a bound. A ceiling, and a share of too little load, may lie under a lower end.
+        """
+        found = {a.id: (0.0, a.rated_kw) for units in (self._solars, self._hydros, self._diesels, self._deferrables) for a in units.values()}
+        found |= {i: (-inverter.rated_kw, inverter.rated_kw) for i, inverter in self._inverters.items()}
+        if bumpless(image, memory):
+            return found
+        follows = {u: b for u, b in situation.bounds.items() if u != leader and u not in situation.unloading}
+        return found | {u: (b.lo_kw if u in self._inverters else 0.0, b.hi_kw) for u, b in follows.items()}
 
     def _hydro_writes(self, h: str, image: Image, decision: AssetDecision) -> list[Write]:
         found = []
         if image.assets[h].flag("running") is not decision.run and image.assets[h].ready:
             found.append(Write(h, "running", float(bool(decision.run))))
         if decision.setpoint_kw is not None and decision.run:
-            found.extend(self._checked(Write(h, "power_kw", decision.setpoint_kw), (0.0, self._hydros[h].rated_kw)))
+            found.append(Write(h, "power_kw", decision.setpoint_kw))
         return found
 
     def _inverter_writes(self, i: str, image: Image, decision: AssetDecision, leader: str | None, shares: Shares) -> list[Write]:
@@ -209,12 +240,8 @@ class Setpoints:
             found.append(Write(i, "forming", 1.0))
         reference = decision.setpoint_kw if i != leader else shares.power_kw.get(i)
         if reference is not None and not (i == leader and inverter.forming == "isochronous"):
-            found.extend(self._checked(Write(i, "power_kw", reference), (-inverter.rated_kw, inverter.rated_kw)))
+            found.append(Write(i, "power_kw", reference))
         return found
-
-    def _checked(self, write: Write, bound_kw: tuple[float, float]) -> list[Write]:
-        """Return the write, or nothing where the last look refuses it."""
-        return [] if refuse(write.value, bound_kw) is not None else [write]
 
     def safe_values(self, image: Image) -> tuple[Write, ...]:
         """Return what SAFE writes once: nothing that stops a running former or takes its load away."""

@@ -35,7 +35,7 @@ Purpose = Literal["plan", "bound", "relaxed", "window"]
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Litre-equivalents, in an order that cannot be crossed: CONTROL.md 4.1.
+    """Litre-equivalents, in an order that cannot be crossed: formulation.md.
 
     Attributes
     ----------

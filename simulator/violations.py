@@ -102,7 +102,7 @@ class Violations:
                 self.counts["soc"].add(hours, beyond * pair.battery.capacity_kwh / hours)
 
     def _low(self, flows: Flows, powers: Mapping[str, float], before: Mapping[str, float], hours: float) -> None:
-        """Low load is a violation as long as the surplus could have gone somewhere (CONTROL.md 3.5), else it is accepted and counted in hours."""
+        """Low load is a violation as long as the surplus could have gone somewhere, else it is accepted and counted in hours."""
         for diesel in self._diesels:
             under = diesel.min_kw - LOW_LOAD * diesel.rated_kw - powers[diesel.id]
             if not flows.running[diesel.id] or under <= 0.0:

@@ -66,7 +66,8 @@ async def cycles(as_simulated: Path, data: Path) -> tuple[list[float], int]:
     keeper, taken, plans = control.keeper, [], 0
     try:
         for k in range(CYCLES + 5):
-            keeper._asked_s = None  # noqa: SLF001 - ask again at once: there shall always be a plan in the making
+            if keeper._pending is None:
+                keeper._asked_s = None  # ask again at once: there shall always be a plan in the making
             before, began = keeper.outcome, real_s()
             await control.loop.cycle()
             if k >= 5:

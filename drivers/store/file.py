@@ -33,14 +33,14 @@ def micros(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
-def stamp(at_us: int) -> datetime:
+def time_of(at_us: int) -> datetime:
     """Return the stamp [UTC] of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=at_us)
 
 
 def iso(at_us: int | None) -> str | None:
     """Return the ISO 8601 text of microseconds since 1970, as REST shows it."""
-    return None if at_us is None else stamp(at_us).isoformat().replace("+00:00", "Z")
+    return None if at_us is None else time_of(at_us).isoformat().replace("+00:00", "Z")
 
 
 class Writer:

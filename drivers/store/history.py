@@ -210,7 +210,7 @@ def pack_oldest(db: sqlite3.Connection) -> None:
 
 
 def unpack_minute(body: bytes) -> list[tuple[int, int, bytes]]:
-    """Return the cycles of one pack as (cycle, at_us, record)."""
+    """Return the cycles of one pack as (cycle, at_us, record): the way back to what was recorded, so that cycles can be run again."""
     return [(cycle, at_us, record) for cycle, at_us, record in msgpack.unpackb(zlib.decompress(body))]
 
 

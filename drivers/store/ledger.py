@@ -120,11 +120,6 @@ class LedgerReader:
         rows = look(self.path, f"SELECT seq, status, cause, result, at_us FROM outcomes WHERE n IN ({newest})", wanted)
         return {seq: {"seq": seq, "status": status, "cause": cause, "result": result, "at": iso(at_us)} for seq, status, cause, result, at_us in rows}
 
-    def trail(self, seq: int) -> list[dict[str, Any]]:
-        """Return every status that a request has had, in order."""
-        rows = look(self.path, "SELECT status, cause, result, at_us FROM outcomes WHERE seq = ? ORDER BY n", (seq,))
-        return [{"status": status, "cause": cause, "result": result, "at": iso(at_us)} for status, cause, result, at_us in rows]
-
     def newest(self) -> dict[str, Any] | None:
         """Return the newest energy row."""
         found = look(self.path, NEWEST_ENERGY)

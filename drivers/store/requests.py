@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from drivers.store.file import Writer, iso, look, micros, stamp
+from drivers.store.file import Writer, iso, look, micros, time_of
 from drivers.store.ledger import links
 from ems.chain import Anchor, Break, canonical, link, origin, verify
 from ems.errors import BadInput
@@ -152,4 +152,4 @@ class RequestStore(RequestReader):
 
 def _request(row: Sequence[Any]) -> Request:
     seq, request_id, kind, asset, body, by, at_us, expires_us = row
-    return Request(seq, request_id, kind, asset, json.loads(body), by, stamp(at_us), None if expires_us is None else stamp(expires_us))
+    return Request(seq, request_id, kind, asset, json.loads(body), by, time_of(at_us), None if expires_us is None else time_of(expires_us))

@@ -97,7 +97,7 @@ def _storage(site: Site) -> Iterator[Mistake]:
 
 
 def _formers(site: Site) -> Iterator[Mistake]:
-    """CONTROL 1.1: at least one unit can form, at most one is isochronous."""
+    """At least one unit can form, at most one is isochronous: two would fight over the frequency."""
     able = [a.id for a in site.of(Diesel) + site.of(Hydro) if a.forming != "never"]
     able += [i.id for i in site.of(Inverter) if i.forming != "never" and site.battery_behind(i.id)]
     if not able:
@@ -127,7 +127,7 @@ def _ratings(site: Site) -> Iterator[Mistake]:
 
 
 def _baseline(site: Site) -> Iterator[Mistake]:
-    """CONTROL 5.3: the counterfactual fleet must be able to carry the site."""
+    """The counterfactual fleet must be able to carry the site: else it is no way in which the island could have been run."""
     if site.baseline is None:
         return
     ids = set(site.baseline.assets)

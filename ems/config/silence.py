@@ -1,4 +1,4 @@
-"""CONTROL 2.2: what holds the busbar when the EMS is gone, by what every device does on silence."""
+"""What holds the busbar when the EMS is gone, by what every device does on silence."""
 
 from __future__ import annotations
 

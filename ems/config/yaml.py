@@ -5,11 +5,11 @@ A path is written from the root with zero-based indices: `assets[2].soc_max`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -20,8 +20,12 @@ from ems.config.strict import PATTERNS, Strict
 from ems.errors import BadInput
 
 M = TypeVar("M", bound=BaseModel)
+MOST_BYTES = 1 << 20
+"""No site needs a longer file; a longer one is not even read."""
 MOST_PLACES = 50_000
 """No site needs more keys and items than this; a few lines of aliases of aliases can make billions of them."""
+MOST_SUGGESTED = 3
+"""An error names no more places than this where a key could belong."""
 Steps = tuple[str | int, ...]
 
 
@@ -45,7 +49,11 @@ class Document:
 def read_yaml(path: Path) -> Document:
     """Return a file's values and lines; refuse what is no YAML, duplicate keys included."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise BadInput("the file is larger than 1 MiB", str(path), "a site or profile, written by hand")
+        text = raw.decode("utf-8")
     except OSError as error:
         raise BadInput(f"cannot read the file: {error.strerror or error}", str(path), "a readable YAML file") from None
     except UnicodeDecodeError as error:
@@ -56,8 +64,10 @@ def read_yaml(path: Path) -> Document:
         node = yaml.compose(text)
         if node is None:
             raise BadInput("the file is empty", str(path), "a YAML mapping")
-        _note_lines(node, (), lines, ())
+        _note_lines(node, (), lines, (), path)
         data = yaml.constructor.construct_document(node)
+    except RecursionError:
+        raise BadInput("nested too deeply", str(path), "a site or profile; the deepest place of one is some ten levels down") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
@@ -68,20 +78,21 @@ def read_yaml(path: Path) -> Document:
     return Document(str(path), data, lines)
 
 
-def _note_lines(node: Node, path: Steps, lines: dict[Steps, int], above: tuple[int, ...]) -> None:
+def _note_lines(node: Node, path: Steps, lines: dict[Steps, int], above: tuple[int, ...], file: Path) -> None:
+    where = f"{file}:{node.start_mark.line + 1}"
     if len(lines) > MOST_PLACES:
-        raise BadInput(f"more than {MOST_PLACES} values", f"line {node.start_mark.line + 1}", "a site or profile; aliases may not multiply it")
+        raise BadInput(f"more than {MOST_PLACES} values", where, "a site or profile; aliases may not multiply it")
     lines.setdefault(path, node.start_mark.line + 1)
     if id(node) in above:
-        raise BadInput("an alias contains itself", f"line {node.start_mark.line + 1}", "aliases of other places only")
+        raise BadInput("an alias contains itself", where, "aliases of other places only")
     if isinstance(node, MappingNode):
         for key, value in node.value:
             name = int(key.value) if key.tag.endswith(":int") and key.value.isdigit() else key.value
             lines[(*path, name)] = key.start_mark.line + 1
-            _note_lines(value, (*path, name), lines, (*above, id(node)))
+            _note_lines(value, (*path, name), lines, (*above, id(node)), file)
     elif isinstance(node, SequenceNode):
         for n, value in enumerate(node.value):
-            _note_lines(value, (*path, n), lines, (*above, id(node)))
+            _note_lines(value, (*path, n), lines, (*above, id(node)), file)
 
 
 def written(path: Steps) -> str:
@@ -120,8 +131,7 @@ def _told(kind: str, loc: Sequence[str | int], message: str, ctx: Mapping[str, A
         below: Steps = tuple(ctx["below"])
         return (*path, *(p for p in below if p != "")), str(ctx["text"]), str(ctx["expected"])
     if kind == "extra_forbidden":
-        close = get_close_matches(name, _known_keys(Strict), 1)
-        return path, f"unknown key {name!r}", f"{close[0]}?" if close else "a key of the site file or profile, see docs/nomenclature.md"
+        return path, f"unknown key {name!r}", _meant(name)
     if kind == "missing":
         return path, f"{name} is missing", f"a value for {name}"
     if kind == "union_tag_invalid":
@@ -140,9 +150,35 @@ def _told(kind: str, loc: Sequence[str | int], message: str, ctx: Mapping[str, A
     return path, f"{name} cannot be {shown}" if shown != "this value" else f"{name} has the wrong form", expected
 
 
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    """Return every key that the file may have anywhere."""
-    return {f.alias or n for n, f in model.model_fields.items()}.union(*(_known_keys(m) for m in model.__subclasses__()))
+def _meant(key: str) -> str:
+    """Return what somebody may have meant by a key that is not known at its place."""
+    leaves = [m for m in _models(Strict) if not m.__subclasses__()]
+    keys = {m: {f.alias or n for n, f in m.model_fields.items()} for m in leaves}
+    places = sorted({place for m in leaves if key in keys[m] for place in _places(m, leaves)})
+    if places:
+        return f"this key belongs {' or '.join(places)}" if len(places) <= MOST_SUGGESTED else "this key belongs elsewhere, see docs/nomenclature.md"
+    close = get_close_matches(key, set().union(*keys.values()), 1)
+    return f"{close[0]}?" if close else "a key of the site file or profile, see docs/nomenclature.md"
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Return every model below one."""
+    for below in model.__subclasses__():
+        yield below
+        yield from _models(below)
+
+
+def _places(model: type[BaseModel], among: Sequence[type[BaseModel]]) -> list[str]:
+    """Return where in a file a model can stand, in words."""
+    kind = model.model_fields.get("kind")
+    if kind is not None and get_origin(kind.annotation) is Literal and len(get_args(kind.annotation)) == 1:
+        return [f"to kind {get_args(kind.annotation)[0]}"]
+    return [f"under {n}" for m in among for n, f in m.model_fields.items() if model in _mentioned(f.annotation)] or ["at the top"]
+
+
+def _mentioned(annotation: Any) -> set[Any]:
+    """Return every type that an annotation names."""
+    return {annotation}.union(*(_mentioned(part) for part in get_args(annotation) if not isinstance(part, str)))
 
 
 def _real(loc: Sequence[str | int], data: Any) -> Steps:

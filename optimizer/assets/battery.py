@@ -46,7 +46,7 @@ class BatteryBlock:
         self._end_value(under)
 
     def _end_value(self, under: cp.Variable) -> None:
-        """What is left in it: linear for the bound, else concave in three pieces (CONTROL.md 4.5)."""
+        """What is left in it: linear for the bound, else concave in three pieces (formulation.md)."""
         frame, diesels = self.frame, self.frame.site.of(Diesel)
         slope = best_slope_l_per_kwh(diesels)
         self.width: cp.Parameter | None = None

@@ -119,7 +119,7 @@ class InverterBlock:
 
 
 def hold_s(site: Site) -> float:
-    """Return how long reserve must last [s]: until a diesel really runs, failed starts included (CONTROL.md 3.2)."""
+    """Return how long reserve must last [s]: until a diesel really runs, failed starts included (formulation.md)."""
     ready = sorted(d.start_s + d.warmup_s + d.sync_s for d in site.of(Diesel))
     if not ready:
         return site.reserve.hold_s

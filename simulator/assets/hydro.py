@@ -117,11 +117,6 @@ class HydroUnit(Source):
         self.spill_m3s = over / dt_s
         return min(self.spill_m3s, self.flow_max_m3s - turbine) * self.kw_per_m3s
 
-    @property
-    def turbine_m3s(self) -> float:
-        """Flow through the turbine [m3/s]."""
-        return self.power_kw / self.kw_per_m3s
-
     def points(self) -> dict[str, float | None]:
         """Return what its controller reports; `flow_m3s` is the inflow at the intake."""
         full = self.asset.pond_m3

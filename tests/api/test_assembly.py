@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from api.assembly import Control, control_parts, open_drivers, ratings, site_clock, takes
+from api import assembly
+from api.assembly import Control, clock_info, control_parts, open_drivers, ratings, site_clock, takes
 from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
 from drivers.opcua import OpcUaDriver
@@ -20,6 +21,7 @@ from ems.config.load import LoadedSite, load_site, shipped_profile
 from ems.decision import Memory, Mode, Stage
 from ems.errors import BadInput
 from ems.model import Limits, Quality
+from ems.record import ClockInfo
 from tests.e2e.service import free_port
 
 SITE = """\
@@ -85,6 +87,12 @@ def test_what_expires_is_refreshed_at_a_third_of_its_time(profile: str, command:
 
 
 # ------------------------------------------------------------------ time
+@pytest.mark.parametrize(("kernel", "speed", "synced"), [(0, 1.0, True), (5, 1.0, False), (None, 1.0, None), (0, 24.0, None)])
+def test_the_clock_is_trusted_as_the_kernel_says(kernel: int | None, speed: float, synced: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "kernel_clock", lambda: kernel)
+    assert clock_info(speed) == ClockInfo(synced, None)
+
+
 def test_at_the_speed_of_the_sun_the_clock_is_the_walls() -> None:
     assert isinstance(site_clock(1.0), WallClock)
 
@@ -103,7 +111,8 @@ def parts(loaded: LoadedSite, data: Path, told: list[dict[str, Any]], cycle: int
     return control_parts(loaded, data, WallClock(), Stage.SHADOW, cycle, told.append, tuple)
 
 
-async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Path) -> None:
+async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "kernel_clock", lambda: 0)
     ledger = LedgerStore(tmp_path / "ledger.db")
     ledger.commit(datetime(2026, 3, 1, tzinfo=UTC), (), Memory(mode=Mode.AUTO, limits={"pv1": Limits(max_kw=40.0)}, taken_seq=1), 70)
     ledger.close()
@@ -126,6 +135,7 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
     assert [beat["cycle"] for beat in told] == [76, 77]
     assert control.loop.memory.limits["pv1"].max_kw == 100.0  # the second request; the first had been taken
     assert told[0]["state"]["stage"] == "shadow"
+    assert told[0]["state"]["clock"] == {"synced": True, "offset_s": None}
     assert told[0]["state"]["assets"]["dg1"]["quality"] == "bad"  # nobody serves it, and it stays in the picture
 
     again = parts(loaded, tmp_path, told)

@@ -130,7 +130,7 @@ def test_a_busy_port_is_one_clear_line(plant: Path, service: Service) -> None:
     done = subprocess.run(command, cwd=plant, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert f"cannot listen on port {service.port}" in done.stderr
+    assert f"port {service.port} is in use" in done.stderr
 
 
 def test_sigterm_ends_all_with_streams_open(plant: Path, service: Service) -> None:

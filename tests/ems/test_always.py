@@ -223,6 +223,7 @@ def test_any_situation_has_a_safe_decision(block: int) -> None:
         holders = holding(site, telemetry, image)
         assert not holders or holders - stopped, f"{told}: {stopped} of {holders} stopped"
         assert decision.stage is Stage.CONTROL or not decision.writes, told
+        assert [e for e in decision.events if e.kind == "write_refused"] == [], told
         assert len(decision.outcomes) >= len(requests), told
 
         again = Controller(site, policy=policy).step(*pickle.loads(pickle.dumps((telemetry, requests, plan, memory))))

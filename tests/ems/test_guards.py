@@ -35,6 +35,7 @@ def storage(soc: float | None = 0.5, dt_s: float = 1.0, limits: Limits | None = 
         ("nearly empty for a minute", storage(0.101), -250.0, 0.5 * 0.96 * 60 * 0.975 - 2.0, ("", "soc_empty")),
         ("nearly empty for a quarter hour", storage(0.101, dt_s=900.0), -250.0, 0.5 * 0.96 * 4 * 0.975 - 2.0, ("", "soc_empty")),
         ("unknown", storage(None), -2.0, -2.0, ("soc_unknown", "soc_unknown")),
+        ("no battery", Seat(image("inv1"), None, 1.0), -2.0, -2.0, ("no_battery", "no_battery")),
         ("bms", storage(charge_limit_kw=50.0, discharge_limit_kw=0.0), -50.0 / 0.975 - 2.0, -2.0, ("bms", "bms")),
         ("operator", storage(limits=Limits(max_kw=80.0)), -80.0, 80.0, ("operator_limit", "operator_limit")),
         ("operator's floor", storage(0.4, battery_limits=Limits(soc_min=0.4)), -250.0, -2.0, ("", "soc_empty")),

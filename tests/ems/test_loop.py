@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from ems.controller import Controller
 from ems.decision import Alarm, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
 from ems.loop import durable, resumed
 from ems.model import Limits, Outcome, Status
+from ems.record import ClockInfo
+from ems.setpoints import Setpoints
 from tests.ems.island import START, site
 from tests.ems.world import World
 
@@ -278,3 +281,29 @@ async def test_a_quiet_island_does_not_wear_its_disk(world: World) -> None:
     loop = world.loop()
     await world.live(loop, 40)
     assert world.ledger.saves == 1
+
+
+# ------------------------------------------------------------------ what the loop passes on
+async def test_a_refused_write_is_told_once_in_a_row(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = world.loop()
+    await world.live(loop, 5)
+    monkeypatch.setattr(Setpoints, "_trimmed", lambda *args: 900.0)
+    await world.live(loop, 3)
+    assert world.happened("write_refused") == [("inv1", "power_kw 900: outside -247.0..241.8 kW")]
+    monkeypatch.undo()
+    await world.live(loop, 6)
+    monkeypatch.setattr(Setpoints, "_trimmed", lambda *args: 900.0)
+    await world.live(loop, 2)
+    assert len(world.happened("write_refused")) == 2
+
+
+async def test_the_state_shows_how_far_the_clock_is_trusted(world: World) -> None:
+    unknown = await world.live(world.loop(), 1)
+    known = await world.live(world.loop(clock_info=lambda: ClockInfo(True, 0.25)), 1)
+    assert (unknown["clock"], known["clock"]) == ({"synced": None, "offset_s": None}, {"synced": True, "offset_s": 0.25})
+
+
+async def test_the_record_names_the_policy_that_ran(world: World) -> None:
+    loop = world.loop(controller=Controller(world.site, policy="cycle-charging"))
+    await world.live(loop, 1)
+    assert world.history.records[-1].policy == "cycle-charging"

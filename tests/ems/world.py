@@ -12,13 +12,13 @@ from ems.controller import Controller
 from ems.decision import Alarm, Event, Memory, Stage
 from ems.errors import ConnectionLost, StoreError
 from ems.fieldbus import Fieldbus, Wire
-from ems.loop import Loop, Stores
+from ems.loop import UNKNOWN_CLOCK, Loop, Stores
 from ems.minutes import MinuteBook
 from ems.model import Outcome, Quality, Reading, Request
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PlanKeeper
 from ems.ports import WriteResult
-from ems.record import Record, unpack
+from ems.record import ClockInfo, Record, unpack
 from simulator.plant import Conditions, Plant
 from tests.ems.island import START
 
@@ -44,11 +44,13 @@ class World:
         stage: Stage = Stage.CONTROL,
         outside: Sequence[Alarm] = (),
         tell: Callable[[dict[str, Any]], None] | None = None,
+        controller: Controller | None = None,
+        clock_info: Callable[[], ClockInfo] = lambda: UNKNOWN_CLOCK,
     ) -> Loop:
         points = self.plant.observe(self.conditions)
         return Loop(
             site=self.site,
-            controller=Controller(self.site, stage),
+            controller=controller or Controller(self.site, stage),
             fieldbus=Fieldbus({a: Wire(Device(self, a), dict.fromkeys(("power_kw", "limit_kw", "running", "forming"))) for a in points}, 1.0),
             keeper=PlanKeeper(self.site, NoPlanner()),
             book=MinuteBook(self.site),
@@ -58,6 +60,7 @@ class World:
             cycle=cycle,
             tell=tell or self.beats.append,
             outside=lambda: outside,
+            clock_info=clock_info,
         )
 
     async def live(self, loop: Loop, cycles: int) -> dict[str, Any]:

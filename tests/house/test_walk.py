@@ -12,7 +12,7 @@ from tools.bootstrap import ROOT
 
 WALK = ROOT / "docs" / "walk.md"
 ROOMS = ("ems", "drivers", "optimizer", "mrv", "simulator", "api")
-MARKS = {"S": "hydro", "D": "deferrable", "R": "tank"}
+MARKS = {"S": "hydro", "V": "solar", "D": "deferrable", "R": "tank"}
 OTHER_MEANING = {"api/cli/init.py"}  # `--kind hydro` of a starter site is no kind of asset
 LONGEST = 150
 PATH = r"(?:ems|drivers|optimizer|mrv|simulator|api|configs|docs|tests|tools)/[\w./-]+\.\w+"
@@ -105,7 +105,7 @@ def marked(mark: str) -> set[str]:
     """Return the files of the walk's table under one mark; a row about several kinds' own files holds those of this kind."""
     found: set[str] = set()
     for row in re.findall(r"^\| (`.*?) \|(.*)$", WALK.read_text("utf-8"), re.MULTILINE):
-        if mark not in [cell.strip() for cell in row[1].split("|")[:3]]:
+        if mark not in [cell.strip() for cell in row[1].split("|")[: len(MARKS)]]:
             continue
         files = [file for file, _ in named(row[0])]
         strangers = [kind for other, kind in MARKS.items() if other != mark]

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from api.cli.check import lines
+from api.cli.check import lines, verdict
 from api.cli.main import run
 from ems.config.load import load_site
 
@@ -73,5 +73,23 @@ def test_probe_fails_when_a_point_does_not_answer(site: Path, quality: str, code
     assert run(["check", str(site), "--probe", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["probe"] == [row]
     assert run(["check", str(site), "--probe"]) == code
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"probe  dg1.power_kw: {'12.5 kW' if code == 0 else 'no value'}, {quality}"
+    probed, last = capsys.readouterr().out.splitlines()[-2:]
+    assert ("1 of 1 points could not be read" in last) is (quality == "bad")
+    assert probed == f"probe  dg1.power_kw: {'12.5 kW' if code == 0 else 'no value'}, {quality}"
+
+
+@pytest.mark.parametrize(
+    ("devices", "last"),
+    [
+        (("d", "d"), "a.yaml is valid"),
+        (("d", None), "a.yaml is valid; 1 asset has no device: ems simulate a.yaml, or give each a device"),
+        ((None, None), "a.yaml is valid; 2 assets have no device: ems simulate a.yaml, or give each a device"),
+    ],
+)
+def test_the_last_line_is_a_verdict(devices: tuple[str | None, ...], last: str):
+    assert verdict("a.yaml", {"assets": [{"device": device} for device in devices]}) == last
+
+
+def test_the_text_ends_with_the_verdict(site: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["check", str(site)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{site} is valid; 1 asset has no device")

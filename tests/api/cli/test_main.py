@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from api.cli.later import LATER
 from api.cli.main import run
-from api.cli.output import duration_s
+from api.duration import duration_s
 from ems.errors import BadInput
 
 CONTRACT = (
@@ -68,8 +68,36 @@ def test_what_is_not_built_says_so_and_fails(command: str, capsys: pytest.Captur
     assert err.splitlines() == [f"ems: `ems {command}` is not in this version (expected another command of `ems --help`)"]
 
 
-def test_later_knows_only_commands_of_the_contract():
-    assert {name for name, _, _ in LATER} <= set(CONTRACT)
+def test_later_knows_exactly_what_is_not_built_and_its_help_says_so(capsys: pytest.CaptureFixture[str]):
+    assert {name for name, _, _ in LATER} == set(NOT_YET)
+    run(["--help"])
+    marked = re.findall(r"^  (\w+) +\(not yet\) ", capsys.readouterr().out, re.MULTILINE)
+    assert set(marked) == {name.split()[0] for name in NOT_YET}
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]):
+    assert run(["--version"]) == 0
+    assert re.fullmatch(r"ems \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_a_wrong_choice_names_the_right_ones(capsys: pytest.CaptureFixture[str]):
+    assert run(["run", "site.yaml", "--stage", "auto"]) == 2
+    assert capsys.readouterr().err == "ems run: Invalid value for '--stage': 'auto' is unknown (expected shadow, advise, control)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "expected"),
+    [
+        (["demo", "--for", "5"], "--for", "90s 15m"),
+        (["demo", "--site", "nowhere"], "--site", "a file, or river, ouessant, village"),
+        (["user", "list", "--data", "no-such-folder"], "--data", "data folder"),
+    ],
+)
+def test_an_error_names_its_option(arguments: list[str], where: str, expected: str, capsys: pytest.CaptureFixture[str]):
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ems: {where}: ")
+    assert expected in said.partition("(expected ")[2]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("6h", 21600), ("2d", 172800), ("1.5h", 5400), (" 1s ", 1)])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from api.cli.main import run
-from api.cli.run import loopback, settings_of
+from api.cli.run import listen, loopback, say_who_may_sign_in, settings_of
 from api.web.auth import Role, Users
 from ems.config.load import load_site
+from ems.errors import Failed
 
 DEVICE = ', device: {profile: generic-%s, url: "tcp://127.0.0.1:1502", unit: %d}'
 SITE = """\
@@ -70,3 +71,21 @@ def test_processes_are_told_one_clock_and_whole_paths(site: Path, tmp_path: Path
     assert Path(plain.site).is_absolute() and Path(plain.data).is_absolute()
     assert quick.origin is not None
     assert quick.start is not None
+
+
+def test_a_busy_port_is_said_in_our_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door, pytest.raises(Failed) as told:
+        listen("127.0.0.1", door.getsockname()[1])
+    assert told.value.where == "--port"
+    assert "in use by another program" in told.value.error
+    with pytest.raises(Failed) as told:
+        listen("203.0.113.1", 0)  # for documentation only: no machine has it
+    assert told.value.where == "--host"
+
+
+def test_who_has_no_users_is_told_how_to_make_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say_who_may_sign_in(tmp_path)
+    assert capsys.readouterr().err == f"no users yet: ems user add NAME --role operator --data {tmp_path}\n"
+    Users(tmp_path).add("hanako", Role.OPERATOR, "a long password")
+    say_who_may_sign_in(tmp_path)
+    assert capsys.readouterr().err == ""

@@ -224,9 +224,9 @@ def test_where_to_is_said_wholly_or_not_at_all(missing: str) -> None:
 # -- as a process ------------------------------------------------------------------------------------
 
 
-def process(data: Path, **settings: str) -> subprocess.Popen[str]:
+def process(data: Path, start: str | None = None, **settings: str) -> subprocess.Popen[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EMS_")} | settings
-    command = [sys.executable, "-m", "api.processes.uplink", json.dumps({"data": str(data), "site": "isle"})]
+    command = [sys.executable, "-m", "api.processes.uplink", json.dumps({"data": str(data), "site": "isle", "start": start})]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -240,6 +240,13 @@ def test_unconfigured_it_says_so_once_and_ends_with_its_stdin(tmp_path: Path) ->
     assert err.count("not configured") == 1
     assert "EMS_INFLUX_TOKEN" in err
     assert "EMS_INFLUX_URL" not in err
+
+
+def test_a_simulated_island_is_silent_about_it(tmp_path: Path) -> None:
+    child = process(tmp_path, start="2026-03-01T06:00:00+01:00")
+    out, err = child.communicate(timeout=10)
+    assert json.loads(out)["uplink"]["status"] == "off"
+    assert (child.returncode, err) == (0, "")
 
 
 def test_it_delivers_and_ends_in_time_even_while_the_far_side_hangs(tmp_path: Path, influx: FakeInflux) -> None:

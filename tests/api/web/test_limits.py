@@ -150,3 +150,17 @@ async def test_values_are_checked_against_the_unit(at: Site, asset: str, body: d
 async def test_a_large_body_is_cut_off(at: Site):
     answer = await at("PATCH", "limits/pv1", raw=b'{"reason": "' + b"x" * 70_000 + b'"}', who="olga", If_Match='"0"')
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"reason": "only"}, "nothing to change"),
+        ({"max_kw": 100, "maxkw": 100, "reason": "x"}, "maxkw: unknown field"),
+        ({"max_kw": 100}, "reason: is missing"),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong_in_our_words(at: Site, patch: dict[str, object], said: str):
+    answer = await at("PATCH", "limits/pv1", patch, who="olga", If_Match=await tag(at))
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]

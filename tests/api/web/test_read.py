@@ -75,16 +75,26 @@ async def test_what_was_stored_is_shown(tmp_path):
     plan = (await at("GET", "plan")).json()
     assert (plan["id"], len(plan["grid"]["step_s"]), len(plan["soc"]["bess1"])) == ("plan-17", 34, 35)
     assert len((await at("GET", "forecast")).json()["load_kw"]) == 34
-    answer = await at("GET", "history?points=load_kw,pv1.power_kw,no.such&from=2026-06-14T00:00:00Z&to=2026-06-14T12:00:00Z&step=1h")
+    answer = await at("GET", "history?points=load_kw,pv1.power_kw,pv1.run&from=2026-06-14T00:00:00Z&to=2026-06-14T12:00:00Z&step=1h")
     found = answer.json()
     assert len(found["time"]) == 12 == len(found["columns"]["pv1.power_kw"])
     assert all(isinstance(v, float) for v in found["columns"]["load_kw"])
-    assert found["columns"]["no.such"] == [None] * 12
+    assert found["columns"]["pv1.run"] == [None] * 12
     summary = (await at("GET", "mrv/summary")).json()
     assert summary["today"]["diesel_l"] == 214.2
     assert summary["physical"]["displaced_kg_today"] == 3412.6
     assert summary["credited"] is None
     at.close()
+
+
+async def test_a_misspelt_point_is_told_its_neighbours(at: Site):
+    answer = await at("GET", "history?points=load_kw,pv1.powr_kw")
+    assert re.search(r"no 'pv1.powr_kw' here; did you mean pv1.power_kw\b", answer.json()["detail"])
+
+
+async def test_points_that_are_null_now_can_be_asked_for(at: Site):
+    names = ("reserve.time_to_empty_s", "dg3.power_kw", "dg3.running", "inv1.setpoint_kw", "bess1.soc", "pv1.quality_code", "harbour.closed", "alarms.active")
+    assert (await at("GET", f"history?points={','.join(names)}")).status_code == 200
 
 
 PROBLEMS = [
@@ -98,6 +108,10 @@ PROBLEMS = [
     ("GET", "history", 422, "invalid"),
     ("GET", "history?points=" + ",".join(f"p{k}" for k in range(51)), 422, "invalid"),
     ("GET", "history?points=load_kw&step=60", 422, "invalid"),
+    ("GET", "history?points=load_kw,pv1.powr_kw", 422, "invalid"),
+    ("GET", "history?points=pv9.power_kw", 422, "invalid"),
+    ("GET", "history?points=pv1.reason", 422, "invalid"),
+    ("GET", "commands?asset=no-such", 404, "unknown_asset"),
     ("GET", "history?points=load_kw&from=2026-06-14T00:00:00&to=2026-06-14T01:00:00Z", 422, "invalid"),
     ("GET", "history?points=load_kw&from=2026-06-14T02:00:00Z&to=2026-06-14T01:00:00Z", 422, "invalid"),
     ("GET", "history?points=load_kw&from=2006-06-14T02:00:00Z&to=2026-06-14T01:00:00Z&step=1s", 422, "invalid"),

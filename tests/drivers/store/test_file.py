@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.store import file
-from drivers.store.file import Writer, birth, iso, look, micros, reader, stamp
+from drivers.store.file import Writer, birth, iso, look, micros, reader, time_of
 from ems.errors import StoreError
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, text TEXT)"
@@ -188,7 +188,7 @@ def test_a_grown_log_is_cut_by_the_writer(path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("at_us", [0, 1_772_366_400_123_456, 253_402_300_799_999_999, -1])
 def test_stamps_are_exact_to_the_microsecond(at_us: int) -> None:
-    assert micros(stamp(at_us)) == at_us
+    assert micros(time_of(at_us)) == at_us
     assert micros(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)) == 1_000_000
     assert iso(0) == "1970-01-01T00:00:00Z"
     assert iso(None) is None

@@ -1,4 +1,4 @@
-"""CONTROL 2.2: with the EMS gone, something with energy must hold the busbar from every former state."""
+"""With the EMS gone, something with energy must hold the busbar from every former state."""
 
 from __future__ import annotations
 
