@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from api.kernel_clock import TIME_ERROR, kernel_clock
 from drivers.modbus import ModbusDriver, ModbusLink
 from drivers.opcua import OpcUaDriver
 from drivers.store.file import WAL_LIMIT_BYTES
@@ -29,6 +30,7 @@ from ems.loop import Loop, Stores, resumed
 from ems.minutes import MinuteBook, Totals
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
+from ems.record import ClockInfo
 from optimizer.worker import WorkerPlanner
 
 LOG = logging.getLogger("control")
@@ -114,9 +116,16 @@ def control_parts(
         cycle=max(cycle, saved_cycle, history.last_cycle()),
         tell=tell,
         outside=lambda: (*outside(), *control.notices()),
+        clock_info=lambda: clock_info(clock.speed),
     )
     control = Control(loop, fieldbus, keeper, history, ledger)
     return control
+
+
+def clock_info(speed: float) -> ClockInfo:
+    """Return how far the site's clock can be trusted: as the kernel says; of a scaled clock nothing can be said, and nobody tells the offset."""
+    state = kernel_clock() if speed == 1.0 else None
+    return ClockInfo(None if state is None else state != TIME_ERROR, None)
 
 
 def _memory(ledger: LedgerStore) -> tuple[Memory, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,19 @@ def check(
     else:
         sys.stdout.write("\n".join(lines(resolved)) + "\n")
         sys.stdout.writelines(f"{_probe_line(row)}\n" for row in rows or ())
+        sys.stdout.write(verdict(str(site), resolved, rows) + "\n")
     if rows is not None and any(row["quality"] == "bad" for row in rows):
         raise typer.Exit(1)
+
+
+def verdict(path: str, resolved: Mapping[str, Any], rows: Sequence[Mapping[str, object]] | None = None) -> str:
+    """Return the last line: the file is valid, what the probe could not read, and what is missing to run it."""
+    bare = sum(asset["device"] is None for asset in resolved["assets"])
+    bad = sum(row["quality"] == "bad" for row in rows or ())
+    unread = f"; {bad} of {len(rows or ())} points could not be read" if bad else ""
+    have = "1 asset has" if bare == 1 else f"{bare} assets have"
+    missing = f"; {have} no device: ems simulate {path}, or give each a device" if bare else ""
+    return f"{path} is valid{unread}{missing}"
 
 
 def _probe(loaded: LoadedSite) -> list[dict[str, object]]:

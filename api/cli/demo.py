@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from api.cli.output import duration_s, example
+from api.cli.output import example
+from api.duration import duration_s
 from ems.errors import BadInput, Failed
 
 if TYPE_CHECKING:
@@ -62,16 +63,26 @@ def demo(
 
     if not (math.isfinite(speed) and speed > 0):
         raise BadInput(f"speed {speed:g} does not move time on", "--speed", "a number above 0")
-    seconds = None if lasts is None else duration_s(lasts)
+    seconds = None if lasts is None else duration_s(lasts, "--for")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with resources.as_file(resources.files("configs") / "sites" / f"{site}.yaml") as shipped:
+        if not shipped.is_file() and not Path(site).exists():
+            raise BadInput(f"there is no site {site!r}", "--site", "a file, or river, ouessant, village")
         loaded = load_site(shipped if shipped.is_file() else Path(site))
     door = listen("127.0.0.1", port)
+    say("starting the simulated island ...")
     morning = datetime.combine(WallClock().now().astimezone(loaded.site.tz).date(), MORNING, loaded.site.tz)
     with tempfile.TemporaryDirectory(prefix="ems-demo-", ignore_cleanup_errors=True) as name:
         show = Show(loaded, Path(name), door, speed, epoch_s(), morning.isoformat(), secrets.token_urlsafe(9))
         code = asyncio.run(run_show(show, seconds))
+    say("the demo has ended; its data is gone with it")
     raise typer.Exit(code)
+
+
+def say(text: str) -> None:
+    """Tell how the demo stands; stdout is for address and login."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 async def run_show(show: Show, seconds: float | None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import importlib
@@ -22,6 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from api.cli.output import document, example
+from api.kernel_clock import TIME_ERROR, kernel_clock
 
 Status = Literal["ok", "warning", "wrong", "unknown"]
 PACKAGES = {
@@ -41,7 +41,6 @@ MEMORY_MB = 700
 """What all processes together may take [MB]."""
 CHECK_S = 5.0
 """The longest look at one database [s]."""
-TIME_ERROR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +126,6 @@ def clock() -> Finding:
     if answer == TIME_ERROR:
         return Finding("clock", "warning", "not synchronised", "set up NTP (chrony, systemd-timesyncd) or GPS time")
     return Finding("clock", "ok", "synchronised")
-
-
-def kernel_clock() -> int | None:
-    """Return the state of the kernel's clock (`adjtimex`, reading only), or None where it is not told."""
-    try:
-        state = int(ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512)))
-    except (OSError, AttributeError):
-        return None
-    return state if state >= 0 else None
 
 
 def memory() -> Finding:

@@ -6,10 +6,12 @@ Exit 0 done, 1 failed or differs, 2 bad input. Commands import what is heavy whe
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -32,9 +34,21 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 160},
     )
+    app.callback()(top)
     for name in COMMANDS:
         import_module(f"api.cli.{name}").register(app)
     return app
+
+
+def tell_version(wanted: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if wanted:
+        sys.stdout.write(f"ems {version('shima-ems')}\n")
+        raise typer.Exit
+
+
+def top(show_version: bool = typer.Option(False, "--version", is_eager=True, callback=tell_version, help="Show the version.")) -> None:
+    """Take what is said before the command."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,11 +76,13 @@ def _misused(error: typer.TyperException, as_json: bool) -> int:
     """Tell a wrong or missing command, option or value; without any arguments the message is the help itself."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "ems"
-    text = error.format_message()
+    text, expected = error.format_message().replace("Value error, ", ""), f"see `{command} --help`"
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(text + "\n")
         text = "no command given"
-    failure({"error": text, "where": command, "expected": f"see `{command} --help`"}, as_json)
+    if (choice := re.fullmatch(r"(.*) is not one of (.*?)\.?", text)) is not None:
+        text, expected = f"{choice[1]} is unknown", choice[2].replace("'", "")
+    failure({"error": text, "where": command, "expected": expected}, as_json)
     return 2
 
 

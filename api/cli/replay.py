@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.cli.output import document, duration_s, example
+from api.cli.output import document, example
+from api.duration import duration_s
 from ems.errors import BadInput, Failed
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def replay(
 
     chosen = policies(policy)
     known_forecast(forecast)
-    step_s, replan_s = option_s("--step", step), option_s("--replan", replan)
+    step_s, replan_s = duration_s(step, "--step"), duration_s(replan, "--replan")
     loaded = load_site(site)
     ignored = [c for c in ignore_columns.split(",") if c]
     table = read_series(series, loaded.site, fill, ignored, factors(scale))
@@ -73,7 +74,7 @@ def replay(
     if as_json:
         document(summaries)
     else:
-        show(summaries)
+        show(summaries, loaded.site.costs.currency)
 
 
 def policies(text: str) -> list[str]:
@@ -93,14 +94,6 @@ def known_forecast(name: str) -> None:
 
     if name not in FORECASTS:
         raise BadInput(f"unknown forecast {name!r}", "--forecast", ", ".join(FORECASTS))
-
-
-def option_s(option: str, text: str) -> float:
-    """Return a duration given to an option [s]."""
-    try:
-        return duration_s(text)
-    except BadInput as wrong:
-        raise BadInput(wrong.error, option, wrong.expected) from None
 
 
 def factors(scales: Sequence[str]) -> dict[str, float]:
@@ -125,6 +118,8 @@ def case_of(loaded: LoadedSite, table: SeriesTable, start: str | None, days: flo
         raise BadInput(f"{soc:g} is no state of charge", "--soc", "0 to 1")
     if days is not None and not days > 0.0:
         raise BadInput(f"{days:g} days", "--days", "more than 0")
+    if abs(DAY_S / step_s - round(DAY_S / step_s)) > 1e-9:  # intervals would drift against the hours of series and plan, and end before the period
+        raise BadInput(f"{step_s:g} s do not divide a day evenly", "--step", "a part of a day, as 5m 15m 1h")
     first = table.start if start is None else moment(start)
     covered = f"{table.start:%Y-%m-%dT%H:%M:%SZ} to {table.end:%Y-%m-%dT%H:%M:%SZ}"
     if not table.start <= first < table.end:
@@ -216,7 +211,7 @@ SHOWN: tuple[tuple[str, str, int], ...] = (
 """Rows of the table: key, unit, decimals."""
 
 
-def show(summaries: Sequence[dict[str, Any]]) -> None:
+def show(summaries: Sequence[dict[str, Any]], currency: str) -> None:
     """Print the policies side by side."""
     from rich.console import Console
     from rich.table import Table
@@ -230,6 +225,6 @@ def show(summaries: Sequence[dict[str, Any]]) -> None:
         values = [s.get(key) for s in summaries]
         if any(v is not None for v in values):
             table.add_row(f"{key} [{unit}]".replace("[", r"\[") if unit else key, *("-" if v is None else f"{v:,.{decimals}f}" for v in values))
-    table.add_row("cost total", *(f"{s['cost']['total']:,.0f}" for s in summaries))
+    table.add_row(rf"cost total \[{currency}]", *(f"{s['cost']['total']:,.0f}" for s in summaries))
     table.add_row("violations", *(", ".join(f"{k} {c['count']}" for k, c in s["violations"].items() if c["count"]) or "none" for s in summaries))
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import math
@@ -59,7 +60,17 @@ def serve(loaded: LoadedSite, data: Path, stage: str, host: str, port: int, spee
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     lock = lock_folder(data)
     door = listen(host, port)
+    say_who_may_sign_in(data)
     return supervise(settings_of(loaded, data, stage, door, speed), door, lock)
+
+
+def say_who_may_sign_in(data: Path) -> None:
+    """Say how to make the first user; without one the page can be read on this machine and nobody can give orders."""
+    from api.web.auth import Users
+
+    if not Users(data).all():
+        sys.stderr.write(f"no users yet: ems user add NAME --role operator --data {data}\n")
+        sys.stderr.flush()
 
 
 def settings_of(
@@ -126,7 +137,11 @@ def check_address(host: str, data: Path) -> None:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; a port in use is one clear line."""
+    free = "a free port, as --port 8081"
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
     except OSError as error:
-        raise Failed(f"cannot listen on port {port}: {error.strerror or error}", host, "a free port, as --port 8081") from error
+        if error.errno == errno.EADDRINUSE:
+            raise Failed(f"port {port} is in use by another program", "--port", free) from error
+        where, wanted = ("--port", free) if error.errno == errno.EACCES else ("--host", "an address of this machine, as 127.0.0.1")
+        raise Failed(f"cannot listen on {host}, port {port}: {error.strerror or error}", where, wanted) from error

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from api.cli.output import document, duration_s, example
+from api.cli.output import document, example
+from api.duration import duration_s
 from ems.errors import BadInput, Failed
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def scan(
     if not re.fullmatch(r"(tcp|opc\.tcp)://[^/\s:@]+:\d{1,5}(/\S*)?", url):
         raise BadInput(f"{url!r} is no address that can be scanned", "URL", "tcp://HOST:PORT or opc.tcp://HOST:PORT")
     check_kind(kind)
-    timeout_s = duration_s(timeout)
+    timeout_s = duration_s(timeout, "--timeout")
     if url.startswith("tcp://"):
         found, draft, lines = sunspec(url, unit, kind, timeout_s)
     else:

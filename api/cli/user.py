@@ -42,7 +42,7 @@ def add(
 
 def list_users(data: Path = DATA, as_json: bool = typer.Option(False, "--json", help="Print one JSON document.")) -> None:
     """List users and roles."""
-    found = sorted(users(data).all().values(), key=lambda u: u.name)
+    found = sorted(users(there(data)).all().values(), key=lambda u: u.name)
     text = "\n".join(f"{u.name}  {u.role}" for u in found) or "no users"
     tell([{"name": u.name, "role": u.role.value} for u in found], text, as_json)
 
@@ -53,7 +53,7 @@ def revoke(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> None:
     """Take a user out; their tokens end at once."""
-    users(data).revoke(name)
+    users(there(data)).revoke(name)
     tell({"name": name, "revoked": True}, f"{name} revoked", as_json)
 
 
@@ -66,6 +66,13 @@ def users(data: Path) -> Users:
     except OSError as error:
         raise BadInput(f"the data folder cannot be made: {error.strerror}", str(data), "a folder that can be written") from error
     return Users(data)
+
+
+def there(data: Path) -> Path:
+    """Refuse a data folder that is not there: a typing error must not look like a site without users."""
+    if not data.is_dir():
+        raise BadInput(f"there is no folder {str(data)!r}", "--data", "the data folder of a site, as in `ems run --data DIR`")
+    return data
 
 
 def password() -> str:

@@ -12,23 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from api.assembly import Control, control_parts, site_clock
+from api.processes.child import end_soon, on_signals, run_child
 from api.processes.lines import LineWriter, lines_of, own_pipe
 from ems.config.load import load_site
 from ems.decision import Alarm, Stage
-from ems.errors import EmsError
 
-LOG = logging.getLogger("control")
 END_S = 2.0
 """By then the process has ended, whatever hangs [s]."""
 LAST_CYCLE_S = 0.8
@@ -58,9 +53,7 @@ class Dead:
 async def control(given: Mapping[str, Any]) -> None:
     """Run control until stdin closes or SIGTERM comes."""
     stop, dead = asyncio.Event(), Dead()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor ends us by our stdin
+    on_signals(stop.set)
     listening = asyncio.create_task(_listen(dead, stop))
     out = await LineWriter.open(own_pipe(sys.stdout))
     clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
@@ -82,7 +75,7 @@ async def _until(stop: asyncio.Event, parts: Control) -> None:
     await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if stop.is_set():
-        end_soon()
+        end_soon(END_S)
         await asyncio.wait({running}, timeout=LAST_CYCLE_S)
         running.cancel()
     with suppress(asyncio.CancelledError):
@@ -104,22 +97,9 @@ async def _listen(dead: Dead, stop: asyncio.Event) -> None:
     stop.set()
 
 
-def end_soon() -> None:
-    """Make the end certain: everything that counts is committed, and the devices fall back by themselves."""
-    timer = threading.Timer(END_S, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
-
-
 def main(argument: str) -> int:
     """Run the process; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    try:
-        asyncio.run(control(json.loads(argument)))
-    except EmsError as error:
-        LOG.error("%s", error)
-        return 1
-    return 0
+    return run_child("control", control, argument)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ stdout carries `{"ready": PATH}`, the site file with the real addresses, once ev
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,23 +16,19 @@ from typing import Any
 
 from api.assembly import site_clock
 from api.cli.simulate import conditions_of, serve_plant
+from api.processes.child import on_signals, run_child, tell
 from api.processes.lines import lines_of
 from ems.config.load import load_site
-from ems.errors import EmsError
-
-LOG = logging.getLogger("plant")
 
 
 async def serve(given: Mapping[str, Any]) -> None:
     """Run the plant until stdin closes or SIGTERM comes."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the plant outlives its controller
+    on_signals(stop.set)
     listening = asyncio.create_task(_listen(stop))
     loaded = load_site(given["site"])
     clock = site_clock(given["speed"], given["origin"], given["start"])
-    await serve_plant(loaded, clock, conditions_of(loaded, None, 1), Path(given["data"]), stop, tell)
+    await serve_plant(loaded, clock, conditions_of(loaded, None, 1), Path(given["data"]), stop, lambda path: tell({"ready": str(path)}))
     listening.cancel()
 
 
@@ -44,20 +38,9 @@ async def _listen(stop: asyncio.Event) -> None:
     stop.set()
 
 
-def tell(path: Path) -> None:
-    """Send the ready line up the pipe."""
-    print(json.dumps({"ready": str(path)}), flush=True)
-
-
 def main(argument: str) -> int:
     """Run the process; returns its exit code."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    try:
-        asyncio.run(serve(json.loads(argument)))
-    except EmsError as error:
-        LOG.error("%s", error)
-        return 1
-    return 0
+    return run_child("plant", serve, argument, logging.WARNING)
 
 
 if __name__ == "__main__":

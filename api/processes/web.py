@@ -12,11 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +22,13 @@ from typing import Any
 import uvicorn
 
 from api.assembly import site_clock
+from api.processes.child import end_soon, on_signals, run_child, tell
 from api.processes.lines import lines_of
 from api.web.app import create_app
 from api.web.auth import tls_files
 from api.web.live import LiveState
 from ems.config.load import load_site
-from ems.errors import EmsError
 
-LOG = logging.getLogger("web")
 GRACE_S = 1
 """How long open requests may go on at the end [s]."""
 END_S = 4.0
@@ -76,13 +72,11 @@ async def serve(given: Mapping[str, Any]) -> None:
     server = Server(config, lambda: tell({"ready": given["url"]}))
 
     def end() -> None:
-        end_soon()
+        end_soon(END_S)  # a reader on a dead link must not hold it
         live.close()
         server.should_exit = True
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor ends us by our stdin
+    on_signals(end)
     listening = asyncio.create_task(_listen(live, end))
     await server.serve([socket.socket(fileno=given["fd"])])
     listening.cancel()
@@ -94,28 +88,10 @@ async def _listen(live: LiveState, end: Callable[[], None]) -> None:
     end()
 
 
-def tell(document: Mapping[str, Any]) -> None:
-    """Send a line up the pipe."""
-    print(json.dumps(document), flush=True)
-
-
-def end_soon() -> None:
-    """Make the end certain: a reader on a dead link must not hold it."""
-    timer = threading.Timer(END_S, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
-
-
 def main(argument: str) -> int:
     """Run the process; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    try:
-        asyncio.run(serve(json.loads(argument)))
-    except EmsError as error:
-        LOG.error("%s", error)
-        return 1
-    return 0
+    return run_child("web", serve, argument)
 
 
 if __name__ == "__main__":

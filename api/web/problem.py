@@ -15,6 +15,8 @@ from drivers.store.requests import KeyReused
 from ems.errors import BadInput, StoreError
 
 MEDIA = "application/problem+json"
+PLAIN = {"extra_forbidden": "unknown field", "missing": "is missing"}
+"""Findings of pydantic in our words, by their type."""
 
 
 class Problem(Exception):
@@ -77,5 +79,5 @@ def install(app: FastAPI) -> None:
 def said(error: Mapping[str, Any]) -> str:
     """Return one finding of pydantic as `place: what is wrong`, without the value, which may be a secret."""
     place = ".".join(str(part) for part in error.get("loc", ()) if part not in ("body", "query", "path"))
-    message = str(error.get("msg", "invalid"))
+    message = PLAIN.get(str(error.get("type")), str(error.get("msg", "invalid")).removeprefix("Value error, "))
     return f"{place}: {message}" if place else message

@@ -101,6 +101,8 @@ async def accept(id: str, at: AtDesk, person: Who, note: Annotated[Note, Depends
 @router.get("/commands")
 async def commands(at: AtDesk, asset: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> list[dict[str, Any]]:
     """The newest orders first, of one asset where it is named."""
+    if asset is not None:
+        asset_of(at, asset)
     found = await at.look(lambda: at.requests.newest(limit, "command", asset))
     outcomes = await at.look(lambda: at.ledger.outcomes([r.seq for r in found]))
     now = at.clock.now()

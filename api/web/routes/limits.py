@@ -79,6 +79,8 @@ async def change(
     unit = asset_of(at, asset)
     if if_match is None:
         raise Problem(428, "if_match_missing", "If-Match must name the ETag of GET limits/{asset}")
+    if patch.model_fields_set <= {"reason"}:
+        raise Problem(422, "invalid", f"nothing to change: a reason alone; {', '.join((*POWER, *CHARGE))}, out_of_service or expires_at is needed")
     async with at.writing:
         before = await at.look(lambda: in_force(at, asset))
         if idempotency_key and await at.look(lambda: at.requests.keyed(person.name, idempotency_key)) is not None:

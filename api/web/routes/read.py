@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
-from api.cli.output import duration_s
-from api.web.desk import AtDesk, Who, admit
+from api.duration import duration_s
+from api.web.desk import AtDesk, Desk, Who, admit
 from api.web.problem import Problem
+from drivers.store.points import SITE_POINTS
+from ems.config.load import LoadedSite
 
 router = APIRouter(dependencies=[Depends(admit)], tags=["read"])
 
 POINTS = 50
 SPAN = timedelta(hours=1)
+ALWAYS = ("power_kw", "setpoint_kw", "age_s", "quality_code", "running", "run")
+"""Points that an asset may have whatever its profile says."""
 
 
 @router.get("/site")
@@ -95,10 +100,33 @@ async def history(
     names = list(dict.fromkeys(name for name in points.split(",") if name))
     if not 0 < len(names) <= POINTS:
         raise Problem(422, "invalid", f"points: 1 to {POINTS} names with commas between")
+    await refuse_unknown(at, names)
     until = end or at.clock.now()
     since = begin or until - SPAN
-    seconds = duration_s(step)
+    seconds = duration_s(step, "step")
     return await at.look(lambda: at.history.points(names, since.astimezone(UTC), until.astimezone(UTC), seconds))
+
+
+async def refuse_unknown(at: Desk, names: Sequence[str]) -> None:
+    """Refuse a point that this site cannot have: an empty column must mean that nothing was measured."""
+    state = at.live.state or await at.look(at.history.newest_state) or {}
+    if not state:
+        return  # before the first cycle nobody knows what the state will have
+    known = points_of(at.loaded, state)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            raise Problem(422, "invalid", f"points: there is no {name!r} here" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+
+def points_of(loaded: LoadedSite, state: Mapping[str, Any]) -> set[str]:
+    """Return the names of all points of a site: what its profiles can read, and every number of its state, also where it is null now."""
+    found = {*SITE_POINTS, *(f"{part}.{name}" for part in ("reserve", "co2", "alarms") for name in state.get(part, {}))}
+    shown = {**state.get("assets", {}), **state.get("feeders", {})}
+    for asset, profile in loaded.profiles.items():
+        numbers = (name for name, value in shown.get(asset, {}).items() if not isinstance(value, str | list))
+        found |= {f"{asset}.{name}" for name in (*ALWAYS, *profile.points, *numbers)}
+    return found
 
 
 @router.get("/events")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
-from api.cli.output import duration_s
+from api.duration import duration_s
 from api.web.desk import AtDesk, Desk, admit
 from api.web.live import LiveState, by_asset, changes, coarse
 from api.web.problem import Problem
@@ -30,7 +30,7 @@ async def stream(
     request: Request, at: AtDesk, first: State, every: Annotated[str | None, Query(max_length=10, description="at most one change in this time, as 5s")] = None
 ) -> StreamingResponse:
     """Events `state` (all of it), then `change` (merge it in, as RFC 7396), `alarms` (the active ones), `explain` (by asset, merge it in)."""
-    pause_s = 0.0 if every is None else min(60.0, duration_s(every))
+    pause_s = 0.0 if every is None else min(60.0, duration_s(every, "every"))
     if at.streams >= STREAMS:
         raise Problem(503, "too_many_streams", f"more than {STREAMS} streams are open", {"Retry-After": "30"})
     head = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
