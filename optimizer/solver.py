@@ -63,16 +63,17 @@ class Solved:
 
 @cache
 def move_banner() -> None:
-    """Let HiGHS print its banner to stderr: it does so once per process, and stdout belongs to one JSON document."""
+    """Let HiGHS print its banner to nowhere: it does so once per process, and stdout belongs to one JSON document."""
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
         highspy.Highs()
         ctypes.CDLL(None).fflush(None)  # the banner may still lie in C's buffer
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)
 
 
 def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 USER = "operator"
 MORNING = time(6, 0)
+NORTHERN_DAY, SOUTHERN_DAY = (6, 6), (12, 6)
+"""Month and day that are shown: early summer, when sun, river and battery all have something to do."""
 PLANT_START_S = 60.0
 """How long the plant may take until all its servers listen [s]."""
 
@@ -56,7 +58,7 @@ def demo(
     port: int = typer.Option(8080, "--port", min=0, max=65535, help="Port of page and API; 0 is a free one."),
     lasts: str | None = typer.Option(None, "--for", metavar="DURATION", help="End by itself after this time, as 90s 15m 6h."),
 ) -> None:
-    """Show a simulated island being run, from six in the morning. Ctrl-C ends it; nothing is left behind."""
+    """Show a simulated island being run, from six on an early summer morning. Ctrl-C ends it; nothing is left behind."""
     from api.cli.run import listen
     from ems.clock import WallClock, epoch_s
     from ems.config.load import load_site
@@ -71,7 +73,8 @@ def demo(
         loaded = load_site(shipped if shipped.is_file() else Path(site))
     door = listen("127.0.0.1", port)
     say("starting the simulated island ...")
-    morning = datetime.combine(WallClock().now().astimezone(loaded.site.tz).date(), MORNING, loaded.site.tz)
+    month, day = NORTHERN_DAY if loaded.site.site.latitude >= 0 else SOUTHERN_DAY
+    morning = datetime.combine(date(WallClock().now().year, month, day), MORNING, loaded.site.tz)
     with tempfile.TemporaryDirectory(prefix="ems-demo-", ignore_cleanup_errors=True) as name:
         show = Show(loaded, Path(name), door, speed, epoch_s(), morning.isoformat(), secrets.token_urlsafe(9))
         code = asyncio.run(run_show(show, seconds))
