@@ -21,7 +21,7 @@ from simulator.assets.load import LoadUnit
 from simulator.assets.solar import SolarUnit
 from simulator.assets.source import Source
 from simulator.assets.tank import TankUnit
-from simulator.balance import Balance
+from simulator.balance import EPSILON_KW, Balance
 
 DROOP = 0.004
 """Share of nominal frequency by which droop units at their full rating off reference pull it (the rest is secondary control)."""
@@ -295,18 +295,27 @@ class Plant:
         self._live = holders > 0 and not self.blackout
         self._pushed_kw = 0.0
         if not self._live:
-            for unit in self._sources:
-                unit.rest()
-                unit.forming = False
-            for deferrable in self.deferrables:
-                deferrable.power_kw = 0.0
-            return need
+            return self._dark(need)
+        drawn = 0.0
         for deferrable in self.deferrables:
             deferrable.power_kw = deferrable.draws_kw()
-            need += deferrable.power_kw
-        short, self._pushed_kw, self._strain = self._balance.settle(need)
+            drawn += deferrable.power_kw
+        short, self._pushed_kw, self._strain = self._balance.settle(need + drawn)
+        if short > need + drawn + EPSILON_KW:
+            # Not even the inverters' own losses are met: whoever forms has nothing left to form with.
+            self._live, self._pushed_kw = False, 0.0
+            return self._dark(need)
         self._stress = -0.06 if short > 0.0 else 0.02 if self._pushed_kw > 0.0 else 0.0
         return short
+
+    def _dark(self, need_kw: float) -> float:
+        """Leave everything off: nobody holds the bus; return all that is wanted as unserved [kW]."""
+        for unit in self._sources:
+            unit.rest()
+            unit.forming = False
+        for deferrable in self.deferrables:
+            deferrable.power_kw = 0.0
+        return need_kw
 
     def _integrate(self, dt_s: float, hours: float, litres: list[float]) -> tuple[float, float]:
         """Let time pass in every asset; return spilled hydro power [kW] and the energy that became heat [kWh]."""
@@ -320,7 +329,7 @@ class Plant:
         for hydro in self.hydros:
             spilled += hydro.integrate(dt_s)
         for inverter in self.inverters:
-            lost += inverter.integrate(hours)
+            lost += inverter.integrate(hours, self._live)
         return spilled, lost
 
     def _demand(self, power: dict[str, float], short_kw: float) -> tuple[float, float, float, float]:

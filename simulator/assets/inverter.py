@@ -85,11 +85,14 @@ class InverterUnit(Source):
         else:
             self.tier = Tier.RESPONSE if asset.primary_response else Tier.FIXED
 
-    def integrate(self, hours: float) -> float:
-        """Let time pass at the present power; return what became heat in inverter and battery [kWh]."""
+    def integrate(self, hours: float, live: bool) -> float:
+        """Let time pass at the present power; return what became heat in inverter and battery [kWh].
+
+        On a dead bus it stands by: it draws nothing, or it would drain an empty battery.
+        """
         if self.battery is None:
             return -self.power_kw * hours
-        if not self.running:
+        if not self.running or not live:
             self.battery.power_kw = 0.0
             return 0.0
         return self.battery.integrate(dc_kw(self.asset, self.power_kw), hours) - self.power_kw * hours

@@ -31,7 +31,7 @@ assets:
 SERIES = "time,load_kw,pv1.available_kw\n" + "".join(f"2026-03-01T{h:02d}:00:00Z,300.0,250.0\n" for h in range(24))
 
 
-def until(holds: Callable[[], Any], limit_s: float = 30.0) -> Any:
+def until(holds: Callable[[], Any], limit_s: float = 60.0) -> Any:
     """Wait for something to be true, and return it."""
     end = time.monotonic() + limit_s
     while not (found := holds()):

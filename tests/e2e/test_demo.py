@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.service import EMS, Command, alive, children, free_port, until
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(240)]
 
 
 class Demo(Command):

@@ -16,7 +16,7 @@ import pytest
 from drivers.store.history import HistoryReader
 from tests.e2e.service import EMS, SERIES, SITE, Command, Service, alive, children, until
 
-pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

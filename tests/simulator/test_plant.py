@@ -311,7 +311,7 @@ def test_power_energy_fuel_and_water_are_conserved(steps: Any, soc: float, runni
         hours = dt_s / 3600
         assert supply_kw(site, flows) + flows.unserved_kw == pytest.approx(flows.load_kw + flows.station_kw, abs=1e-6)
         assert flows.served_kw >= -1e-9
-        dc = dc_kw(inverter, flows.power_kw["inv1"]) if plant.inverters[0].running else 0.0  # type: ignore[arg-type]
+        dc = dc_kw(inverter, flows.power_kw["inv1"]) if plant.inverters[0].running and not flows.blackout else 0.0  # type: ignore[arg-type]
         inner = dc / 0.96 if dc > 0 else dc * 0.96
         assert (held - flows.soc["bess1"]) * battery.capacity_kwh == pytest.approx(inner * hours, abs=1e-6)  # type: ignore[union-attr]
         assert min(held, 0.05) - 1e-6 <= flows.soc["bess1"] <= max(held, 0.99) + 1e-6
