@@ -126,7 +126,7 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
         return Advance(memory)
     match memory.phase:
         case Phase.OFF | Phase.COOLDOWN:
-            return _from_rest(diesel, memory, seen_on, wanted, why, now_s, dt_s)
+            return _from_rest(diesel, memory, seen_on, wanted, why, now_s)
         case Phase.STARTING:
             return _starting(diesel, memory, image, seen_on, wanted, now_s, dt_s)
         case Phase.ONLINE | Phase.UNLOADING:
@@ -135,7 +135,7 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
             return Advance(memory)
 
 
-def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float, dt_s: float) -> Advance:
+def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float) -> Advance:
     leaving = memory.phase is Phase.COOLDOWN and now_s - memory.since_s < UNLOAD_TIMEOUT_S
     if seen_on and leaving and not wanted:
         return Advance(memory)
