@@ -11,23 +11,32 @@ from dataclasses import dataclass, replace
 
 from ems import sequencer
 from ems.alarms import Alarms
-from ems.commitment import Choice, Committer
-from ems.config.site import Battery, Diesel, Inverter, Site
-from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, Stage, UnitMemory, Write
+from ems.bus import Bus
+from ems.choice import Choice, Choices
+from ems.commitment import Commitment, Committer, relieved
+from ems.config.site import Diesel, Site
+from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write
 from ems.deferrables import Deferrables
-from ems.dispatch import Situation
 from ems.guards import Bound, Guards, keep_a_former
+from ems.handover import HandOver
 from ems.image import ImageBuilder
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
+from ems.outlook import Outlook
 from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
+from ems.rotation import wear
 from ems.rules import Rules
-from ems.setpoints import LONG_STEP_S, Setpoints
+from ems.setpoints import Setpoints
 from ems.situation import Situations
+from ems.supply import Supplies
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
+RECONSIDER_S = 10.0
+"""The rules' choice of a set stands for this long [s], unless what they could choose from has changed; reserve is looked at every cycle."""
+
+NOT_NEEDED = Explanation(Reason.NOT_NEEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,8 @@ class Wants:
     """What shall be done in this cycle, and who said so."""
 
     target: Target
-    planned: bool
     diesel_wanted: bool
+    rule: RuleChoice | None = None
 
 
 class Controller:
@@ -57,14 +66,17 @@ class Controller:
         self._stage = min(stage, Stage(site.control.stage), key=lambda s: s.rank)
         self.policy = policy
         self._diesels = {d.id: d for d in site.of(Diesel)}
-        self._batteries = site.of(Battery)
-        self._inverters = site.of(Inverter)
         self._image = ImageBuilder(site)
         self._orders = Orders(site)
         self._guards = Guards(site)
         self._situations = Situations(site)
         self._rules = Rules(site)
+        self._outlooks = self._rules.outlooks
+        self._supplies = Supplies(site)
+        self._choices = Choices(site)
         self._committer = Committer(self._rules)
+        self._hand_over = HandOver(site)
+        self._bus = Bus(site)
         self._deferrables = Deferrables(site)
         self._setpoints = Setpoints(site)
         self._alarms = Alarms(site)
@@ -73,32 +85,34 @@ class Controller:
         """Return the image and what follows from it."""
         image = self._image.build(telemetry, memory)
         taken = self._orders.take(image, memory, requests)
-        memory = self._adopted(image, taken.memory)
-        effects = self._orders.effects(image, memory)
+        effects = self._orders.effects(image, self._adopted(image, taken.memory))
         memory = effects.memory
         events = [*taken.events]
 
-        bounds = self._bounds(image, memory)
-        supply = self._supply(image, memory)
-        formers = self._rules.reserve.formers(supply)
+        bounds = self._guards.bounds(image, memory)
+        supply = self._supplies.of(image, memory)
+        formers = self._outlooks.reserve.formers(supply)
         planned_target = target_at(plan, image.time, image.dt_s) if plan is not None else None
         planned = planned_target is not None or self.policy in RULE_POLICIES
         mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s)
+        mode_since_s = memory.mode_since_s
         if mode is not memory.mode:
             events.append(Event("mode", None, f"{memory.mode.value} -> {mode.value}: {cause}"))
-            memory = replace(memory, mode=mode, mode_since_s=image.now_s)
+            mode_since_s = image.now_s
         done, day = self._deferrables.counted(image, memory)
-        memory = replace(memory, done_kwh=done, day=day, load_kw=image.load_kw)
+        in_band_s, volts_off_s = self._bus.since(image, memory)
+        memory = replace(
+            memory, mode=mode, mode_since_s=mode_since_s, done_kwh=done, day=day, load_kw=image.load_kw, in_band_s=in_band_s, volts_off_s=volts_off_s
+        )
 
         if mode in (Mode.START, Mode.SAFE):
             decision = self._holding(image, memory, supply, formers, mode)
         else:
             decision = self._deciding(image, memory, bounds, supply, planned_target, taken.accepted)
-        outcomes = (*taken.outcomes, *effects.outcomes)
         return image, replace(
             decision,
             plan_id=plan.id if plan is not None and planned_target is not None else None,
-            outcomes=outcomes,
+            outcomes=(*taken.outcomes, *effects.outcomes),
             events=(*events, *decision.events),
             alarms=self._alarms.active(image, decision),
         )
@@ -107,45 +121,48 @@ class Controller:
         self, image: Image, memory: Memory, bounds: Mapping[str, Bound], supply: Supply, planned: Target | None, accepted: Collection[str]
     ) -> Decision:
         seen_units = memory.units
-        online = self._reached(image, memory, sequencer.online(seen_units))
+        online = self._choices.reached(image, memory, sequencer.online(seen_units))
         drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds))
         situation = self._situations.build(image, memory, bounds, planned, drawn)
-        wants = self._wants(image, memory, situation, supply, planned, online)
-        choice = self._choice(image, memory, online)
-        commitment = self._committer.decide(situation, supply, wants.target, choice)
+        outlook = self._outlooks.of(situation, supply)
+        choice = self._choices.of(image, memory, online)
+        wants = self._wants(image, memory, outlook, planned, choice)
+        commitment = self._handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
-        units, unit_writes, events = self._sequences(image, memory, commitment.wanted, why)
-        memory = replace(memory, units=units, diesel_wanted=wants.diesel_wanted)
+        units, unit_writes, events = self._sequences(image, memory, commitment.wanted, why, online)
+        memory = replace(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
 
-        on = self._reached(image, memory, sequencer.online(units))
-        situation = replace(situation, unloading=self._unloading(image, units))
-        target = self._committer.relieved(situation, supply, on, commitment.target)
-        shares = self._rules.dispatch.share(situation, on, target)
-        final = self._rules.supply_of(shares, on, supply)
-        formers = self._rules.reserve.formers(final)
-        leader = self._rules.dispatch.leader(formers, on)
-        decided = self._setpoints.decide(image, memory, situation, shares, target, leader, on, why, drawn)
+        on = self._choices.reached(image, memory, sequencer.online(units))
+        unloading = self._unloading(image, units)
+        if unloading:
+            situation = replace(situation, unloading=unloading)
+            outlook = self._outlooks.of(situation, supply)
+        target = relieved(outlook, on, commitment.target)
+        final = outlook.prospect(on, target)
+        leader = self._outlooks.dispatch.leader(final.formers, on)
+        decided = self._setpoints.decide(image, memory, situation, final, target, leader, on, why, drawn)
         stage = self._stage_of(memory)
-        levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, shares)
+        levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, final.shares)
         writes = (*unit_writes, *self._feeder_writes(image, memory), *levels)
-        held = [f for f in self._rules.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
+        held = [f for f in self._outlooks.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
         writes = keep_a_former(writes, held)
         dropped = {e.asset for e in refused}
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
-        memory = replace(memory, setpoints=setpoints, astray=self._image.astray(image, memory, setpoints))
+        astray = self._image.astray(image, memory, setpoints)
         if stage is not Stage.CONTROL:
             # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
-            memory, events = replace(memory, units=seen_units, astray=NOTHING), []
+            units, astray, events = dict(seen_units), {}, []
+        memory = replace(memory, setpoints=setpoints, astray=astray, units=units)
         return Decision(
             mode=memory.mode,
             stage=stage,
-            formers=formers,
+            formers=final.formers,
             leader=leader,
             assets=decided,
-            writes=tuple(w for w in writes if stage is Stage.CONTROL or (stage is Stage.ADVISE and w.asset in accepted)),
+            writes=tuple([w for w in writes if stage is Stage.CONTROL or (stage is Stage.ADVISE and w.asset in accepted)]),
             heartbeat=stage is Stage.CONTROL,
-            reserve=self._rules.reserve.assess(final, situation.demand_kw),
+            reserve=final.reserve,
             plan_id=None,
             plan_source=wants.target.source,
             alarms=(),
@@ -163,11 +180,11 @@ class Controller:
             mode=mode,
             stage=stage,
             formers=formers,
-            leader=self._rules.dispatch.leader(formers, sequencer.online(memory.units)),
+            leader=self._outlooks.dispatch.leader(formers, sequencer.online(memory.units)),
             assets=assets,
             writes=self._setpoints.safe_values(image) if mode is Mode.SAFE and memory.setpoints and stage is Stage.CONTROL else (),
             heartbeat=mode is Mode.START and stage is Stage.CONTROL,
-            reserve=self._rules.reserve.assess(supply, image.load_kw),
+            reserve=self._outlooks.reserve.assess(supply, image.load_kw),
             plan_id=None,
             plan_source="none",
             alarms=(),
@@ -186,81 +203,45 @@ class Controller:
     def _stage_of(self, memory: Memory) -> Stage:
         return min(self._stage, memory.stage, key=lambda s: s.rank)
 
-    def _bounds(self, image: Image, memory: Memory) -> dict[str, Bound]:
-        bounds = dict(self._guards.bounds(image, memory))
-        for unit, manual in memory.manual.items():
-            if manual.power_kw is None or unit not in bounds:
-                continue
-            low = 0.0 if image.assets[unit].kind == "solar" else manual.power_kw
-            bounds[unit] = bounds[unit].narrowed(low, manual.power_kw, "operator")
-        return bounds
-
-    def _supply(self, image: Image, memory: Memory) -> Supply:
-        """Return who feeds the busbar now, from what is seen; what is not seen counts for nothing."""
-        powers = {a: p for a, i in image.assets.items() if i.kind in ("solar", "hydro", "diesel", "inverter") and (p := i.power_kw) is not None}
-        running = [a for a, i in image.assets.items() if i.kind in ("hydro", "inverter") and i.seen and i.flag("running") is not False and not i.fault]
-        batteries = {b.id: image.assets[b.id] for b in self._batteries}
-        instant = image.dt_s >= LONG_STEP_S
-        return Supply(
-            power_kw=powers,
-            online=frozenset((*running, *sequencer.online(memory.units))),
-            soc={b: i.get("soc") if i.seen else None for b, i in batteries.items()},
-            discharge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("discharge_limit_kw")) is not None},
-            charge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("charge_limit_kw")) is not None},
-            limits=memory.limits,
-            not_forming=frozenset(i.id for i in self._inverters if not instant and image.assets[i.id].flag("forming") is False),
-        )
-
-    def _reached(self, image: Image, memory: Memory, online: frozenset[str]) -> frozenset[str]:
-        """Return the diesels on the bus, with those whose start fits into this step."""
-        starting = (d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.assets[d].seen)
-        fits = (d for d in starting if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
-        return online.union(fits)
-
-    def _wants(self, image: Image, memory: Memory, situation: Situation, supply: Supply, planned: Target | None, online: Collection[str]) -> Wants:
+    def _wants(self, image: Image, memory: Memory, outlook: Outlook, planned: Target | None, choice: Choice) -> Wants:
+        """Return what is to be done: as an operator left it, as planned, or by the rules."""
         if memory.mode is Mode.MANUAL:
-            held = Target(frozenset(online), dict(memory.setpoints), "operator")
-            return Wants(held, False, memory.diesel_wanted)
+            return Wants(Target(choice.online, dict(memory.setpoints), "operator"), memory.diesel_wanted)
         if planned is not None and self.policy not in RULE_POLICIES:
-            return Wants(planned, True, bool(planned.on))
+            return Wants(planned, bool(planned.on))
         policy = self.policy if self.policy in RULE_POLICIES else self._site.rules.policy
-        choice = self._choice(image, memory, frozenset(online))
+        usable = choice.economic | choice.online
         # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
-        staying = [d for d in online if memory.units[d].phase is not Phase.UNLOADING]
-        target, wanted = self._rules.target(policy, situation, supply, choice.economic | choice.online, staying, memory.diesel_wanted)
-        return Wants(target, False, wanted)
+        on = frozenset([d for d in choice.online if memory.units[d].phase is not Phase.UNLOADING])
+        last = memory.rule
+        if last is not None and image.now_s - last.at_s < RECONSIDER_S and (last.policy, last.usable, last.on) == (policy, usable, on):
+            return Wants(last.target, last.wanted, last)
+        worn = wear(self._diesels.values(), image.assets)
+        target, wanted = self._rules.target(policy, outlook, usable, on, memory.diesel_wanted, worn)
+        return Wants(target, wanted, RuleChoice(target, policy, usable, on, wanted, image.now_s))
 
-    def _choice(self, image: Image, memory: Memory, online: frozenset[str]) -> Choice:
-        must, economic, forced, banned = set(), set(), set(), set()
-        blind = any(not image.assets[d].seen for d in online)  # nobody is taken off on the word of a unit that is not seen
-        for d, diesel in self._diesels.items():
-            unit, seen = memory.units.get(d), image.assets[d]
-            if unit is None:
-                continue
-            if d in online and not (seen.seen and seen.remote):
-                must.add(d)
-                continue
-            manual, limits = memory.manual.get(d), memory.limits.get(d)
-            if manual is not None and manual.run is False or limits is not None and limits.out_of_service:
-                banned.add(d)
-                continue
-            ordered = manual is not None and manual.run is True
-            if sequencer.startable(diesel, unit, seen, image.now_s, economic=True):
-                economic.add(d)
-            if sequencer.startable(diesel, unit, seen, image.now_s, economic=False):
-                forced.add(d)
-            if sequencer.must_stay(diesel, unit, seen, image.now_s) or blind and d in online or (ordered and d in forced):
-                must.add(d)
-        prompt = frozenset(d for d in forced if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
-        return Choice(online, frozenset(must), frozenset(economic), frozenset(forced), frozenset(banned), prompt)
+    def _handed_over(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
+        """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
+        leaving = [d for d in online if d not in commitment.wanted and memory.units[d].phase is not Phase.COOLDOWN]
+        if not leaving or not self._hand_over.last(online, commitment.wanted):
+            return commitment
+        staying = commitment.wanted.intersection(online)
+        refusal = self._hand_over.refusal(image, memory, outlook.prospect(staying, commitment.target))
+        if refusal is None:
+            return commitment
+        kept = dict.fromkeys(leaving, Explanation(Reason.SEQUENCE, (refusal,)))
+        return Commitment(commitment.wanted | frozenset(leaving), {**commitment.why, **kept}, commitment.target)
 
     def _sequences(
-        self, image: Image, memory: Memory, wanted: Collection[str], why: Mapping[str, Explanation]
+        self, image: Image, memory: Memory, wanted: Collection[str], why: Mapping[str, Explanation], online: Collection[str]
     ) -> tuple[dict[str, UnitMemory], list[Write], list[Event]]:
         units, writes, events = dict(memory.units), list[Write](), list[Event]()
+        measured = image.frequency_hz is not None or image.voltage_v is not None
+        steady_s = float("inf") if not measured else None if memory.in_band_s is None else image.now_s - memory.in_band_s
+        moment = sequencer.Moment(image.now_s, image.dt_s, steady_s, self._hand_over.last(online, wanted))
         for d, unit in memory.units.items():
-            cause = why.get(d, Explanation(Reason.NOT_NEEDED))
-            moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in wanted, cause, image.now_s, image.dt_s)
+            cause = why.get(d, NOT_NEEDED)
+            moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in wanted, cause, moment)
             units[d] = moved.memory
             writes.extend(w for w in moved.writes if image.assets[d].remote)
             events.extend(moved.events)

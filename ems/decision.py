@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ems.model import NOTHING, Limits, Outcome
+from ems.plan import Target
 
 
 class Stage(StrEnum):
@@ -40,6 +41,8 @@ class Phase(StrEnum):
 
     OFF = "off"
     STARTING = "starting"
+    WARMING = "warming"
+    SYNCHRONISING = "synchronising"
     ONLINE = "online"
     UNLOADING = "unloading"
     COOLDOWN = "cooldown"
@@ -107,6 +110,8 @@ class Reserve:
         For the binding contingency [kW].
     down_kw : float
         How much the units can take back at once [kW].
+    down_required_kw : float
+        The largest feeder: what they must take back if it trips [kW].
     hold_s : float
         How long it must last [s].
     energy_kwh : float
@@ -124,6 +129,7 @@ class Reserve:
     energy_kwh: float
     time_to_empty_s: float | None
     contingency: str
+    down_required_kw: float = 0.0
 
     @property
     def short_kw(self) -> float:
@@ -161,14 +167,57 @@ class AssetDecision:
 
 @dataclass(frozen=True, slots=True)
 class UnitMemory:
-    """One diesel's sequence: its phase and when that began [s of `now_s`]."""
+    """One diesel's sequence: its phase and when that began.
+
+    Attributes
+    ----------
+    since_s : float
+        When the phase began [s of `now_s`].
+    started_s : float | None
+        When it came on the bus [s].
+    called_s : float | None
+        When the start that is under way was commanded [s].
+    unloaded_s : float | None
+        On its way off: since when it has been unloaded [s].
+    held_until_s : float | None
+        A hand-over from it failed and was rolled back: it is not tried again before this time [s].
+    failed_starts : int
+        In a row.
+    starts : tuple[float, ...]
+        Start commands of the last hour [s].
+    """
 
     phase: Phase
     since_s: float
     started_s: float | None = None
+    called_s: float | None = None
+    unloaded_s: float | None = None
+    held_until_s: float | None = None
     failed_starts: int = 0
     starts: tuple[float, ...] = ()
     why: Explanation = Explanation(Reason.NOT_NEEDED)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChoice:
+    """What the rules chose and from what: kept for a while, so that sets do not change from second to second.
+
+    Attributes
+    ----------
+    usable, on : frozenset[str]
+        Diesels that could run and that ran when it was made.
+    wanted : bool
+        Their hysteresis: whether they called for a diesel.
+    at_s : float
+        When it was made [s of `now_s`].
+    """
+
+    target: Target
+    policy: str
+    usable: frozenset[str]
+    on: frozenset[str]
+    wanted: bool
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +255,12 @@ class Memory:
         When the mode began [s of `now_s`].
     stage : Stage
         The last accepted request; the stage in force is the lowest of this, site file and command line.
+    stages : Mapping[str, Stage]
+        Assets that stand below the site's stage: they are looked at and not commanded.
+    in_band_s, volts_off_s : float | None
+        Since when frequency and voltage have been in band, and the voltage out of it [s of `now_s`].
+    rule : RuleChoice | None
+        What the rules chose last.
     units : Mapping[str, UnitMemory]
         By diesel.
     setpoints : Mapping[str, float]
@@ -221,6 +276,10 @@ class Memory:
     mode: Mode = Mode.START
     mode_since_s: float = 0.0
     stage: Stage = Stage.CONTROL
+    stages: Mapping[str, Stage] = field(default_factory=lambda: NOTHING)
+    in_band_s: float | None = None
+    volts_off_s: float | None = None
+    rule: RuleChoice | None = None
     units: Mapping[str, UnitMemory] = field(default_factory=lambda: NOTHING)
     limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
     manual: Mapping[str, Manual] = field(default_factory=lambda: NOTHING)

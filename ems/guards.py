@@ -188,7 +188,11 @@ class Guards:
                 image.assets[battery.id] if battery else None,
                 memory.limits.get(battery.id) if battery else None,
             )
-            found[unit.id] = narrow(unit, seat)
+            bound = narrow(unit, seat)
+            manual = memory.manual.get(unit.id)
+            if manual is not None and manual.power_kw is not None:
+                bound = bound.narrowed(0.0 if isinstance(unit, Solar) else manual.power_kw, manual.power_kw, "operator")
+            found[unit.id] = bound
         return found
 
 

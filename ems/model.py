@@ -69,7 +69,15 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class AssetImage:
-    """One asset as the decision sees it: points frozen, quality and age of the whole."""
+    """One asset as the decision sees it: points frozen, quality and age of the whole.
+
+    Attributes
+    ----------
+    follows : bool
+        Whether it does what it is told.
+    ours : bool
+        Whether its stage lets us command it.
+    """
 
     id: str
     kind: str
@@ -77,6 +85,7 @@ class AssetImage:
     quality: Quality
     age_s: float | None
     follows: bool = True
+    ours: bool = True
 
     def get(self, point: str) -> float | None:
         """Return the value of a point in its house unit, or None where it is missing."""
@@ -99,8 +108,13 @@ class AssetImage:
 
     @property
     def remote(self) -> bool:
-        """Whether we may command it; a device without the switch is always remote."""
-        return self.flag("remote") is not False
+        """Whether we may command it: its stage allows it, and its switch stands on remote (or there is none)."""
+        return self.ours and self.flag("remote") is not False
+
+    @property
+    def local(self) -> bool:
+        """Whether its switch stands on local."""
+        return self.flag("remote") is False
 
     @property
     def ready(self) -> bool:
@@ -115,7 +129,13 @@ class AssetImage:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The process image: what is true now, frozen for one decision."""
+    """The process image: what is true now, frozen for one decision.
+
+    Attributes
+    ----------
+    uncertain_kw : float
+        Power that doubtful values leave open: reserve is wider by it [kW].
+    """
 
     cycle: int
     time: datetime
@@ -126,6 +146,7 @@ class Image:
     load_known: bool
     frequency_hz: float | None
     voltage_v: float | None
+    uncertain_kw: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

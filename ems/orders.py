@@ -14,7 +14,7 @@ from typing import Any
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Event, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
 from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
-from ems.sequencer import on_bus
+from ems.sequencer import COMING, on_bus
 
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
 STARTABLE = ("diesel", "hydro", "deferrable")
@@ -189,7 +189,7 @@ class Orders:
         """Return whether an asset runs; an engine that cools down turns, but is off."""
         if asset in self._diesels:
             unit = memory.units.get(asset)
-            return unit is not None and unit.phase in (Phase.STARTING, Phase.ONLINE)
+            return unit is not None and unit.phase in (*COMING, Phase.ONLINE)
         return image.assets[asset].flag("breaker_closed" if self._kinds[asset] == "feeder" else "running")
 
     def _lapsed(self, limits: Mapping[str, Limits], now: datetime, events: list[Event]) -> Mapping[str, Limits]:

@@ -16,6 +16,7 @@ from ems.model import Image, Limits
 from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.ports import Planner
+from ems.sequencer import COMING
 
 OBSERVE_S = 900.0
 """Measured means are handed to the forecasts in intervals of this length [s]."""
@@ -181,12 +182,12 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
         if unit is None:
             diesels[d.id] = DieselStart(False, 0.0, usable=False)
             continue
-        on = unit.phase in (Phase.STARTING, Phase.ONLINE)
+        on = unit.phase in (*COMING, Phase.ONLINE)
         manual, limit = memory.manual.get(d.id), limits.get(d.id)
         ordered_off = manual is not None and manual.run is False
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
-        diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase is Phase.STARTING)
+        diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase in COMING)
     pond = {
         h.id: min(1.0, level / POND_DEPTH_M) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and (level := image.assets[h.id].get("level_m")) is not None
     }

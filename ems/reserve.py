@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Reserve
 from ems.model import NOTHING, Limits
 from ems.physics import ac_kw
+
+DOWN_HOLD_S = 300.0
+"""Room to charge counts as reserve downwards when it lasts this long [s]: the controller lowers PV and hydro within seconds, people act within minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,23 @@ def storages(site: Site) -> tuple[Storage, ...]:
     return tuple(Storage(i, b) for i, b in pairs if b is not None)
 
 
-def hold_s(site: Site) -> float:
-    """Return how long reserve must last [s]: until a diesel really runs, one failed start included."""
-    totals = sorted(d.start_s + d.warmup_s + d.sync_s for d in site.of(Diesel))
-    if not totals:
+def hold_s(site: Site, startable: Collection[str] | None = None) -> float:
+    """Return how long reserve must last [s]: until a diesel really runs, failed starts included.
+
+    `max(hold_s, (1 + retries) x (start + warm-up + sync) + the next unit's start)` (CONTROL 3.2), of the quickest diesels.
+
+    Parameters
+    ----------
+    site : Site
+    startable : Collection[str] | None
+        Diesels that could be started; None takes all.
+    """
+    able = sorted((d for d in site.of(Diesel) if startable is None or d.id in startable), key=lambda d: d.start_s + d.warmup_s + d.sync_s)
+    if not able:
         return site.reserve.hold_s
-    retries = min(d.retries for d in site.of(Diesel))
+    totals = [d.start_s + d.warmup_s + d.sync_s for d in able]
     following = totals[1] if len(totals) > 1 else totals[0]
-    return max(site.reserve.hold_s, (1 + retries) * totals[0] + following)
+    return max(site.reserve.hold_s, (1 + able[0].retries) * totals[0] + following)
 
 
 def usable_kwh(pair: Storage, soc: float, soc_min: float | None = None) -> float:
@@ -60,6 +72,10 @@ class Supply:
         By battery; None where it is unknown, which counts as nothing.
     not_forming : Collection[str]
         Inverters that could hold the bus but say that they do not.
+    hold_s : float | None
+        How long reserve must last, where that differs from the site's own figure [s].
+    uncertain_kw : float
+        Power that doubtful values leave open [kW]: as much more reserve is required.
     """
 
     power_kw: Mapping[str, float]
@@ -69,6 +85,12 @@ class Supply:
     charge_limit_kw: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
     not_forming: Collection[str] = ()
+    hold_s: float | None = None
+    uncertain_kw: float = 0.0
+
+    def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
+        """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
+        return Supply(power_kw, online, self.soc, self.discharge_limit_kw, self.charge_limit_kw, self.limits, self.not_forming, self.hold_s, self.uncertain_kw)
 
 
 class ReserveRule:
@@ -79,42 +101,57 @@ class ReserveRule:
         self._diesels = site.of(Diesel)
         self._hydros = site.of(Hydro)
         self._rivers = {h.id for h in self._hydros}
-        self._solars = site.of(Solar)
+        self._solars = [s.id for s in site.of(Solar)]
         self._pairs = storages(site)
+        self._largest_feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
         self.hold_s = hold_s(site)
 
-    def headroom_kw(self, supply: Supply) -> dict[str, float]:
-        """Return what each unit on line can add at once [kW] and hold for `hold_s`."""
-        room: dict[str, float] = {}
+    def headroom_kw(self, supply: Supply) -> tuple[dict[str, float], dict[str, float]]:
+        """Return what each unit on line can add at once [kW], and what it can add and hold for the hold time [kW].
+
+        At once: formers and units with primary response, a diesel up to its block load. Held: a diesel up to its
+        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1).
+        """
+        instant: dict[str, float] = {}
+        held: dict[str, float] = {}
+        online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
         for d in self._diesels:
-            if d.id in supply.online:
-                left = ceiling_kw(d.rated_kw, supply.limits.get(d.id)) - supply.power_kw.get(d.id, 0.0)
-                room[d.id] = max(0.0, min(left, d.block_load_kw))
+            if d.id in online:
+                left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
+                held[d.id] = left
+                if d.primary_response or d.forming != "never":
+                    instant[d.id] = min(left, d.block_load_kw)
         for pair in self._pairs:
-            inverter = pair.inverter
-            soc = supply.soc.get(pair.battery.id)
-            if soc is None or inverter.id not in supply.online or not (inverter.primary_response or inverter.forming != "never"):
+            inverter, battery = pair.inverter, pair.battery
+            soc = supply.soc.get(battery.id)
+            if soc is None or inverter.id not in online:
                 continue
-            power = supply.power_kw.get(inverter.id, 0.0)
-            limit_dc = min(pair.battery.discharge_kw, supply.discharge_limit_kw.get(pair.battery.id, pair.battery.discharge_kw))
-            ceiling = min(ceiling_kw(inverter.rated_kw, supply.limits.get(inverter.id)), ac_kw(inverter, limit_dc))
-            energy = usable_kwh(pair, soc, floor_soc(supply.limits.get(pair.battery.id))) * 3600.0 / self.hold_s
-            room[inverter.id] = max(0.0, min(ceiling - power, energy))
-        return room
+            limit_dc = min(battery.discharge_kw, supply.discharge_limit_kw.get(battery.id, battery.discharge_kw))
+            ceiling = min(ceiling_kw(inverter.rated_kw, limits.get(inverter.id)), ac_kw(inverter, limit_dc))
+            left = max(0.0, ceiling - powers.get(inverter.id, 0.0))
+            energy_kw = usable_kwh(pair, soc, floor_soc(limits.get(battery.id))) / hours
+            held[inverter.id] = min(left, energy_kw)
+            if inverter.primary_response or inverter.forming != "never":
+                instant[inverter.id] = left if energy_kw > 0.0 else 0.0
+        return instant, held
 
     def formers(self, supply: Supply) -> tuple[str, ...]:
         """Return who holds the bus: diesels and hydro on line that may form, inverters with energy to do it."""
-        found = [d.id for d in self._diesels if d.forming != "never" and d.id in supply.online]
-        found += [h.id for h in self._hydros if h.forming != "never" and h.id in supply.online]
+        online = supply.online
+        found = [d.id for d in self._diesels if d.id in online and d.forming != "never"]
+        found += [h.id for h in self._hydros if h.id in online and h.forming != "never"]
         for pair in self._pairs:
-            soc = supply.soc.get(pair.battery.id)
-            able = pair.inverter.forming != "never" and pair.inverter.id in supply.online and pair.inverter.id not in supply.not_forming
-            if able and soc is not None and soc > pair.battery.black_start_soc:
-                found.append(pair.inverter.id)
+            inverter = pair.inverter
+            if inverter.id in online and inverter.forming != "never" and inverter.id not in supply.not_forming:
+                soc = supply.soc.get(pair.battery.id)
+                if soc is not None and soc > pair.battery.black_start_soc:
+                    found.append(inverter.id)
         return tuple(found)
 
     def assess(self, supply: Supply, load_kw: float) -> Reserve:
         """Return required against available reserve for the contingency that is shortest.
+
+        For each source what the others can add at once, and what they can hold, must both cover its power.
 
         Parameters
         ----------
@@ -122,48 +159,58 @@ class ReserveRule:
         load_kw : float
             Load with deferrables [kW].
         """
-        room = self.headroom_kw(supply)
-        total = sum(room.values())
-        solar = sum(supply.power_kw.get(s.id, 0.0) for s in self._solars)
-        shares = (self._rule.load_fraction * load_kw, self._rule.solar_fraction * solar)
-        added = sum(shares) if self._rule.combine == "sum" else 0.0
-        cases = [(max(shares), total, "load" if shares[0] >= shares[1] else "solar")]
-        # Hydro holds a bus but cannot take up anybody's load: beside it alone, a former is still the sole one.
-        firm = [f for f in self.formers(supply) if f not in self._rivers]
+        instant, held = self.headroom_kw(supply)
+        all_instant, all_held = sum(instant.values()), sum(held.values())
+        powers, rule = supply.power_kw, self._rule
+        solar = sum([powers.get(s, 0.0) for s in self._solars])
+        load_part, solar_part = rule.load_fraction * load_kw, rule.solar_fraction * solar
+        doubt = supply.uncertain_kw
+        added = (load_part + solar_part if rule.combine == "sum" else 0.0) + doubt
+        required, available = max(load_part, solar_part) + doubt, min(all_instant, all_held)
+        contingency = "load" if load_part >= solar_part else "solar"
         accepted = ""
-        if self._rule.largest_unit:
-            for unit, power in supply.power_kw.items():
+        if rule.largest_unit:
+            # Hydro holds a bus but cannot take up anybody's load: beside it alone, a former is still the sole one.
+            firm = [f for f in self.formers(supply) if f not in self._rivers]
+            for unit, power in powers.items():
                 if power <= 0.0:
                     continue
-                if firm == [unit] and self._rule.single_former == "allow":
+                if firm == [unit] and rule.single_former == "allow":
                     accepted = f"sole former {unit}"
                     continue
-                cases.append((power + added, total - room.get(unit, 0.0), f"loss of {unit}"))
-        required, available, contingency = max(cases, key=lambda c: (c[0] - c[1], c[0]))
+                need, rest = power + added, min(all_instant - instant.get(unit, 0.0), all_held - held.get(unit, 0.0))
+                if (need - rest, need) > (required - available, required):
+                    required, available, contingency = need, rest, f"loss of {unit}"
         if accepted and required <= available:
             contingency = accepted
-        energy = sum(usable_kwh(p, soc) for p in self._pairs if (soc := supply.soc.get(p.battery.id)) is not None)
-        discharging = sum(max(0.0, supply.power_kw.get(p.inverter.id, 0.0)) for p in self._pairs)
+        energy = sum([usable_kwh(p, soc) for p in self._pairs if (soc := supply.soc.get(p.battery.id)) is not None])
+        discharging = sum([max(0.0, powers.get(p.inverter.id, 0.0)) for p in self._pairs])
         return Reserve(
             required_kw=required,
             available_kw=available,
             down_kw=self._down_kw(supply),
-            hold_s=self.hold_s,
+            hold_s=supply.hold_s or self.hold_s,
             energy_kwh=energy,
             time_to_empty_s=energy / discharging * 3600.0 if discharging > 0 else None,
             contingency=contingency,
+            down_required_kw=self._largest_feeder * load_kw,
         )
 
     def _down_kw(self, supply: Supply) -> float:
-        """Return what the units on line can take back at once [kW]: diesels to minimum loading, batteries to full charge."""
-        down = sum(max(0.0, supply.power_kw.get(d.id, 0.0) - d.min_loading * d.rated_kw) for d in self._diesels if d.id in supply.online)
+        """Return what the units on line can take back at once [kW]: diesels to minimum loading, batteries to full charge.
+
+        A battery counts as far as its room lasts `DOWN_HOLD_S`: a forming battery that may not charge trips the island on over-frequency.
+        """
+        powers, online = supply.power_kw, supply.online
+        down = sum([max(0.0, powers.get(d.id, 0.0) - d.min_kw) for d in self._diesels if d.id in online])
         for pair in self._pairs:
-            soc = supply.soc.get(pair.battery.id)
-            if soc is None or pair.inverter.id not in supply.online:
+            inverter, battery = pair.inverter, pair.battery
+            soc = supply.soc.get(battery.id)
+            if soc is None or inverter.id not in online:
                 continue
-            room_kwh = max(0.0, pair.battery.soc_max - soc) * pair.battery.capacity_kwh / pair.battery.charge_efficiency
-            charge_dc = min(pair.battery.charge_kw, supply.charge_limit_kw.get(pair.battery.id, pair.battery.charge_kw), room_kwh * 3600.0 / self.hold_s)
-            down += max(0.0, supply.power_kw.get(pair.inverter.id, 0.0) - max(-pair.inverter.rated_kw, ac_kw(pair.inverter, -charge_dc)))
+            room_kwh = max(0.0, battery.soc_max - soc) * battery.capacity_kwh / battery.charge_efficiency
+            charge_dc = min(battery.charge_kw, supply.charge_limit_kw.get(battery.id, battery.charge_kw), room_kwh * 3600.0 / DOWN_HOLD_S)
+            down += max(0.0, powers.get(inverter.id, 0.0) - max(-inverter.rated_kw, ac_kw(inverter, -charge_dc)))
         return down
 
 

@@ -14,17 +14,20 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
-from ems.dispatch import Dispatch, Shares, Situation
+from ems.dispatch import Shares, Situation
 from ems.guards import Bound, rating
 from ems.model import NOTHING, Limits
+from ems.outlook import Outlook, Outlooks
 from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
 from ems.plan import Forecast, Plan, PlantStart, Target
-from ems.reserve import ReserveRule, Supply, ceiling_kw, floor_soc
+from ems.reserve import Supply, ceiling_kw, floor_soc
 
 CYCLE_LOADING = 0.8
 """Loading at which cycle charging holds diesels: the flat part of every fuel curve, with room for a load step."""
 WORTH_A_START = 1.05
 """A set with one more engine to start must be so much cheaper than those that run: sets do not swap at a threshold."""
+ROTATE_WEAR = 0.005
+"""A running engine gives way to its twin when it is so much more worn: the whole spread that run hours alone make."""
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
 
@@ -38,8 +41,7 @@ class Rules:
         self._inverters = site.of(Inverter)
         self._rivers = frozenset(h.id for h in site.of(Hydro))
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
-        self.dispatch = Dispatch(site)
-        self.reserve = ReserveRule(site)
+        self.outlooks = Outlooks(site)
         ids = sorted(self._diesels, key=lambda d: self._diesels[d].rated_kw)
         self._sets = [frozenset(c) for n in range(1, len(ids) + 1) for c in combinations(ids, n)]
         self._sets.sort(key=lambda s: (sum(self._diesels[d].rated_kw for d in s), len(s), sorted(s)))
@@ -47,11 +49,11 @@ class Rules:
     def target(
         self,
         policy: str,
-        situation: Situation,
-        supply: Supply,
+        outlook: Outlook,
         usable: Collection[str],
         on: Collection[str],
         diesel_wanted: bool,
+        wear: Mapping[str, float] = NOTHING,
     ) -> tuple[Target, bool]:
         """Return what a policy wants now, and its hysteresis: whether it calls for a diesel.
 
@@ -59,50 +61,52 @@ class Rules:
         ----------
         policy : str
             `load-following | cycle-charging | diesel-only`.
-        situation : Situation
-        supply : Supply
-            For SoC, limits and what else is on line; its powers are not used.
+        outlook : Outlook
+            The situation; of its supply SoC, limits and what else is on line are used.
         usable : Collection[str]
             Diesels that can run.
         on : Collection[str]
             Diesels that run now: kept in a tie, so that sets do not swap for nothing.
         diesel_wanted : bool
             What this returned last time.
+        wear : Mapping[str, float]
+            By how much each diesel is to be spared, as a share of its price (`ems.rotation`).
         """
-        if policy != "diesel-only" and self._battery_can(situation, supply, diesel_wanted or bool(on), policy):
+        supply = outlook.supply
+        if policy != "diesel-only" and self._battery_can(outlook.situation, supply, diesel_wanted or bool(on), policy):
             alone = Target(frozenset(), NOTHING, policy)
-            shares = self.dispatch.share(situation, (), alone)
-            if shares.short_kw <= 0.0 and self.reserve.assess(self.supply_of(shares, (), supply), situation.demand_kw).short_kw <= 0.0:
+            if outlook.prospect((), alone).short_kw <= 0.0:
                 return alone, False
-        if policy == "cycle-charging":
-            loading: float | None = CYCLE_LOADING if self._below(supply, self._site.rules.cycle_stop_soc) else None
-        else:
-            loading = None
+        loading = CYCLE_LOADING if policy == "cycle-charging" and self._below(supply, self._site.rules.cycle_stop_soc) else None
+        plain = Target(frozenset(), NOTHING, policy)
         best, best_price = frozenset[str](), float("inf")
         for candidate in self._sets:
             if not candidate <= set(usable):
                 continue
-            price = self.price(candidate, situation, supply, Target(candidate, NOTHING, policy), on)
-            if on and not candidate <= frozenset(on):
+            price = self.price(candidate, outlook, plain, on)
+            price *= 1.0 + sum(wear.get(d, 0.0) for d in candidate) / len(candidate)
+            if on and not candidate <= frozenset(on) and not self._due_to_rest(candidate, on, wear):
                 price *= WORTH_A_START
             if price < best_price - 1e-9:
                 best, best_price = candidate, price
-        return Target(best, NOTHING, policy, loading=loading), True
+        return replace(plain, on=best, loading=loading), True
 
-    def supply_of(self, shares: Shares, on: Collection[str], supply: Supply) -> Supply:
-        """Return the supply that a sharing would make, with the diesels `on` and everything else as it is."""
-        # A turbine that is given no water stands, and holds nothing.
-        others = [u for u in supply.online if u not in self._diesels and (u not in self._rivers or shares.power_kw.get(u, 0.0) > 0.0)]
-        return replace(supply, power_kw=shares.power_kw, online=frozenset((*others, *on)))
+    def _due_to_rest(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
+        """Whether a set differs from the running one by a fresher engine of the same size in place of one that is due to rest."""
+        leaving, coming = set(on) - set(candidate), set(candidate) - set(on)
+        if len(leaving) != 1 or len(coming) != 1:
+            return False
+        (old,), (new,) = leaving, coming
+        return self._diesels[old].rated_kw == self._diesels[new].rated_kw and wear.get(old, 0.0) - wear.get(new, 0.0) >= ROTATE_WEAR
 
-    def price(self, candidate: Collection[str], situation: Situation, supply: Supply, target: Target, on: Collection[str]) -> float:
+    def price(self, candidate: Collection[str], outlook: Outlook, target: Target, on: Collection[str]) -> float:
         """Return litres per hour of a set, with reserve shortfall and unserved load priced far above fuel."""
-        shares = self.dispatch.share(situation, candidate, target)
-        short = self.reserve.assess(self.supply_of(shares, candidate, supply), situation.demand_kw).short_kw
+        prospect = outlook.prospect(candidate, target)
+        shares = prospect.shares
         litres = sum(fuel_l_per_h(self._diesels[d].fuel, shares.power_kw[d]) for d in candidate)
         starts = sum(self._diesels[d].start_l for d in candidate if d not in on)
         low = 0.5 * shares.low_load_kw
-        return litres + starts + low + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * shares.short_kw
+        return litres + starts + low + SHORTFALL_L_PER_KWH * prospect.reserve.short_kw + UNSERVED_L_PER_KWH * shares.short_kw
 
     def _battery_can(self, situation: Situation, supply: Supply, diesel_on: bool, policy: str) -> bool:
         """Whether the battery may carry the island alone: a former with enough charge, with hysteresis."""
@@ -183,8 +187,9 @@ class _Roll:
         )
         running = frozenset((*(i.id for i, _ in self._pairs), *(h for h, p in water.items() if p > 0)))
         supply = Supply(NOTHING, running, dict(self._soc), limits=self._limits)
-        target, self._wanted = self._rules.target(policy, situation, supply, self._usable, self._running, self._wanted)
-        shares = self._rules.dispatch.share(situation, target.on, target)
+        outlook = self._rules.outlooks.of(situation, supply)
+        target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
+        shares = outlook.prospect(target.on, target).shares
         self._running = target.on
         self._write(shares, target.on, hours)
 

@@ -1,5 +1,7 @@
-"""One sequence per diesel: off, starting, on line, unloading, cool-down, locked.
+"""One sequence per diesel: off, starting, warming, synchronising, on line, unloading, cool-down, locked.
 
+The set's own controller cranks, warms up, synchronises and cools down; this follows it by what is read
+back, gives each state its time limit and its way back, and hands the bus over only when it is steady.
 A unit found running or stopped against its sequence is adopted with an event, never fought:
 somebody at the set had a reason. A step that is longer than a whole start or stop completes it inside the step, so that
 the same code runs a year in quarter hours.
@@ -15,13 +17,42 @@ from ems.decision import Event, Explanation, Phase, Reason, UnitMemory, Write
 from ems.model import AssetImage
 
 START_GRACE = 1.5
-"""A start counts as failed when it takes this many times its declared duration: cold engines crank longer."""
+"""A state of a start has failed when it takes this many times its declared duration: cold engines crank longer."""
+SPARE_S = 2.0
+"""So much longer for what is read and written in between [s]."""
 CRANK_REST_S = 30.0
 """The starter motor rests this long after a failed start [s]."""
 UNLOADED = 0.10
 """Share of its rating down to which a unit is unloaded before its breaker opens."""
 UNLOAD_TIMEOUT_S = 120.0
-"""A unit that does not unload in this time [s] is taken off all the same."""
+"""A unit that does not unload in this time [s] is taken off all the same; the last one is loaded again instead."""
+SETTLE_S = 10.0
+"""The last diesel leaves when the bus has been in band for this long [s] while it stood unloaded beside the unit that takes over."""
+HELD_S = 300.0
+"""A hand-over that was rolled back is not tried again before this time [s]."""
+
+COMING = (Phase.STARTING, Phase.WARMING, Phase.SYNCHRONISING)
+"""A start is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a sequence needs to know of one cycle besides its unit.
+
+    Attributes
+    ----------
+    now_s, dt_s : float
+        Site time and length of the cycle [s].
+    steady_s : float | None
+        For how long frequency and voltage have been in band [s]; None where they are not; infinite where neither is measured.
+    last : bool
+        Whether no diesel that may form stays on the bus when this one leaves: the bus is then handed over.
+    """
+
+    now_s: float
+    dt_s: float
+    steady_s: float | None = float("inf")
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +101,8 @@ def rebuilt(
     found = {}
     for d, diesel in diesels.items():
         unit, on = units.get(d), on_bus(images[d])
-        if on is not None and (
-            unit is None or watch and unit.phase is not Phase.LOCKED and (unit.phase is Phase.STARTING or on is not (d in online({d: unit})))
-        ):
+        watched = watch or not images[d].ours
+        if on is not None and (unit is None or watched and unit.phase is not Phase.LOCKED and (unit.phase in COMING or on is not (d in online({d: unit})))):
             unit = adopt(diesel, images[d], now_s)
         if unit is not None:
             found[d] = unit
@@ -87,7 +117,7 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
     """
     if memory.phase is Phase.LOCKED or not image.ready or not image.remote:
         return False
-    if memory.phase in (Phase.STARTING, Phase.ONLINE, Phase.UNLOADING):
+    if memory.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING):
         return True
     if memory.failed_starts and now_s - memory.since_s < CRANK_REST_S:
         return False
@@ -98,15 +128,17 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
 
 
 def must_stay(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> bool:
-    """Whether an economic stop has to wait: minimum up time not met; a fault overrides it."""
-    if memory.phase is Phase.STARTING:
+    """Whether an economic stop has to wait: a start under way, minimum up time, a hand-over that failed just now; a fault overrides it."""
+    if memory.phase in COMING:
         return not image.fault
     if memory.phase is not Phase.ONLINE or image.fault:
         return False
+    if memory.held_until_s is not None and now_s < memory.held_until_s:
+        return True
     return memory.started_s is not None and now_s - memory.started_s < diesel.min_up_s
 
 
-def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool, why: Explanation, now_s: float, dt_s: float) -> Advance:
+def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool, why: Explanation, moment: Moment) -> Advance:
     """Take one diesel one cycle further.
 
     Parameters
@@ -118,19 +150,18 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
         Whether it shall be on the bus; every rule about that has been applied before.
     why : Explanation
         Why it is wanted or not.
-    now_s, dt_s : float
-        Site time and cycle length [s].
+    moment : Moment
     """
     seen_on = on_bus(image)
     if seen_on is None:
         return Advance(memory)
     match memory.phase:
         case Phase.OFF | Phase.COOLDOWN:
-            return _from_rest(diesel, memory, seen_on, wanted, why, now_s)
-        case Phase.STARTING:
-            return _starting(diesel, memory, image, seen_on, wanted, now_s, dt_s)
+            return _from_rest(diesel, memory, seen_on, wanted, why, moment.now_s)
+        case Phase.STARTING | Phase.WARMING | Phase.SYNCHRONISING:
+            return _coming(diesel, memory, image, seen_on, wanted, moment)
         case Phase.ONLINE | Phase.UNLOADING:
-            return _on_line(diesel, memory, image, seen_on, wanted, why, now_s, dt_s)
+            return _on_line(diesel, memory, image, seen_on, wanted, why, moment)
         case Phase.LOCKED:
             return Advance(memory)
 
@@ -146,56 +177,112 @@ def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, 
         found = replace(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
         return Advance(found, events=(Event("adopted", diesel.id, f"{diesel.id} was found running and is taken over as it is"),))
     if wanted:
+        # From its cool-down an engine turns already: it only has to synchronise again.
+        phase = Phase.SYNCHRONISING if memory.phase is Phase.COOLDOWN else Phase.STARTING
         starts = (*(at for at in memory.starts if now_s - at < 3600.0), now_s)
-        begun = replace(memory, phase=Phase.STARTING, since_s=now_s, starts=starts, why=why)
+        begun = replace(memory, phase=phase, since_s=now_s, called_s=now_s, starts=starts, why=why)
         return Advance(begun, (Write(diesel.id, "running", 1.0),), (Event("start", diesel.id, why.reason.value),))
     if memory.phase is Phase.COOLDOWN and now_s - memory.since_s >= diesel.cooldown_s:
         return Advance(replace(memory, phase=Phase.OFF))
     return Advance(memory)
 
 
-def _starting(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool, wanted: bool, now_s: float, dt_s: float) -> Advance:
+def _coming(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool, wanted: bool, moment: Moment) -> Advance:
+    now_s = moment.now_s
     if seen_on:
         # A start that fits into one step counts from that step's beginning.
-        since = memory.since_s if dt_s >= total_start_s(diesel) else now_s
+        since = memory.since_s if moment.dt_s >= total_start_s(diesel) else now_s
         running = replace(adopt_running(memory, since), failed_starts=0, why=memory.why)
         return Advance(running, events=(Event("on_line", diesel.id, memory.why.reason.value),))
     if not wanted and not image.fault:
         rest = replace(memory, phase=Phase.OFF, since_s=now_s, why=Explanation(Reason.NOT_NEEDED))
         return Advance(rest, (Write(diesel.id, "running", 0.0),), (Event("start_cancelled", diesel.id, "no longer needed"),))
-    late = now_s - memory.since_s > START_GRACE * total_start_s(diesel) + 2.0
+    moved = _further(diesel, memory, image, now_s)
+    late = _late(diesel, moved, image, now_s)
     if not late and not image.fault:
-        return Advance(memory)
+        return Advance(moved)
     failed = memory.failed_starts + 1
     stop = (Write(diesel.id, "running", 0.0),)
+    cause = "it reports a fault" if image.fault else late
     if failed > diesel.retries:
-        locked = replace(memory, phase=Phase.LOCKED, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
-        return Advance(locked, stop, (Event("locked", diesel.id, f"{failed} starts failed"),))
-    resting = replace(memory, phase=Phase.OFF, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
-    return Advance(resting, stop, (Event("start_failed", diesel.id, f"start {failed} of {diesel.retries + 1} failed"),))
+        locked = replace(moved, phase=Phase.LOCKED, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
+        return Advance(locked, stop, (Event("locked", diesel.id, f"{failed} starts failed, the last one: {cause}"),))
+    resting = replace(moved, phase=Phase.OFF, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
+    return Advance(resting, stop, (Event("start_failed", diesel.id, f"start {failed} of {diesel.retries + 1} failed: {cause}"),))
 
 
-def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool, wanted: bool, why: Explanation, now_s: float, dt_s: float) -> Advance:
+def _further(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> UnitMemory:
+    """Return the start's next state: cranked when the engine is seen to turn, warm after its time."""
+    if memory.phase is Phase.STARTING and _cranking_shows(image) and image.flag("running"):
+        return replace(memory, phase=Phase.WARMING, since_s=now_s)
+    if memory.phase is Phase.WARMING and now_s - memory.since_s >= diesel.warmup_s:
+        return replace(memory, phase=Phase.SYNCHRONISING, since_s=now_s)
+    return memory
+
+
+def _late(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> str:
+    """Return what took too long, or an empty string.
+
+    An engine that is not seen to turn by 1.5 times its start time has failed (CONTROL 3.3); where only the
+    breaker can be seen, the whole start is waited for.
+    """
+    called_s = memory.called_s if memory.called_s is not None else memory.since_s
+    if memory.phase is Phase.STARTING and _cranking_shows(image) and image.flag("running") is False:
+        return "the engine does not run" if now_s - memory.since_s > START_GRACE * diesel.start_s + SPARE_S else ""
+    if memory.phase is Phase.SYNCHRONISING and now_s - called_s > START_GRACE * total_start_s(diesel) + SPARE_S:
+        return "it does not synchronise"
+    return "it is not on the bus in time" if now_s - called_s > START_GRACE * total_start_s(diesel) + SPARE_S else ""
+
+
+def _cranking_shows(image: AssetImage) -> bool:
+    """Whether a device tells a turning engine from a closed breaker."""
+    return image.flag("running") is not None and (image.flag("breaker_closed") is not None or image.flag("synchronised") is not None)
+
+
+def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool, wanted: bool, why: Explanation, moment: Moment) -> Advance:
+    now_s = moment.now_s
     if not seen_on:
         if memory.phase is Phase.UNLOADING:
-            return Advance(replace(memory, phase=Phase.COOLDOWN, since_s=now_s), events=(Event("off_line", diesel.id, memory.why.reason.value),))
+            gone = replace(memory, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
+            return Advance(gone, events=(Event("off_line", diesel.id, memory.why.reason.value),))
         phase = Phase.LOCKED if image.fault else Phase.OFF
-        gone = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if image.fault else Reason.SEQUENCE))
-        return Advance(gone, events=(Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),))
+        lost = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if image.fault else Reason.SEQUENCE))
+        return Advance(lost, events=(Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),))
     if wanted:
-        back = replace(memory, phase=Phase.ONLINE, why=why)
-        return Advance(back if memory.phase is Phase.UNLOADING or memory.why != why else memory)
-    begun = memory if memory.phase is Phase.UNLOADING else replace(memory, phase=Phase.UNLOADING, since_s=now_s, why=why)
+        back = memory.phase is Phase.UNLOADING
+        if back or memory.why != why:
+            memory = replace(memory, phase=Phase.ONLINE, unloaded_s=None, why=why)
+        return Advance(memory, events=(Event("hand_over_given_up", diesel.id, why.reason.value),) if back and moment.last else ())
+    return _leaving(diesel, memory, image, why, moment)
+
+
+def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explanation, moment: Moment) -> Advance:
+    """Unload, wait for a steady bus where it is handed over, then stop: the stop command is the point of no return."""
+    now_s = moment.now_s
+    begun = memory if memory.phase is Phase.UNLOADING else replace(memory, phase=Phase.UNLOADING, since_s=now_s, unloaded_s=None, why=why)
     unloaded = (image.power_kw or 0.0) <= 1.5 * UNLOADED * diesel.rated_kw
-    if unloaded or dt_s >= total_start_s(diesel) or now_s - begun.since_s >= UNLOAD_TIMEOUT_S:
-        cooling = replace(begun, phase=Phase.COOLDOWN, since_s=now_s)
+    if not unloaded:
+        begun = begun if begun.unloaded_s is None else replace(begun, unloaded_s=None)
+    elif begun.unloaded_s is None:
+        begun = replace(begun, unloaded_s=now_s)
+    waited_s = now_s - begun.since_s
+    settled_s = min(max(now_s - begun.unloaded_s, moment.dt_s), moment.steady_s or 0.0) if begun.unloaded_s is not None else 0.0
+    inside_step = moment.dt_s >= total_start_s(diesel)
+    if inside_step or (unloaded and not moment.last) or (moment.last and settled_s >= SETTLE_S) or (waited_s >= UNLOAD_TIMEOUT_S and not moment.last):
+        cooling = replace(begun, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
         return Advance(cooling, (Write(diesel.id, "running", 0.0),), (Event("stop", diesel.id, why.reason.value),))
+    if waited_s >= UNLOAD_TIMEOUT_S:
+        held = replace(
+            begun, phase=Phase.ONLINE, since_s=now_s, unloaded_s=None, held_until_s=now_s + HELD_S, why=Explanation(Reason.SEQUENCE, ("hand_over_failed",))
+        )
+        cause = "the bus is not steady" if unloaded else f"{diesel.id} does not unload"
+        return Advance(held, events=(Event("hand_over_failed", diesel.id, f"{cause}: it takes the load back"),))
     return Advance(begun)
 
 
 def adopt_running(memory: UnitMemory, now_s: float) -> UnitMemory:
     """Return the memory of a unit that is on the bus since `now_s`."""
-    return replace(memory, phase=Phase.ONLINE, since_s=now_s, started_s=now_s)
+    return replace(memory, phase=Phase.ONLINE, since_s=now_s, started_s=now_s, called_s=None, unloaded_s=None, held_until_s=None)
 
 
 def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, dt_s: float) -> float:
@@ -206,4 +293,4 @@ def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, dt_s: fl
 
 def online(units: Mapping[str, UnitMemory]) -> frozenset[str]:
     """Return the diesels on the bus, those on their way off included."""
-    return frozenset(d for d, u in units.items() if u.phase in (Phase.ONLINE, Phase.UNLOADING))
+    return frozenset([d for d, u in units.items() if u.phase in (Phase.ONLINE, Phase.UNLOADING)])

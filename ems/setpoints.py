@@ -14,7 +14,9 @@ from ems.decision import AssetDecision, Event, Explanation, Memory, Mode, Phase,
 from ems.dispatch import Shares, Situation
 from ems.guards import refuse
 from ems.model import Image
+from ems.outlook import Prospect
 from ems.plan import Target
+from ems.sequencer import COMING
 
 CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""
@@ -60,7 +62,7 @@ class Setpoints:
         image: Image,
         memory: Memory,
         situation: Situation,
-        shares: Shares,
+        prospect: Prospect,
         target: Target,
         leader: str | None,
         on: Collection[str],
@@ -71,8 +73,8 @@ class Setpoints:
 
         Parameters
         ----------
-        shares : Shares
-            Power of every source [kW].
+        prospect : Prospect
+            Power of every source, and the reserve with it.
         leader : str | None
             The unit whose power is the residual: it gets no setpoint.
         on : Collection[str]
@@ -84,6 +86,7 @@ class Setpoints:
         """
         planned = Reason.PLAN if target.source == "mpc" else Reason.OPERATOR if memory.mode is Mode.MANUAL else Reason.RULES
         found: dict[str, AssetDecision] = {}
+        shares = prospect.shares
         for s in self._solars:
             found[s] = self._solar(s, image, memory, situation, shares, target)
         for h in self._hydros:
@@ -158,7 +161,7 @@ class Setpoints:
         unit = memory.units.get(d)
         cause = why.get(d) or (unit.why if unit is not None and unit.phase is not Phase.OFF else Explanation(Reason.NOT_NEEDED))
         cause = self._seen(d, image, cause)
-        run = unit is not None and unit.phase in (Phase.STARTING, Phase.ONLINE, Phase.UNLOADING)
+        run = unit is not None and unit.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING)
         if d not in on:
             return AssetDecision(0.0 if unit is not None and not run else None, run, cause)
         if d in situation.fixed_kw or d == leader:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ems.commitment import Choice, Commitment, Committer
+from ems.choice import Choice
+from ems.commitment import Commitment, Committer, relieved
 from ems.controller import Controller
 from ems.decision import Memory, Mode, Phase, Reason, UnitMemory, Write
 from ems.dispatch import Situation
@@ -17,7 +18,9 @@ from ems.rules import Rules
 from tests.ems.island import diesel, points, site, telemetry
 
 SITE = site()
-COMMITTER = Committer(Rules(SITE))
+RULES = Rules(SITE)
+COMMITTER = Committer(RULES)
+OUTLOOKS = RULES.outlooks
 NOBODY: frozenset[str] = frozenset()
 FREE = Choice(online=NOBODY, must=NOBODY, economic=frozenset({"dg1", "dg2"}), forced=frozenset({"dg1", "dg2"}), banned=NOBODY)
 BOUNDS = {u.id: rating(u) for u in SITE.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
@@ -35,7 +38,7 @@ def decide(
     bounds = {**BOUNDS, "inv1": Bound(-250.0, 250.0) if soc is not None and soc > 0.1 else Bound(-2.0, -2.0)}
     situation = Situation(load_kw, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
     supply = Supply({}, frozenset({"inv1", *choice.online}), {"bess1": soc}, not_forming=NOBODY if forming else {"inv1"})
-    return COMMITTER.decide(situation, supply, Target(frozenset(on), {}, source), choice)
+    return COMMITTER.decide(OUTLOOKS.of(situation, supply), Target(frozenset(on), {}, source), choice)
 
 
 def choice(**changes: frozenset[str] | set[str]) -> Choice:
@@ -109,15 +112,15 @@ def test_the_inverter_is_moved_before_a_diesel_is_started() -> None:
     charging = Target(frozenset({"dg1"}), {"inv1": -130.0}, "mpc")
     situation = Situation(160.0, {"pv1": 0.0}, {}, {}, {**BOUNDS, "inv1": Bound(-250.0, 250.0)}, ("inv1",), {})
     supply = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.23})
-    shaped = COMMITTER.relieved(situation, supply, {"dg1"}, charging)
+    shaped = relieved(OUTLOOKS.of(situation, supply), {"dg1"}, charging)
     assert -130.0 < shaped.power_kw["inv1"] <= 0.0
     # With less charge it could only be held by discharging, which eats what it counts on: not done.
     low = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.2})
-    assert COMMITTER.relieved(situation, low, {"dg1"}, charging) == charging
+    assert relieved(OUTLOOKS.of(situation, low), {"dg1"}, charging) == charging
     # Cycle charging goes on: it is what brings the reserve back.
     cycling = Target(frozenset({"dg1"}), {}, "cycle-charging", loading=0.9)
-    assert COMMITTER.relieved(situation, supply, {"dg1"}, cycling) == cycling
-    assert COMMITTER.relieved(situation, replace(supply, soc={"bess1": 0.9}), {"dg1"}, charging) == charging
+    assert relieved(OUTLOOKS.of(situation, supply), {"dg1"}, cycling) == cycling
+    assert relieved(OUTLOOKS.of(situation, replace(supply, soc={"bess1": 0.9})), {"dg1"}, charging) == charging
 
 
 RUN_1, RUN_2, FORM = Write("dg1", "running", 0.0), Write("dg2", "running", 0.0), Write("inv1", "forming", 0.0)

@@ -165,6 +165,8 @@ def test_a_stop_waits_until_the_inverter_holds_the_bus() -> None:
     assert written(decision)[("inv1", "forming")] == 1.0
     assert decision.memory.units["dg1"].phase is Phase.ONLINE
     decision = decide(telemetry(1), decision.memory)
+    assert decision.memory.units["dg1"].phase is Phase.ONLINE, "the rules' choice stands for a while"
+    decision = decide(telemetry(11), decision.memory)
     assert decision.memory.units["dg1"].phase is Phase.UNLOADING
 
 

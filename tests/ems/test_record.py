@@ -9,9 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ems.config.site import Site
-from ems.decision import Alarm, AssetDecision, Decision, Event, Explanation, Manual, Memory, Mode, Pending, Phase, Reason, Reserve, Stage, UnitMemory, Write
+from ems.decision import (
+    Alarm,
+    AssetDecision,
+    Decision,
+    Event,
+    Explanation,
+    Manual,
+    Memory,
+    Mode,
+    Pending,
+    Phase,
+    Reason,
+    Reserve,
+    RuleChoice,
+    Stage,
+    UnitMemory,
+    Write,
+)
 from ems.model import AssetImage, Image, Limits, Outcome, Quality, Reading, Request, Status, Telemetry
-from ems.plan import Forecast, Grid, Plan, Unmet
+from ems.plan import Forecast, Grid, Plan, Target, Unmet
 from ems.record import ClockInfo, Record, explain_document, pack, record, state_document, unpack
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -186,7 +203,9 @@ MEMORY = Memory(
     mode=Mode.MANUAL,
     mode_since_s=3.5,
     stage=Stage.ADVISE,
-    units={"dg1": UnitMemory(Phase.STARTING, 1.0, 2.0, 1, (0.5, 1.5), Explanation(Reason.RESERVE, ("x",), {"short_kw": 85.0, "unit": "pv1"}))},
+    stages={"pv1": Stage.SHADOW},
+    rule=RuleChoice(Target(frozenset({"dg1"}), {}, "load-following", loading=0.8), "load-following", frozenset({"dg1"}), frozenset(), True, 5.0),
+    units={"dg1": UnitMemory(Phase.STARTING, 1.0, 2.0, 3.0, None, 4.0, 1, (0.5, 1.5), Explanation(Reason.RESERVE, ("x",), {"short_kw": 85.0, "unit": "pv1"}))},
     limits={"pv1": Limits(max_kw=100.0, expires_at=NOW, reason="wind", by="kim", version=9)},
     manual={"dg1": Manual(True, None)},
     pending={12: Pending("dg1", "start", 700.0)},

@@ -50,9 +50,9 @@ def test_energy_bounds_what_the_battery_can_hold() -> None:
 
 def test_operator_limits_count() -> None:
     limited = Supply({"dg1": 150.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits={"inv1": Limits(max_kw=50.0)})
-    assert RULE.headroom_kw(limited)["inv1"] == pytest.approx(50.0)
+    assert RULE.headroom_kw(limited)[0]["inv1"] == pytest.approx(50.0)
     out = Supply({"dg1": 150.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits={"inv1": Limits(out_of_service=True)})
-    assert RULE.headroom_kw(out)["inv1"] == 0.0
+    assert RULE.headroom_kw(out)[0]["inv1"] == 0.0
 
 
 def test_an_inverter_that_does_not_form_is_no_former() -> None:

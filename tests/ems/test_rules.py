@@ -34,7 +34,8 @@ def wanted(
     room = (0.0, 0.0) if soc is None else (charge_room_kw(pair.battery, soc, 0.95, 1 / 60), discharge_room_kw(pair.battery, soc, 0.10, 1 / 60))
     bounds["inv1"] = Bound(ac_kw(pair.inverter, -room[0]), ac_kw(pair.inverter, room[1]))
     situation = Situation(load_kw, {"pv1": sun_kw}, {}, {}, bounds, ("inv1",), {})
-    return RULES.target(policy, situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}), usable, frozenset[str](), before)
+    outlook = RULES.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
+    return RULES.target(policy, outlook, usable, frozenset[str](), before)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_in_a_tie_the_one_that_runs_stays() -> None:
     situation = Situation(100.0, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
     supply = Supply({}, frozenset({"inv1"}), {"bess1": 0.2})
     for running in ("dg2", "dg3"):
-        assert rules.target("load-following", situation, supply, ("dg2", "dg3"), {running}, True)[0].on == {running}
+        assert rules.target("load-following", rules.outlooks.of(situation, supply), ("dg2", "dg3"), {running}, True)[0].on == {running}
 
 
 @pytest.mark.parametrize(
@@ -159,5 +160,4 @@ def test_a_turbine_without_water_holds_nothing() -> None:
     supply = Supply({}, frozenset({"h1", "inv1"}), {"bess1": None})
     for river_kw, formers in ((40.0, ("h1",)), (0.0, ())):
         situation = Situation(40.0, {"pv1": 0.0}, {"h1": river_kw}, {}, bounds, (), {})
-        shares = rules.dispatch.share(situation, (), Target(frozenset(), {}, "load-following"))
-        assert rules.reserve.formers(rules.supply_of(shares, (), supply)) == formers
+        assert rules.outlooks.of(situation, supply).prospect((), Target(frozenset(), {}, "load-following")).formers == formers

@@ -9,7 +9,7 @@ import pytest
 from ems.config.site import Diesel
 from ems.decision import Explanation, Phase, Reason, UnitMemory, Write
 from ems.model import AssetImage, Quality
-from ems.sequencer import advance, must_stay, startable
+from ems.sequencer import Moment, advance, must_stay, startable
 from tests.ems.island import site
 
 DIESEL = site().of(Diesel)[1]
@@ -26,7 +26,7 @@ def unit(on: bool | None, power_kw: float = 0.0, **points: float) -> AssetImage:
 
 def cycles(memory: UnitMemory, *rows: tuple[float, AssetImage, bool, Phase, tuple[Write, ...]], dt_s: float = 1.0) -> UnitMemory:
     for k, (now, image, wanted, phase, writes) in enumerate(rows):
-        moved = advance(DIESEL, memory, image, wanted, WHY, now, dt_s)
+        moved = advance(DIESEL, memory, image, wanted, WHY, Moment(now, dt_s))
         assert (moved.memory.phase, moved.writes) == (phase, writes), f"row {k}"
         memory = moved.memory
     return memory
@@ -70,12 +70,12 @@ def test_a_fault_while_starting_ends_the_try_at_once() -> None:
 @pytest.mark.parametrize(("fault", "phase"), [(0.0, Phase.OFF), (7.0, Phase.LOCKED)])
 def test_a_trip_is_seen_and_not_fought(fault: float, phase: Phase) -> None:
     online = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0)
-    moved = advance(DIESEL, online, unit(False, fault=fault), True, WHY, 100.0, 1.0)
+    moved = advance(DIESEL, online, unit(False, fault=fault), True, WHY, Moment(100.0, 1.0))
     assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (phase, (), ["tripped"])
 
 
 def test_a_unit_found_running_is_adopted_without_a_write() -> None:
-    moved = advance(DIESEL, OFF, unit(True, 80.0), False, WHY, 50.0, 1.0)
+    moved = advance(DIESEL, OFF, unit(True, 80.0), False, WHY, Moment(50.0, 1.0))
     assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (Phase.ONLINE, (), ["adopted"])
     assert must_stay(DIESEL, moved.memory, unit(True, 80.0), 60.0)
 

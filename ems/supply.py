@@ -1,0 +1,55 @@
+"""Who feeds the busbar now, as reserve and commitment have to see it."""
+
+from __future__ import annotations
+
+from ems import sequencer
+from ems.config.site import Battery, Diesel, Inverter, Site
+from ems.decision import Memory
+from ems.model import Image
+from ems.reserve import Supply, hold_s
+from ems.setpoints import LONG_STEP_S
+
+SOURCES = ("solar", "hydro", "diesel", "inverter")
+
+
+class Supplies:
+    """The supply of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self._diesels = {d.id: d for d in site.of(Diesel)}
+        self._batteries = site.of(Battery)
+        self._inverters = site.of(Inverter)
+        self._site = site
+        self._holds: dict[frozenset[str], float] = {}
+
+    def of(self, image: Image, memory: Memory) -> Supply:
+        """Return who feeds the busbar, from what is seen; what is not seen counts for nothing."""
+        assets = image.assets
+        powers = {a: p for a, i in assets.items() if i.kind in SOURCES and (p := i.power_kw) is not None}
+        running = [a for a, i in assets.items() if i.kind in ("hydro", "inverter") and i.seen and i.flag("running") is not False and not i.fault]
+        batteries = {b.id: assets[b.id] for b in self._batteries}
+        instant = image.dt_s >= LONG_STEP_S
+        return Supply(
+            power_kw=powers,
+            online=frozenset((*running, *sequencer.online(memory.units))),
+            soc={b: i.get("soc") if i.seen else None for b, i in batteries.items()},
+            discharge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("discharge_limit_kw")) is not None},
+            charge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("charge_limit_kw")) is not None},
+            limits=memory.limits,
+            not_forming=frozenset(i.id for i in self._inverters if not instant and assets[i.id].flag("forming") is False),
+            hold_s=self._hold_s(image, memory),
+            uncertain_kw=image.uncertain_kw,
+        )
+
+    def _hold_s(self, image: Image, memory: Memory) -> float | None:
+        """Return how long reserve must last for the diesels that can be started now [s]; None leaves the site's own figure."""
+        able = frozenset(
+            d
+            for d, diesel in self._diesels.items()
+            if (u := memory.units.get(d)) is not None and sequencer.startable(diesel, u, image.assets[d], image.now_s, False)
+        )
+        if not able or len(able) == len(self._diesels):
+            return None
+        if able not in self._holds:
+            self._holds[able] = hold_s(self._site, able)
+        return self._holds[able]
