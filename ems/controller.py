@@ -109,6 +109,8 @@ class Controller:
             decision = self._holding(image, memory, supply, formers, mode)
         else:
             decision = self._deciding(image, memory, bounds, supply, planned_target, taken.accepted)
+            if memory.stages:
+                decision = self._with_advice(image, memory, decision, planned_target, taken.accepted)
         return image, replace(
             decision,
             plan_id=plan.id if plan is not None and planned_target is not None else None,
@@ -170,6 +172,19 @@ class Controller:
             outcomes=(),
             memory=memory,
         )
+
+    def _with_advice(self, image: Image, memory: Memory, decision: Decision, planned: Target | None, accepted: Collection[str]) -> Decision:
+        """Return the decision with what would be done with the assets that stand below stage `control`.
+
+        They are must-run in the decision itself, since they do what they want; what they would be told is
+        looked at as if all were ours, and is written for those whose advice a person has just accepted.
+        """
+        below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
+        ours = replace(image, assets={a: replace(i, ours=True) if a in below else i for a, i in image.assets.items()})
+        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), self._supplies.of(ours, memory), planned, below)
+        advised = {a: d for a, d in would.assets.items() if a in below}
+        writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
+        return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
 
     def _holding(self, image: Image, memory: Memory, supply: Supply, formers: tuple[str, ...], mode: Mode) -> Decision:
         """START and SAFE: nothing is written; SAFE also stops the heartbeats, so that devices do what they declare."""

@@ -313,3 +313,8 @@ class Decision:
     events: tuple[Event, ...]
     outcomes: tuple[Outcome, ...]
     memory: Memory
+
+
+def stage_of(decision: Decision, asset: str) -> Stage:
+    """Return the stage in force for one asset: the lower of the site's and its own."""
+    return min(decision.stage, decision.memory.stages.get(asset, Stage.CONTROL), key=lambda s: s.rank)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Memory
+from ems.decision import Memory, Stage
 from ems.model import AssetImage, Image, Quality, Reading, Telemetry
 
 STALE_CYCLES = 3.0
@@ -44,6 +44,9 @@ class ImageBuilder:
             For the last known load and for what does not follow its setpoint.
         """
         assets = {a: self._asset(a, kind, telemetry.readings.get(a)) for a, kind in self._kinds.items()}
+        for a, stage in memory.stages.items():
+            if a in assets and stage is not Stage.CONTROL:
+                assets[a] = replace(assets[a], ours=False)
         load = self._load_kw(assets)
         unseen = [s for s in self._sources if assets[s].power_kw is None]
         if load is None and not unseen:

@@ -17,7 +17,7 @@ from typing import Any
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Alarm, Decision, Event, Memory, Mode, Phase, Stage, UnitMemory
+from ems.decision import Alarm, Decision, Event, Memory, Mode, Phase, Stage, UnitMemory, stage_of
 from ems.errors import StoreError
 from ems.explain import sentence
 from ems.fieldbus import Fieldbus, Sent
@@ -291,7 +291,7 @@ class Loop:
             "state": state,
             "alarms": self._stores.historian.alarms.documents(),
             "explain": explain_document(self._site, decision),
-            "advice": advice_document(decision) if decision.stage is Stage.ADVISE else [],
+            "advice": advice_document(decision),
         }
 
 
@@ -304,7 +304,7 @@ def _planned(historian: Historian, time: datetime, plan: Plan, outcome: PlanOutc
 
 
 def advice_document(decision: Decision) -> list[dict[str, Any]]:
-    """Return what would be written in stage `control`, one piece of advice for each asset that takes a command."""
+    """Return what would be written in stage `control`, one piece of advice for each asset in stage `advise` that takes a command."""
     return [
         {
             "id": f"{asset}:{'' if decided.run is None else decided.run}:{'' if decided.setpoint_kw is None else round(decided.setpoint_kw)}",
@@ -314,14 +314,14 @@ def advice_document(decision: Decision) -> list[dict[str, Any]]:
             "text": {lang: sentence(asset, decided, lang) for lang in ("en", "ja")},
         }
         for asset, decided in decision.assets.items()
-        if decided.run is not None or decided.setpoint_kw is not None
+        if stage_of(decision, asset) is Stage.ADVISE and (decided.run is not None or decided.setpoint_kw is not None)
     ]
 
 
 def durable(memory: Memory) -> tuple[object, ...]:
     """Return the part of a memory that a restart must not lose: orders, limits, lock-outs."""
     locked = frozenset(d for d, unit in memory.units.items() if unit.phase is Phase.LOCKED)
-    return (memory.limits, memory.manual, memory.stage, memory.all_manual, memory.stopped, memory.pending, memory.taken_seq, locked)
+    return (memory.limits, memory.manual, memory.stage, memory.stages, memory.all_manual, memory.stopped, memory.pending, memory.taken_seq, locked)
 
 
 def resumed(memory: Memory, now_s: float) -> Memory:
@@ -334,6 +334,7 @@ def resumed(memory: Memory, now_s: float) -> Memory:
         mode=Mode.START,
         mode_since_s=now_s,
         stage=memory.stage,
+        stages=memory.stages,
         units={d: UnitMemory(Phase.LOCKED, now_s, why=unit.why) for d, unit in memory.units.items() if unit.phase is Phase.LOCKED},
         limits=memory.limits,
         manual=memory.manual,

@@ -83,7 +83,7 @@ class Orders:
     def _refusal(self, request: Request, image: Image, memory: Memory) -> str | None:
         if request.expires_at is not None and request.kind == "command" and image.time > request.expires_at:
             return "expired"
-        if request.kind not in ("command", "mode", "limits") or (request.asset is None and request.kind == "mode"):
+        if request.kind not in ("command", "mode", "limits", "stage") or (request.asset is None and request.kind in ("mode", "stage")):
             return None
         asset, action = request.asset or "", request.body.get("action")
         kind = self._kinds.get(asset)
@@ -131,14 +131,23 @@ class Orders:
             case "mode":
                 return self._mode(str(body["mode"]), request.asset, image, memory), done
             case "stage":
-                stage = Stage(body["stage"])
-                # What was decided without being written is no place to ramp from: the next first writes move nothing.
-                return memory if stage is memory.stage else replace(memory, stage=stage, setpoints=NOTHING, astray=NOTHING), done
+                return self._stage(Stage(body["stage"]), request.asset, memory), done
             case "stop":
                 return replace(memory, stopped=True), done
             case "command":
                 return self._command(request, image, memory)
         return memory, done if request.kind == "accept" else replace(done, result="noted")
+
+    def _stage(self, stage: Stage, asset: str | None, memory: Memory) -> Memory:
+        """Return the memory with a stage for the site or for one asset.
+
+        What was decided without being written is no place to ramp from: the next first writes move nothing.
+        """
+        if asset is None:
+            return memory if stage is memory.stage else replace(memory, stage=stage, setpoints=NOTHING, astray=NOTHING)
+        stages = {a: s for a, s in memory.stages.items() if a != asset} | ({} if stage is Stage.CONTROL else {asset: stage})
+        setpoints = {a: kw for a, kw in memory.setpoints.items() if a != asset}
+        return replace(memory, stages=stages, setpoints=setpoints)
 
     def _mode(self, mode: str, asset: str | None, image: Image, memory: Memory) -> Memory:
         if asset is not None:

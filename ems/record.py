@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Alarm, AssetDecision, Decision, Memory, Phase, Reason
+from ems.decision import Alarm, AssetDecision, Decision, Memory, Phase, Reason, stage_of
 from ems.explain import sentence
 from ems.model import AssetImage, Image, Quality, Request, Telemetry
 from ems.plan import Plan
@@ -162,6 +162,7 @@ def _asset(asset: Any, seen: AssetImage | None, decision: Decision) -> dict[str,
         "control": "local" if seen is not None and seen.local else "remote",
         "ready": seen is not None and seen.ready,
         "follows": seen is None or seen.follows,
+        "stage": stage_of(decision, asset.id).value,
     }
     if decided is not None and decided.run is not None:
         found["run"] = decided.run

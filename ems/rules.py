@@ -83,15 +83,17 @@ class Rules:
         for candidate in self._sets:
             if not candidate <= set(usable):
                 continue
-            price = self.price(candidate, outlook, plain, on)
+            rotated = self._rotated(candidate, on, wear)
+            # A change of twins once a day or more is worth its start: neither the litres nor the margin of a start count.
+            price = self.price(candidate, outlook, plain, candidate if rotated else on)
             price *= 1.0 + sum(wear.get(d, 0.0) for d in candidate) / len(candidate)
-            if on and not candidate <= frozenset(on) and not self._due_to_rest(candidate, on, wear):
+            if on and not candidate <= frozenset(on) and not rotated:
                 price *= WORTH_A_START
             if price < best_price - 1e-9:
                 best, best_price = candidate, price
         return replace(plain, on=best, loading=loading), True
 
-    def _due_to_rest(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
+    def _rotated(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
         """Whether a set differs from the running one by a fresher engine of the same size in place of one that is due to rest."""
         leaving, coming = set(on) - set(candidate), set(candidate) - set(on)
         if len(leaving) != 1 or len(coming) != 1:

@@ -116,6 +116,8 @@ def some_memory(chance: random.Random, site: Site, now_s: float) -> Memory:
         mode=chance.choice(list(Mode)),
         mode_since_s=now_s - chance.choice([0.0, 30.0]),
         stage=chance.choice([Stage.CONTROL, Stage.CONTROL, Stage.SHADOW]),
+        stages={a: chance.choice([Stage.SHADOW, Stage.ADVISE]) for a in ids if chance.random() < 0.1},
+        in_band_s=chance.choice([None, now_s - 90.0]),
         units=units,
         limits=soc_min | {a: x for a, x in limits.items() if chance.random() < 0.15},
         manual={a: Manual(chance.choice([None, True, False]), chance.choice([None, 0.0, 30.0])) for a in ids if chance.random() < 0.15},
@@ -170,7 +172,7 @@ def some_requests(chance: random.Random, site: Site, telemetry: Telemetry) -> Se
     found = []
     for seq in range(1, chance.randrange(1, 4)):
         kind = chance.choice(["command", "command", "mode", "limits", "stage", "stop", "ack"])
-        asset = chance.choice(ids) if kind in ("command", "limits") or (kind == "mode" and chance.random() < 0.7) else None
+        asset = chance.choice(ids) if kind in ("command", "limits") or (kind in ("mode", "stage") and chance.random() < 0.7) else None
         until = telemetry.time + timedelta(seconds=chance.choice([-1.0, 300.0]))
         found.append(Request(seq, f"r{seq}", kind, asset, {**chance.choice(bodies[kind]), "reason": "test"}, "keeper", telemetry.time, until))
     return found

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 
+from ems.config.site import Site
 from ems.dispatch import Situation
 from ems.guards import Bound, rating
 from ems.model import Limits
+from ems.outlook import Outlook
 from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, storage_step
 from ems.plan import DieselStart, Forecast, Grid, PlantStart, Target
 from ems.reserve import Supply, storages
@@ -36,6 +38,14 @@ def wanted(
     situation = Situation(load_kw, {"pv1": sun_kw}, {}, {}, bounds, ("inv1",), {})
     outlook = RULES.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
     return RULES.target(policy, outlook, usable, frozenset[str](), before)
+
+
+def rules_case(rules: Rules, isle: Site, load_kw: float) -> Outlook:
+    """Return the outlook of an island whose battery stands idle at 20 %."""
+    bounds = {u.id: rating(u) for u in isle.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
+    bounds["inv1"] = Bound(-2.0, -2.0)
+    situation = Situation(load_kw, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
+    return rules.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": 0.2}))
 
 
 @pytest.mark.parametrize(
@@ -86,12 +96,8 @@ def test_in_a_tie_the_one_that_runs_stays() -> None:
     fuel = {"no_load_l_per_h": 4.0, "slope_l_per_kwh": 0.25}
     twins = site({"id": "dg3", "kind": "diesel", "rated_kw": 200.0, "forming": "droop", "fuel": fuel}, drop=("dg1",))
     rules = Rules(twins)
-    bounds = {u.id: rating(u) for u in twins.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
-    bounds["inv1"] = Bound(-2.0, -2.0)
-    situation = Situation(100.0, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
-    supply = Supply({}, frozenset({"inv1"}), {"bess1": 0.2})
     for running in ("dg2", "dg3"):
-        assert rules.target("load-following", rules.outlooks.of(situation, supply), ("dg2", "dg3"), {running}, True)[0].on == {running}
+        assert rules.target("load-following", rules_case(rules, twins, 100.0), ("dg2", "dg3"), {running}, True)[0].on == {running}
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,10 @@ async def mode(at: AtDesk, person: Who, order: Annotated[ModeBody, Depends(body(
 
 @router.post("/stage", status_code=202, openapi_extra=described(StageBody))
 async def stage(at: AtDesk, person: Who, order: Annotated[StageBody, Depends(body(StageBody))], key: Key = None) -> dict[str, Any]:
-    """Choose the rung of the commissioning ladder; the lowest of this, the site file and the command line is in force."""
+    """Choose the rung of the commissioning ladder, of the site or of one asset; the lowest of all that apply is in force."""
     if order.asset is not None:
         asset_of(at, order.asset)
-        raise Problem(422, "invalid", "asset: a stage holds for the whole site here")
-    return await put(at, person, "stage", None, order.model_dump(mode="json", exclude_none=True), key)
+    return await put(at, person, "stage", order.asset, order.model_dump(mode="json", exclude={"asset"}), key)
 
 
 @router.post("/stop", status_code=202, openapi_extra=described(StopBody))

@@ -119,7 +119,8 @@ REST = [
     ("stage", {"stage": "shadow", "reason": "x"}, "emil", 202, "stage"),
     ("stage", {"stage": "shadow", "reason": "x"}, "olga", 403, None),
     ("stage", {"stage": "CONTROL", "reason": "x"}, "emil", 422, None),
-    ("stage", {"stage": "shadow", "asset": "dg1", "reason": "x"}, "emil", 422, None),
+    ("stage", {"stage": "shadow", "asset": "dg1", "reason": "x"}, "emil", 202, "stage"),
+    ("stage", {"stage": "shadow", "asset": "dg9", "reason": "x"}, "emil", 404, None),
     ("stop", {"reason": "smoke"}, "olga", 202, "stop"),
     ("stop", None, "olga", 202, "stop"),  # nothing may stand in its way
     ("stop", None, "viki", 403, None),
