@@ -6,22 +6,26 @@ one record per cause, however many cycles it lasts.
 
 from __future__ import annotations
 
-from ems.config.site import Site
+from ems.bus import VOLTAGE_S
+from ems.config.site import Diesel, Site
 from ems.decision import Alarm, Decision, Mode, Phase
 from ems.explain import contingency
 from ems.model import AssetImage, Image
+from ems.rotation import SERVICE_NEAR_H, service_in_h
+from ems.sequencer import online, startable
 
 
 class Alarms:
     """The alarms of one site."""
 
     def __init__(self, site: Site) -> None:
-        self._diesels = [a.id for a in site.assets if a.kind == "diesel"]
+        self._sets_of = {d.id: d for d in site.of(Diesel)}
+        self._diesels = list(self._sets_of)
         self._batteries = [a.id for a in site.assets if a.kind == "battery"]
 
     def active(self, image: Image, decision: Decision) -> tuple[Alarm, ...]:
         """Return every active alarm of one cycle."""
-        return (*self._devices(image), *self._units(image, decision), *self._island(image, decision))
+        return (*self._devices(image), *self._units(image, decision), *self._sets(image, decision), *self._island(image, decision))
 
     def _devices(self, image: Image) -> list[Alarm]:
         found = []
@@ -61,6 +65,38 @@ class Alarms:
                 )
         return found
 
+    def _sets(self, image: Image, decision: Decision) -> list[Alarm]:
+        """What the diesels' sequences and hours want of people."""
+        found = []
+        units, now_s = decision.memory.units, image.now_s
+        for d, diesel in self._sets_of.items():
+            unit, run_h = units.get(d), image.assets[d].get("run_h")
+            if unit is not None and unit.held_until_s is not None and now_s < unit.held_until_s:
+                en = f"the bus could not be handed over from {d}: it keeps running and tries again later"
+                found.append(Alarm("hand_over_failed", "warning", d, en, f"{d} から母線を引き渡せませんでした。運転を続け、後で再試行します"))
+            if run_h and (left_h := service_in_h(diesel, run_h)) <= SERVICE_NEAR_H:
+                found.append(
+                    Alarm("service_due", "warning", d, f"{d} is due for service in {left_h:.0f} run hours", f"{d} は運転時間あと {left_h:.0f} 時間で点検です")
+                )
+        if self._sets_of and decision.mode not in (Mode.START, Mode.SAFE) and not self._any_to_start(image, decision):
+            found.append(
+                Alarm(
+                    "no_diesel",
+                    "major",
+                    None,
+                    "no diesel can be started now: the battery is all there is",
+                    "起動できるディーゼル発電機がありません。蓄電池だけが頼りです",
+                )
+            )
+        return found
+
+    def _any_to_start(self, image: Image, decision: Decision) -> bool:
+        """Whether a diesel runs or could be started."""
+        units = decision.memory.units
+        return any(d in units and startable(diesel, units[d], image.assets[d], image.now_s, economic=False) for d, diesel in self._sets_of.items()) or bool(
+            online(units)
+        )
+
     def _island(self, image: Image, decision: Decision) -> list[Alarm]:
         found = []
         reserve = decision.reserve
@@ -93,6 +129,10 @@ class Alarms:
                     f"予備力が {short} kW 不足しています（{contingency(reserve.contingency, 1)}）",
                 )
             )
+        off_s = decision.memory.volts_off_s
+        if off_s is not None and image.now_s - off_s >= VOLTAGE_S and decision.formers:
+            en = f"voltage is {image.voltage_v:.0f} V, out of its band: nothing is handed over or restored"
+            found.append(Alarm("voltage", "major", None, en, f"電圧が {image.voltage_v:.0f} V で範囲外です。引き渡しと復電を止めています"))
         if not image.load_known:
             found.append(
                 Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")

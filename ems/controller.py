@@ -15,7 +15,7 @@ from ems.bus import Bus
 from ems.choice import Choice, Choices
 from ems.commitment import Commitment, Committer, relieved
 from ems.config.site import Diesel, Site
-from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write
+from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write, lower
 from ems.deferrables import Deferrables
 from ems.guards import Bound, Guards, keep_a_former
 from ems.handover import HandOver
@@ -58,17 +58,20 @@ class Controller:
         The command line's stage; the lowest of this, the site file and the last request is in force.
     policy : str
         `mpc` follows a plan and falls back to the site's rules; a rule policy needs no plan.
-        It can be read as an attribute.
+    guards : Guards | None
+        Other guards than the site's own, to see what each of them holds back (`ems.binding`).
+
+    Site, stage and policy can be read as attributes.
     """
 
-    def __init__(self, site: Site, stage: Stage = Stage.CONTROL, policy: str = "mpc") -> None:
-        self._site = site
-        self._stage = min(stage, Stage(site.control.stage), key=lambda s: s.rank)
+    def __init__(self, site: Site, stage: Stage = Stage.CONTROL, policy: str = "mpc", guards: Guards | None = None) -> None:
+        self.site = self._site = site
+        self.stage = self._stage = lower(stage, Stage(site.control.stage))
         self.policy = policy
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._image = ImageBuilder(site)
         self._orders = Orders(site)
-        self._guards = Guards(site)
+        self._guards = guards or Guards(site)
         self._situations = Situations(site)
         self._rules = Rules(site)
         self._outlooks = self._rules.outlooks
@@ -216,7 +219,7 @@ class Controller:
         return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
 
     def _stage_of(self, memory: Memory) -> Stage:
-        return min(self._stage, memory.stage, key=lambda s: s.rank)
+        return lower(self._stage, memory.stage)
 
     def _wants(self, image: Image, memory: Memory, outlook: Outlook, planned: Target | None, choice: Choice) -> Wants:
         """Return what is to be done: as an operator left it, as planned, or by the rules."""

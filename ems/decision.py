@@ -20,10 +20,13 @@ class Stage(StrEnum):
     ADVISE = "advise"
     CONTROL = "control"
 
-    @property
-    def rank(self) -> int:
-        """0 for shadow, 1 for advise, 2 for control: the lowest of several is in force."""
-        return list(Stage).index(self)
+
+RANKS = {stage: k for k, stage in enumerate(Stage)}
+
+
+def lower(one: Stage, other: Stage) -> Stage:
+    """Return the lower of two rungs: it is the one in force."""
+    return one if RANKS[one] <= RANKS[other] else other
 
 
 class Mode(StrEnum):
@@ -317,4 +320,4 @@ class Decision:
 
 def stage_of(decision: Decision, asset: str) -> Stage:
     """Return the stage in force for one asset: the lower of the site's and its own."""
-    return min(decision.stage, decision.memory.stages.get(asset, Stage.CONTROL), key=lambda s: s.rank)
+    return lower(decision.stage, decision.memory.stages.get(asset, Stage.CONTROL))

@@ -5,17 +5,19 @@ Missing stays `None`. What can be inferred from the balance is, and is marked su
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Memory, Stage
-from ems.model import AssetImage, Image, Quality, Reading, Telemetry
+from ems.model import NOTHING, AssetImage, Image, Quality, Reading, Telemetry
 
 STALE_CYCLES = 3.0
 """A value older than this many cycles is not used (faults are found by age, never by `connected`)."""
 MAIN_POINT = {"battery": "soc", "meter": "energy_export_kwh", "weather": "ghi_wm2", "tank": "level_l", "feeder": "breaker_closed"}
+PLAUSIBLE = 1.5
+"""A power beyond so many times a unit's rating is no power."""
 ASTRAY_SHARE = 0.05
 ASTRAY_S = 30.0
 """A unit whose power is off its setpoint by 5 % of its rating for this long [s] does not follow."""
@@ -29,6 +31,7 @@ class ImageBuilder:
         self._kinds = {a.id: str(a.kind) for a in site.assets}
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
         self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
+        self._most_kw = {a: PLAUSIBLE * rated + 1.0 for a, rated in self._rated.items()}
         self._sources = [a.id for kind in (Solar, Hydro, Diesel, Inverter) for a in site.of(kind)]
         self._loads = [a.id for a in site.of(Load)]
         self._deferrables = [a.id for a in site.of(Deferrable)]
@@ -86,26 +89,24 @@ class ImageBuilder:
 
     def _asset(self, asset: str, kind: str, readings: Mapping[str, Reading] | None) -> AssetImage:
         if not readings:
-            return AssetImage(asset, kind, {}, Quality.BAD, None)
-        age = max(r.age_s for r in readings.values())
+            return AssetImage(asset, kind, NOTHING, Quality.BAD, None)
+        stale_s, most_kw, age, suspect = self._stale_s, self._most_kw.get(asset), 0.0, False
         points: dict[str, float | None] = {}
-        worst = Quality.GOOD
-        main = MAIN_POINT.get(kind, "power_kw")
         for name, reading in readings.items():
-            usable = self._usable(asset, name, reading)
-            points[name] = reading.value if usable else None
-            if usable and reading.quality is Quality.SUSPECT:
-                worst = Quality.SUSPECT
+            value, old = reading.value, reading.age_s
+            if old > age:
+                age = old
+            if value is None or old > stale_s or reading.quality is Quality.BAD or not isfinite(value):
+                points[name] = None
+                continue
+            if name == "power_kw" and most_kw is not None and abs(value) > most_kw or name == "soc" and not -0.01 <= value <= 1.01:
+                points[name] = None
+                continue
+            points[name] = value
+            suspect = suspect or reading.quality is Quality.SUSPECT
+        main = MAIN_POINT.get(kind, "power_kw")
         seen = points.get(main) is not None or (main not in readings and any(v is not None for v in points.values()))
-        return AssetImage(asset, kind, points, worst if seen else Quality.BAD, age)
-
-    def _usable(self, asset: str, name: str, reading: Reading) -> bool:
-        value = reading.value
-        if value is None or reading.quality is Quality.BAD or reading.age_s > self._stale_s or not math.isfinite(value):
-            return False
-        if name == "power_kw" and asset in self._rated:
-            return bool(abs(value) <= 1.5 * self._rated[asset] + 1.0)
-        return name != "soc" or -0.01 <= value <= 1.01
+        return AssetImage(asset, kind, points, Quality.BAD if not seen else Quality.SUSPECT if suspect else Quality.GOOD, age)
 
     def _load_kw(self, assets: Mapping[str, AssetImage]) -> float | None:
         powers = [assets[a].power_kw for a in (*self._loads, *self._deferrables)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from ems.binding import Binding, Cycle
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.controller import Controller
@@ -114,6 +115,7 @@ class Loop:
         self.skipped = 0
         self._site = site
         self._controller = controller
+        self._binding = Binding(controller)
         self._fieldbus = fieldbus
         self._keeper = keeper
         self._book = book
@@ -166,6 +168,7 @@ class Loop:
             await self._fieldbus.beat(telemetry.cycle)
         self.completed = telemetry.cycle
 
+        decision = self._binding.kept(Cycle(telemetry, requests, plan, before), decision)
         planned, taken = self._keeper.tick(image, decision)
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
         self._keep_minutes(image)

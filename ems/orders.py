@@ -49,7 +49,9 @@ class Orders:
         outcomes: list[Outcome] = []
         events: list[Event] = []
         accepted: set[str] = set()
-        memory = replace(memory, limits=self._lapsed(memory.limits, image.time, events))
+        limits = self._lapsed(memory.limits, image.time, events)
+        if limits is not memory.limits:
+            memory = replace(memory, limits=limits)
         for request in sorted(requests, key=lambda r: r.seq):
             if request.seq <= memory.taken_seq:
                 continue
@@ -69,6 +71,8 @@ class Orders:
 
     def effects(self, image: Image, memory: Memory) -> Taken:
         """Return what has come of accepted commands: done when it is seen, closed when it never is."""
+        if not memory.pending:
+            return Taken(memory)
         outcomes, left = [], {}
         for seq, pending in memory.pending.items():
             seen = self._effect(pending, image)

@@ -50,6 +50,7 @@ class Setpoints:
 
     def __init__(self, site: Site) -> None:
         self._solars = {a.id: a for a in site.of(Solar)}
+        self._sun_kw = sum(a.rated_kw for a in self._solars.values())
         self._hydros = {a.id: a for a in site.of(Hydro)}
         self._diesels = {a.id: a for a in site.of(Diesel)}
         self._inverters = {a.id: a for a in site.of(Inverter)}
@@ -88,7 +89,7 @@ class Setpoints:
         found: dict[str, AssetDecision] = {}
         shares = prospect.shares
         for s in self._solars:
-            found[s] = self._solar(s, image, memory, situation, shares, target)
+            found[s] = self._solar(s, image, memory, situation, prospect, target)
         for h in self._hydros:
             found[h] = self._hydro(h, image, situation, shares, leader, planned if h in target.power_kw else Reason.FOLLOWS_RIVER)
         for d in self._diesels:
@@ -117,10 +118,11 @@ class Setpoints:
             return replace(why, reason=Reason.UNSEEN)
         return why if unit.remote else replace(why, reason=Reason.LOCAL)
 
-    def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, shares: Shares, target: Target) -> AssetDecision:
+    def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, prospect: Prospect, target: Target) -> AssetDecision:
         if s not in situation.solar_kw:
             return AssetDecision(None, None, self._seen(s, image, Explanation(Reason.FOLLOWS_SUN)))
-        bound, free, power = situation.bounds[s], situation.solar_kw[s], shares.power_kw[s]
+        bound, free, power = situation.bounds[s], situation.solar_kw[s], prospect.shares.power_kw[s]
+        held_by = ""
         if power < free - 0.05:
             ceiling = target.solar_max_kw.get(s)
             reason = Reason.SURPLUS if ceiling is None or power < ceiling - 0.05 else Reason.PLAN if target.source == "mpc" else Reason.RULES
@@ -129,9 +131,21 @@ class Setpoints:
             # What may follow the sun is released to its bound, at most by its ramp from where it was held.
             held = memory.setpoints.get(s, bound.hi_kw)
             limit = min(bound.hi_kw, max(held, image.assets[s].power_kw or 0.0) + self._solars[s].ramp_up_kw_per_s * image.dt_s)
+            room = (image.assets[s].power_kw or 0.0) + self._room_kw(s, prospect)
+            if room < limit and image.dt_s < LONG_STEP_S:
+                limit, held_by = max(power, room), "headroom"
             reason = Reason.LIMIT if bound.hi_by == "operator_limit" and free > CURTAILED * bound.hi_kw else Reason.FOLLOWS_SUN
         numbers: dict[str, float | str] = {"setpoint_kw": round(limit, 1), "curtailed_kw": round(max(0.0, free - power), 1)}
-        return AssetDecision(limit, None, Explanation(reason, bound.names(limit), numbers))
+        names = bound.names(limit)
+        return AssetDecision(limit, None, Explanation(reason, (*names, held_by) if held_by else names, numbers))
+
+    def _room_kw(self, s: str, prospect: Prospect) -> float:
+        """Return by how much one solar unit may rise before the next look [kW]: its share of what the others can take back beside the largest feeder.
+
+        A cloud that goes may bring all of a plant's power in seconds; a battery that is full cannot take it (CONTROL 3.1).
+        """
+        reserve = prospect.reserve
+        return max(0.0, reserve.down_kw - reserve.down_required_kw) * self._solars[s].rated_kw / self._sun_kw
 
     def _hydro(self, h: str, image: Image, situation: Situation, shares: Shares, leader: str | None, reason: Reason) -> AssetDecision:
         if h not in situation.hydro_kw:

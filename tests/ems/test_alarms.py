@@ -57,10 +57,32 @@ def test_devices(assets: dict[str, dict[str, Reading]], expected: list[tuple[str
         ({"mode": Mode.START}, {"dg1": diesel(), "inv1": inverter(running=0.0)}, ("start_waits", None)),
         ({"units": {**RESTED, "dg1": UnitMemory(Phase.OFF, -9000.0)}}, {"dg1": diesel(), "inv1": inverter(200.0, running=0.0)}, ("no_former", None)),
         ({}, {"bess1": points(soc=0.12), "dg2": diesel(ready=0.0)}, ("reserve_short", None)),
+        ({"units": {**RESTED, "dg1": UnitMemory(Phase.ONLINE, -9.0, -9000.0, held_until_s=200.0)}}, {}, ("hand_over_failed", "dg1")),
+        ({}, {"dg1": diesel(202.0, run_h=1480.0)}, ("service_due", "dg1")),
+        ({"volts_off_s": -20.0}, {"inv1": inverter(voltage_v=440.5)}, ("voltage", None)),
+        (
+            {"units": {"dg1": UnitMemory(Phase.LOCKED, -60.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}},
+            {"dg1": diesel(), "dg2": diesel(ready=0.0), "inv1": inverter(200.0)},
+            ("no_diesel", None),
+        ),
     ],
 )
 def test_units_and_island(memory: dict[str, Any], more: dict[str, Any], expected: tuple[str, str | None]) -> None:
     assert causes(decide(replace(AUTO, **memory), **more)).count(expected) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "more", "code"),
+    [
+        ({}, {"dg1": diesel(202.0, run_h=1470.0)}, "service_due"),
+        ({"volts_off_s": -5.0}, {"inv1": inverter(voltage_v=440.5)}, "voltage"),
+        ({"volts_off_s": -20.0}, {"inv1": inverter(voltage_v=439.5)}, "voltage"),
+        ({}, {}, "no_diesel"),
+        ({"units": {**RESTED, "dg1": UnitMemory(Phase.ONLINE, -9.0, -9000.0, held_until_s=-1.0)}}, {}, "hand_over_failed"),
+    ],
+)
+def test_and_not_before_there_is_a_cause(memory: dict[str, Any], more: dict[str, Any], code: str) -> None:
+    assert code not in {a for a, _ in causes(decide(replace(AUTO, **memory), **more))}
 
 
 def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:

@@ -106,7 +106,9 @@ def some_memory(chance: random.Random, site: Site, now_s: float) -> Memory:
     for d in site.of(Diesel):
         if chance.random() < 0.9:
             since = now_s - chance.choice([0.0, 20.0, 200.0, 5000.0])
-            units[d.id] = UnitMemory(chance.choice(list(Phase)), since, since, chance.randrange(3), tuple(now_s - 60.0 * k for k in range(chance.randrange(5))))
+            units[d.id] = UnitMemory(
+                chance.choice(list(Phase)), since, since, failed_starts=chance.randrange(3), starts=tuple(now_s - 60.0 * k for k in range(chance.randrange(5)))
+            )
     powered = [a for a in site.assets if isinstance(a, POWERED)]
     ids = [a.id for a in (*powered, *site.of(Feeder))]
     setpoints = {a.id: chance.uniform(0.0, a.rated_kw) for a in powered if chance.random() < 0.6}

@@ -61,7 +61,7 @@ def test_every_reason_has_a_sentence_whatever_numbers_are_missing(reason: Reason
 
 
 def test_every_guard_can_be_named() -> None:
-    said = {name for name, _ in BOUNDS if name != "soc"} | {"soc_full", "soc_empty", "operator", "min_loading", "min_up", "adopted", "demand"}
+    said = {name for name, *_ in BOUNDS if name != "soc"} | {"soc_full", "soc_empty", "operator", "min_loading", "min_up", "adopted", "demand"}
     assert said <= set(GUARDS)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ems.config.site import Battery, Diesel, Inverter, Solar
-from ems.guards import GUARDS, Bound, Seat, narrow, rating, refuse
+from ems.guards import GUARDS, Bound, Powered, Seat, guards_of, narrow, rating, refuse
 from ems.model import AssetImage, Limits, Quality
 from tests.ems.island import site
 
@@ -20,6 +20,10 @@ PV, DIESEL = SITE.of(Solar)[0], SITE.of(Diesel)[0]
 
 def image(asset: str, quality: Quality = Quality.GOOD, **points: float | None) -> AssetImage:
     return AssetImage(asset, "any", points, quality, 0.0)
+
+
+def bounded(unit: Powered, seat: Seat) -> Bound:
+    return narrow(rating(unit), unit, seat, guards_of(unit.kind))
 
 
 def storage(soc: float | None = 0.5, dt_s: float = 1.0, limits: Limits | None = None, battery_limits: Limits | None = None, **bms: float | None) -> Seat:
@@ -43,20 +47,20 @@ def storage(soc: float | None = 0.5, dt_s: float = 1.0, limits: Limits | None = 
     ],
 )
 def test_inverter_bounds(name: str, seat: Seat, low: float, high: float, names: tuple[str, str]) -> None:
-    bound = narrow(INVERTER, seat)
+    bound = bounded(INVERTER, seat)
     assert (bound.lo_kw, bound.hi_kw) == (pytest.approx(low), pytest.approx(high)), name
     for expected, by in zip(names, (bound.lo_by, bound.hi_by), strict=True):
         assert not expected or by == expected, name
 
 
 def test_reactive_power_takes_from_real_power() -> None:
-    bound = narrow(DIESEL, Seat(image("dg1", reactive_kvar=300.0), None, 1.0))
+    bound = bounded(DIESEL, Seat(image("dg1", reactive_kvar=300.0), None, 1.0))
     assert bound.hi_kw == pytest.approx(math.sqrt(375.0**2 - 300.0**2))
     assert bound.hi_by == "kva"
 
 
 def test_minimum_loading_is_named() -> None:
-    assert narrow(DIESEL, Seat(image("dg1"), None, 1.0)).names(90.0) == ("min_loading",)
+    assert bounded(DIESEL, Seat(image("dg1"), None, 1.0)).names(90.0) == ("min_loading",)
 
 
 @given(
@@ -67,7 +71,7 @@ def test_minimum_loading_is_named() -> None:
 )
 def test_no_guard_ever_widens(soc: float | None, charge: float | None, most: float | None, kvar: float | None) -> None:
     seat = Seat(image("inv1", reactive_kvar=kvar), Limits(max_kw=most), 1.0, BATTERY, image("bess1", soc=soc, charge_limit_kw=charge))
-    for name, guard in GUARDS:
+    for name, guard, _ in GUARDS:
         said = guard(INVERTER, seat)
         if said is None:
             continue

@@ -97,7 +97,7 @@ function marks(seen, forming, alarm) {
 function line(unit, seen, state) {
   if (seen.quality === "bad") return seen.age_s == null ? t("stale.never") : t("stale.age", { age: span(seen.age_s) });
   if (unit.kind === "feeder") return seen.closed === false ? t("feeder.shed", { by: word("by", seen.shed_by) }) : t("feeder.on", { n: unit.priority });
-  const phase = unit.kind === "diesel" && ["starting", "unloading", "cooldown", "locked"].includes(seen.state) ? word("phase", seen.state) : "";
+  const phase = unit.kind === "diesel" && ["starting", "warming", "synchronising", "unloading", "cooldown", "locked"].includes(seen.state) ? word("phase", seen.state) : "";
   const held = (seen.limited_by || []).filter((g) => g !== "rating").map((g) => word("limit", g));
   const why = [phase, seen.reason && word("reason", seen.reason), held.length ? held.join(t("list.and")) : ""].filter(Boolean).join(" · ");
   return seen.quality === "suspect" ? `${t("suspect")} · ${why}` : why;
