@@ -75,7 +75,7 @@ def test_units_and_island(memory: dict[str, Any], more: dict[str, Any], expected
     ("memory", "more", "code"),
     [
         ({}, {"dg1": diesel(202.0, run_h=1470.0)}, "service_due"),
-        ({"volts_off_s": -5.0}, {"inv1": inverter(voltage_v=440.5)}, "voltage"),
+        ({"volts_off_s": 95.0}, {"inv1": inverter(voltage_v=440.5)}, "voltage"),
         ({"volts_off_s": -20.0}, {"inv1": inverter(voltage_v=439.5)}, "voltage"),
         ({}, {}, "no_diesel"),
         ({"units": {**RESTED, "dg1": UnitMemory(Phase.ONLINE, -9.0, -9000.0, held_until_s=-1.0)}}, {}, "hand_over_failed"),
