@@ -16,11 +16,13 @@ class LoadUnit:
         Feeders whose under-frequency relay has opened them; a close command resets it.
     pickup : dict[str, float]
         What a feeder draws as a multiple of what people usually want: more after an outage.
+    factor : float
+        What frequency and voltage make of the demand.
     local, ignores : set[str]
         Feeders (or the load itself) switched to local, or that acknowledge commands and do nothing.
     """
 
-    __slots__ = ("id", "asset", "closed", "tripped", "pickup", "share", "demand_kw", "tan_phi", "local", "ignores")
+    __slots__ = ("id", "asset", "closed", "tripped", "pickup", "share", "factor", "demand_kw", "tan_phi", "local", "ignores")
 
     def __init__(self, asset: Load) -> None:
         self.id = asset.id
@@ -30,7 +32,7 @@ class LoadUnit:
         self.pickup = dict.fromkeys(self.closed, 1.0)
         self.local: set[str] = set()
         self.ignores: set[str] = set()
-        self.share = 1.0
+        self.share = self.factor = 1.0
         self.demand_kw = 0.0
         self.tan_phi = math.tan(math.acos(asset.power_factor))
 
@@ -57,9 +59,14 @@ class LoadUnit:
         else:
             self.share = sum(f.share * self.pickup[f.id] for f in self.asset.feeders if self.closed[f.id])
 
+    @property
+    def shed_kw(self) -> float:
+        """What people want behind open feeders [kW]."""
+        return self.demand_kw * sum(f.share for f in self.asset.feeders if not self.closed[f.id])
+
     def points(self, live: bool, frequency_hz: float, voltage_v: float) -> dict[str, float | None]:
         """Return what the meter of the whole load shows."""
-        power = self.demand_kw * self.share if live else 0.0
+        power = self.demand_kw * self.share * self.factor if live else 0.0
         return {
             "power_kw": power,
             "reactive_kvar": power * self.tan_phi,
@@ -74,7 +81,7 @@ class LoadUnit:
         found: dict[str, dict[str, float | None]] = {}
         for feeder in self.asset.feeders:
             closed = self.closed[feeder.id]
-            power = self.demand_kw * feeder.share * self.pickup[feeder.id] if closed and live else 0.0
+            power = self.demand_kw * feeder.share * self.pickup[feeder.id] * self.factor if closed and live else 0.0
             found[feeder.id] = {
                 "power_kw": power,
                 "reactive_kvar": power * self.tan_phi,
