@@ -80,6 +80,8 @@ class Flows:
         At the end of the step.
     formers : tuple[str, ...]
     blackout : bool
+    frequency_hz, frequency_min_hz, frequency_max_hz, rocof_hz_per_s, voltage_v : float | None
+        Of the busbar, where the level knows them: at the end, lowest and highest, the steepest change, and the lowest voltage.
     """
 
     power_kw: dict[str, float]
@@ -99,6 +101,11 @@ class Flows:
     pond_m3: dict[str, float]
     formers: tuple[str, ...]
     blackout: bool
+    frequency_hz: float | None = None
+    frequency_min_hz: float | None = None
+    frequency_max_hz: float | None = None
+    rocof_hz_per_s: float | None = None
+    voltage_v: float | None = None
 
 
 class Taker(Protocol):
@@ -181,7 +188,11 @@ class Plant:
         self._settle(conditions, 0.0)
         live = self._live
         hz = self.site.site.nominal_hz * (1.0 - DROOP * self._strain + self._stress) if live else 0.0
-        volts = self.site.site.nominal_v if live else 0.0
+        return self._shown(conditions, hz, self.site.site.nominal_v if live else 0.0)
+
+    def _shown(self, conditions: Conditions, hz: float, volts: float) -> dict[str, dict[str, float | None]]:
+        """Return every point at this frequency and voltage of the busbar."""
+        live = self._live
         shown: dict[str, dict[str, float | None]] = {}
         for solar in self.solars:
             shown[solar.id] = solar.points()

@@ -15,6 +15,8 @@ from ems.config.strict import TIME_OF_DAY, URL, Curve, Efficiency, Name, NotNega
 
 Forming = Literal["isochronous", "droop", "never"]
 TimeOfDay = Annotated[str, Field(pattern=TIME_OF_DAY)]
+Inertia = Annotated[float, Field(ge=0.1, le=20)]  # stored energy by rated power [s], on the kVA base
+Droop = Annotated[float, Field(ge=0.005, le=0.1)]  # share of nominal frequency from no load to full load
 GRAVITY_KW = 9.81  # power of 1 m3/s of water falling 1 m [kW]
 HYDRO_EFFICIENCY = 0.80  # of small turbine, gear and generator together; for what the file leaves open
 
@@ -84,6 +86,8 @@ class Hydro(Equipment):
     pond_m3: NotNegative = 0.0
     ecological_flow_m3s: NotNegative = 0.0
     ramp_kw_per_s: Positive = times("rated_kw", 1 / 30)
+    inertia_s: Inertia = 2.0
+    droop: Droop = 0.03
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +145,8 @@ class Diesel(Equipment):
     min_down_s: NotNegative = 900.0
     ramp_kw_per_s: Positive = times("rated_kw", 1 / 20)
     block_load_kw: Positive = times("rated_kw", 0.5)
+    inertia_s: Inertia = 1.0
+    droop: Droop = 0.03
     start_l: NotNegative = times("rated_kw", 0.003)
     om_per_h: NotNegative = times("rated_kw", 0.02)
     retries: Annotated[int, Field(ge=0, le=10)] = 2
@@ -185,6 +191,9 @@ class Inverter(Equipment):
     efficiency: Efficiency = 0.975
     no_load_kw: NotNegative = times("rated_kw", 0.0075)
     handover: Literal["seamless", "break"] = "seamless"
+    droop: Droop = 0.01
+    overload: Annotated[float, Field(ge=1, le=3)] = 1.2
+    overload_s: NotNegative = 10.0
 
     @model_validator(mode="after")
     def _rated(self) -> Inverter:

@@ -11,9 +11,9 @@ EMPTY = 1e-6
 
 
 class BatteryUnit:
-    """One battery: what it holds and what its BMS lets through [kW DC]."""
+    """One battery: what it holds and what its BMS lets through [kW DC]; `derate` is the share of its limits that is left."""
 
-    __slots__ = ("id", "asset", "soc", "floor", "top", "power_kw")
+    __slots__ = ("id", "asset", "soc", "floor", "top", "power_kw", "derate")
 
     def __init__(self, asset: Battery, soc: float) -> None:
         self.id = asset.id
@@ -22,12 +22,13 @@ class BatteryUnit:
         self.top = min(1.0, asset.soc_max + ABOVE)
         self.soc = soc
         self.power_kw = 0.0
+        self.derate = 1.0
 
     def charge_kw(self, hours: float) -> float:
         """Return what it takes for `hours` [kW DC]; with 0 hours at this moment."""
         asset = self.asset
         room = (self.top - self.soc) * asset.capacity_kwh / asset.charge_efficiency
-        limit = charge_limit_kw(asset, self.soc) if asset.charge_limit_curve else asset.charge_kw
+        limit = self.derate * (charge_limit_kw(asset, self.soc) if asset.charge_limit_curve else asset.charge_kw)
         if hours > 0.0:
             return min(limit, room / hours) if room > 0.0 else 0.0
         return limit if room > EMPTY else 0.0
@@ -36,9 +37,10 @@ class BatteryUnit:
         """Return what it gives for `hours` [kW DC]; with 0 hours at this moment."""
         asset = self.asset
         held = (self.soc - self.floor) * asset.capacity_kwh * asset.discharge_efficiency
+        limit = self.derate * asset.discharge_kw
         if hours > 0.0:
-            return min(asset.discharge_kw, held / hours) if held > 0.0 else 0.0
-        return asset.discharge_kw if held > EMPTY else 0.0
+            return min(limit, held / hours) if held > 0.0 else 0.0
+        return limit if held > EMPTY else 0.0
 
     @property
     def empty(self) -> bool:

@@ -51,6 +51,8 @@ class HydroUnit(Source):
 
     def command(self, name: str, value: float) -> None:
         """Take `running` or `power_kw`."""
+        if self.deaf:
+            return
         if name == "power_kw":
             self.ref_kw = max(0.0, value)
         else:
@@ -82,7 +84,7 @@ class HydroUnit(Source):
         self.inflow_m3s = inflow_m3s
         self.ecological_m3s = min(inflow_m3s, asset.ecological_flow_m3s)
         self.river_m3s = river = inflow_m3s - self.ecological_m3s
-        if not self.running:
+        if not self.running or self.estop:
             self.rest()
             self.forming = False
             return
@@ -122,11 +124,11 @@ class HydroUnit(Source):
         full = self.asset.pond_m3
         return {
             "power_kw": self.power_kw,
-            "running": 1.0 if self.running else 0.0,
+            "running": 1.0 if self.running and not self.estop else 0.0,
             "flow_m3s": self.inflow_m3s,
             "level_m": POND_DEPTH_M * self.pond_m3 / full if full > 0.0 else 0.0,
             "fault": self.fault,
-            "remote": 1.0,
-            "ready": 0.0 if self.fault else 1.0,
-            "estop": 0.0,
+            "remote": 0.0 if self.local else 1.0,
+            "ready": 0.0 if self.fault or self.estop else 1.0,
+            "estop": 1.0 if self.estop else 0.0,
         }

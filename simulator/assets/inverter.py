@@ -34,6 +34,8 @@ class InverterUnit(Source):
 
     def command(self, name: str, value: float) -> None:
         """Take `running`, `forming` or `power_kw`."""
+        if self.deaf:
+            return
         if name == "power_kw":
             self.ref_kw = value
         elif name == "forming":
@@ -50,7 +52,7 @@ class InverterUnit(Source):
     def can_hold(self, dead: bool) -> bool:
         """Return whether it holds the bus as commanded; a dead bus needs SoC above `black_start_soc`."""
         battery = self.battery
-        if not (self.running and self.hold and not self.fault) or battery is None or battery.empty:
+        if not (self.running and self.hold and not self.fault and not self.estop) or battery is None or battery.empty:
             return False
         return not dead or battery.soc > battery.asset.black_start_soc
 
@@ -62,7 +64,7 @@ class InverterUnit(Source):
 
     def prepare(self, hours: float) -> None:
         """Set range, reference and tier for the balance."""
-        if not self.running:
+        if not self.running or self.estop:
             self.rest()
             return
         asset, battery = self.asset, self.battery
@@ -92,23 +94,24 @@ class InverterUnit(Source):
         """
         if self.battery is None:
             return -self.power_kw * hours
-        if not self.running or not live:
+        if not self.running or self.estop or not live:
             self.battery.power_kw = 0.0
             return 0.0
         return self.battery.integrate(dc_kw(self.asset, self.power_kw), hours) - self.power_kw * hours
 
     def points(self, frequency_hz: float, voltage_v: float) -> dict[str, float | None]:
         """Return what it reports."""
+        on = 1.0 if self.running and not self.estop else 0.0
         return {
             "power_kw": self.power_kw,
             "reactive_kvar": 0.0,
-            "running": 1.0 if self.running else 0.0,
+            "running": on,
             "frequency_hz": frequency_hz,
             "voltage_v": voltage_v,
             "forming": 1.0 if self.forming else 0.0,
-            "breaker_closed": 1.0 if self.running else 0.0,
+            "breaker_closed": on,
             "fault": self.fault,
-            "remote": 1.0,
-            "ready": 0.0 if self.fault else 1.0,
-            "estop": 0.0,
+            "remote": 0.0 if self.local else 1.0,
+            "ready": 0.0 if self.fault or self.estop else 1.0,
+            "estop": 1.0 if self.estop else 0.0,
         }

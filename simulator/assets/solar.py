@@ -21,6 +21,8 @@ class SolarUnit(Source):
 
     def command(self, name: str, value: float) -> None:
         """Take `limit_kw`."""
+        if self.deaf:
+            return
         self.limit_kw = min(max(0.0, value), self.rated_kw)
 
     def begin(self, dt_s: float) -> None:
@@ -35,7 +37,7 @@ class SolarUnit(Source):
     def prepare(self, available_kw: float) -> None:
         """Set its power for the balance."""
         self.available_kw = min(available_kw, self.rated_kw)
-        self.hi_kw = self.power_kw = min(self.available_kw, self.ceiling_kw, self.limit_kw)
+        self.hi_kw = self.power_kw = 0.0 if self.estop else min(self.available_kw, self.ceiling_kw, self.limit_kw)
 
     def points(self) -> dict[str, float | None]:
         """Return what its inverter reports."""
@@ -45,7 +47,7 @@ class SolarUnit(Source):
             "reactive_kvar": 0.0,
             "available_kw": self.available_kw,
             "state": state,
-            "remote": 1.0,
-            "ready": 1.0,
-            "estop": 0.0,
+            "remote": 0.0 if self.local else 1.0,
+            "ready": 0.0 if self.estop else 1.0,
+            "estop": 1.0 if self.estop else 0.0,
         }

@@ -27,9 +27,11 @@ class Source:
     power_kw : float
         Its reference inside that range, then what the balance gave it [kW].
     tier : Tier
+    local, estop, ignores : bool
+        Faults from outside: switched to local at its panel, emergency stop pressed, commands acknowledged and not carried out.
     """
 
-    __slots__ = ("id", "rated_kw", "lo_kw", "hi_kw", "power_kw", "tier", "forming")
+    __slots__ = ("id", "rated_kw", "lo_kw", "hi_kw", "power_kw", "tier", "forming", "local", "estop", "ignores")
 
     def __init__(self, asset: str, rated_kw: float) -> None:
         self.id = asset
@@ -37,6 +39,12 @@ class Source:
         self.lo_kw = self.hi_kw = self.power_kw = 0.0
         self.tier = Tier.FIXED
         self.forming = False
+        self.local = self.estop = self.ignores = False
+
+    @property
+    def deaf(self) -> bool:
+        """Whether commands over the wire have no effect."""
+        return self.local or self.estop or self.ignores
 
     def rest(self) -> None:
         """Give nothing: it is off, or the bus is dead."""

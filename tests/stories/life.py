@@ -19,6 +19,7 @@ from ems.controller import Controller
 from ems.decision import Decision, Memory, Stage, Write
 from ems.model import Image, Quality, Reading, Request, Telemetry
 from ems.plan import Plan
+from simulator.dynamics import DynamicPlant
 from simulator.plant import Conditions, Flows, Plant
 from tests.ems.island import START
 
@@ -54,6 +55,8 @@ class Life:
     ----------
     dark : bool
         Whether this story may leave load unserved: only then is that not checked.
+    level : str
+        Of the plant: "energy", or "dynamic" where seconds and frequency matter.
     """
 
     site: Site
@@ -65,12 +68,13 @@ class Life:
     start: datetime = START
     dark: bool = False
     plan: Callable[[Image, Memory], Plan | None] = lambda image, memory: None
+    level: str = "energy"
     memory: Memory = field(default_factory=Memory)
     cycles: list[Cycle] = field(default_factory=list)
     now_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.plant = Plant(self.site, self.soc, self.running)
+        self.plant = (DynamicPlant if self.level == "dynamic" else Plant)(self.site, self.soc, self.running)
         self.controller = Controller(self.site, self.stage, self.policy)
         self._low_s = dict.fromkeys((d.id for d in self.site.of(Diesel)), 0.0)
         self._last: Image | None = None
