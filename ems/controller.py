@@ -231,12 +231,12 @@ class Controller:
         usable = choice.economic | choice.online
         # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
         on = frozenset([d for d in choice.online if memory.units[d].phase is not Phase.UNLOADING])
-        last = memory.rule
-        if last is not None and image.now_s - last.at_s < RECONSIDER_S and (last.policy, last.usable, last.on) == (policy, usable, on):
+        last, must = memory.rule, choice.must & on
+        if last is not None and image.now_s - last.at_s < RECONSIDER_S and (last.policy, last.usable, last.on, last.must) == (policy, usable, on, must):
             return Wants(last.target, last.wanted, last)
         worn = wear(self._diesels.values(), image.assets)
-        target, wanted = self._rules.target(policy, outlook, usable, on, memory.diesel_wanted, worn)
-        return Wants(target, wanted, RuleChoice(target, policy, usable, on, wanted, image.now_s))
+        target, wanted = self._rules.target(policy, outlook, usable, on, memory.diesel_wanted, worn, must)
+        return Wants(target, wanted, RuleChoice(target, policy, usable, on, must, wanted, image.now_s))
 
     def _handed_over(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
         """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""

@@ -207,8 +207,8 @@ class RuleChoice:
 
     Attributes
     ----------
-    usable, on : frozenset[str]
-        Diesels that could run and that ran when it was made.
+    usable, on, must : frozenset[str]
+        Diesels that could run, that ran, and that could not leave when it was made.
     wanted : bool
         Their hysteresis: whether they called for a diesel.
     at_s : float
@@ -219,6 +219,7 @@ class RuleChoice:
     policy: str
     usable: frozenset[str]
     on: frozenset[str]
+    must: frozenset[str]
     wanted: bool
     at_s: float
 

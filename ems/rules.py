@@ -54,6 +54,7 @@ class Rules:
         on: Collection[str],
         diesel_wanted: bool,
         wear: Mapping[str, float] = NOTHING,
+        must: frozenset[str] = frozenset(),
     ) -> tuple[Target, bool]:
         """Return what a policy wants now, and its hysteresis: whether it calls for a diesel.
 
@@ -71,6 +72,8 @@ class Rules:
             What this returned last time.
         wear : Mapping[str, float]
             By how much each diesel is to be spared, as a share of its price (`ems.rotation`).
+        must : frozenset[str]
+            Diesels that run and may not leave now: a cheaper set is no reason to start another beside them.
         """
         supply = outlook.supply
         if policy != "diesel-only" and self._battery_can(outlook.situation, supply, diesel_wanted or bool(on), policy):
@@ -79,9 +82,9 @@ class Rules:
                 return alone, False
         loading = CYCLE_LOADING if policy == "cycle-charging" and self._below(supply, self._site.rules.cycle_stop_soc) else None
         plain = Target(frozenset(), NOTHING, policy)
-        best, best_price = frozenset[str](), float("inf")
+        best, best_price, may = frozenset[str](), float("inf"), must.union(usable)
         for candidate in self._sets:
-            if not candidate <= set(usable):
+            if not must <= candidate or not candidate <= may:
                 continue
             rotated = self._rotated(candidate, on, wear)
             # A change of twins once a day or more is worth its start: neither the litres nor the margin of a start count.

@@ -204,7 +204,7 @@ MEMORY = Memory(
     mode_since_s=3.5,
     stage=Stage.ADVISE,
     stages={"pv1": Stage.SHADOW},
-    rule=RuleChoice(Target(frozenset({"dg1"}), {}, "load-following", loading=0.8), "load-following", frozenset({"dg1"}), frozenset(), True, 5.0),
+    rule=RuleChoice(Target(frozenset({"dg1"}), {}, "load-following", loading=0.8), "load-following", frozenset({"dg1"}), frozenset(), frozenset(), True, 5.0),
     units={"dg1": UnitMemory(Phase.STARTING, 1.0, 2.0, 3.0, None, 4.0, 1, (0.5, 1.5), Explanation(Reason.RESERVE, ("x",), {"short_kw": 85.0, "unit": "pv1"}))},
     limits={"pv1": Limits(max_kw=100.0, expires_at=NOW, reason="wind", by="kim", version=9)},
     manual={"dg1": Manual(True, None)},
