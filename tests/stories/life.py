@@ -162,7 +162,7 @@ class Life:
             low, high = min(battery.soc_min, self.soc), max(battery.soc_max, self.soc)
             assert low - BAND <= flows.soc[battery.id] <= high + BAND, told
         for diesel in self.site.of(Diesel):
-            if lost:  # what does not answer cannot be steered, and may leave too little for the others
+            if lost or self.dark:  # what does not answer cannot be steered, and what is shed may leave too little load
                 continue
             low_load = flows.running[diesel.id] and flows.power_kw[diesel.id] < 0.98 * diesel.min_kw
             self._low_s[diesel.id] = self._low_s[diesel.id] + self.dt_s if low_load else 0.0
