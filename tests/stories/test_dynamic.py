@@ -54,17 +54,16 @@ def test_the_largest_diesel_trips() -> None:
 
 
 def test_the_forming_inverter_trips_beside_a_river_that_can_hold_the_bus() -> None:
-    """No diesel runs: the turbine takes the frequency, relays shed what it cannot carry, the most important feeder stays on."""
-    life = dynamic("river", 0.8, (), dark=True)
-    life.live(60, 400.0, 0.0, 1.4)
+    """No diesel runs and the battery gives little: the turbine takes the frequency, and a diesel is called at once."""
+    life = dynamic("river", 0.8, ())
+    life.live(60, 290.0, 0.0, 1.6)
     assert life.cycles[-1].decision.leader == "inv1"
     life.plant.trip("inv1")
-    cycles = life.live(150, 400.0, 0.0, 1.4)
-    assert not any(c.flows.blackout for c in cycles)
-    harbour = next(load for load in life.plant.loads if load.id == "town")
-    assert harbour.closed["harbour"], "the feeder of the clinic is never shed"
-    assert max(cycles[-1].flows.running.values()), "a diesel is on the bus within its start time"
-    assert {("fault", "inv1")} <= alarms(cycles)
+    cycles = life.live(150, 290.0, 0.0, 1.6)
+    assert nadir(cycles) > NADIR_HZ
+    assert "start" in [kind for kind, _ in events(cycles[:4])]
+    assert any(cycles[-1].flows.running.values())
+    assert ("fault", "inv1") in alarms(cycles)
 
 
 @pytest.mark.parametrize("lost", [("bess1",), ("inv1",), ("inv1", "bess1")])
@@ -119,13 +118,13 @@ def test_two_failed_starts_call_the_other_set_and_lock_nobody_too_early() -> Non
     for d in life.plant.diesels:
         d.failing_starts = 0
     # Whoever is called first does not fire, twice.
-    step = life.live(1, 900.0, 0.0, 0.3)
+    step = life.live(3, 940.0, 0.0, 0.3)
     called = [a for kind, a in events(step) if kind == "start"]
     assert called, "the step takes more than the battery can hold"
     first = called[0]
     assert first is not None
     unit[first].failing_starts = 2
-    cycles = life.live(400, 900.0, 0.0, 0.3)
+    cycles = life.live(400, 940.0, 0.0, 0.3)
     failed = [k for k, c in enumerate(cycles) if ("start_failed", first) in events([c])]
     assert failed
     others = [k for k, c in enumerate(cycles) for kind, a in events([c]) if kind == "start" and a != first]
