@@ -19,7 +19,7 @@ TYPICAL_S = 5.0
 UNCLOSED_S = 10.0
 """Any other evidence needs a balance that has been open for this long [s]."""
 FACTOR_S = 30.0
-"""A factor or sign that closes the balance without a jump has to go on doing so for this long [s]."""
+"""A factor or sign that closes the balance without a jump has to go on doing so for this long [s], while the power moves."""
 BLAMED = 0.6
 """The one who moved explains at least this share of the residual, and nobody else half as much as that."""
 LIKE = 0.25
@@ -141,5 +141,7 @@ def _factor(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], resid
         return replace(onset, accused=None), None
     ((unit, flaw),) = found.items()
     if onset.accused != unit:
-        return replace(onset, accused=unit, accused_s=now_s), None
-    return onset, flaw if now_s - onset.accused_s >= FACTOR_S else None
+        return replace(onset, accused=unit, accused_s=now_s, accused_kw=shown[unit]), None
+    # A constant residual may by chance be twice a constant power: what convicts is that it goes along with it.
+    tested = flaw is Flaw.ZEROED or abs(shown[unit] - onset.accused_kw) > tolerance_kw
+    return onset, flaw if tested and now_s - onset.accused_s >= FACTOR_S else None

@@ -306,7 +306,7 @@ class Onset:
     before, after : Mapping[str, float]
         The powers on both sides of that step [kW].
     accused : str | None
-        Who would close it with a factor or sign taken back, and since when [s of `now_s`].
+        Who would close it with a factor or sign taken back; since when, and what it showed then [s of `now_s`, kW].
     closed_s : float | None
         Since when it closes again [s of `now_s`].
     """
@@ -319,6 +319,7 @@ class Onset:
     after: Mapping[str, float]
     accused: str | None = None
     accused_s: float = 0.0
+    accused_kw: float = 0.0
     closed_s: float | None = None
 
 

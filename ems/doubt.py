@@ -92,6 +92,7 @@ class Doubter:
         for a, since in silent.items():
             found.changed[a] = self._inferred(image, a, image.now_s - since, last[a], used.get(a))
             if a in zeroed and self._sheet.flow(a) is not None:
+                found.uncertain_kw += self._sheet.tolerance_kw(used)
                 found.doubts.append(Doubt(a, "power_kw", Flaw.ZEROED, since, 0.0, used.get(a), "balance" if a in used else "none"))
         charge = self._charge(image, memory, silent, zeroed, used, found)
         after = DoubtMemory(last, silent, zeroed, powers.balanced, powers.lag_kw, powers.pace, powers.onset, powers.doubted, charge)
