@@ -10,9 +10,25 @@ from ems.bus import VOLTAGE_S
 from ems.config.site import Diesel, Site
 from ems.decision import Alarm, Decision, Mode, Phase
 from ems.explain import contingency
-from ems.model import AssetImage, Image
+from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
 from ems.sequencer import online, startable
+
+FLAWS: dict[Flaw, tuple[str, str]] = {
+    Flaw.RANGE: ("is beyond what it can be", "ありえない値です"),
+    Flaw.SIGN: ("has the wrong sign", "符号が逆です"),
+    Flaw.SCALED_UP: ("is ten times too high", "10 倍の値です"),
+    Flaw.SCALED_DOWN: ("is ten times too low", "10 分の 1 の値です"),
+    Flaw.JUMP: ("has jumped, and nothing explains it", "説明のつかない飛びがあります"),
+    Flaw.FROZEN: ("is frozen", "固着しています"),
+    Flaw.ZEROED: ("shows nothing but zero", "ゼロしか示しません"),
+}
+SOURCES: dict[str, tuple[str, str]] = {
+    "balance": ("what the balance of the others implies", "他の機器との収支による値"),
+    "counted": ("what was counted from the inverter's power", "インバータ電力から積算した値"),
+    "last": ("the last value that was believed", "最後に信用できた値"),
+}
+"""What is wrong and what is used instead, in both languages."""
 
 
 class Alarms:
@@ -25,20 +41,24 @@ class Alarms:
 
     def active(self, image: Image, decision: Decision) -> tuple[Alarm, ...]:
         """Return every active alarm of one cycle."""
-        return (*self._devices(image), *self._units(image, decision), *self._sets(image, decision), *self._island(image, decision))
+        found = (self._devices(image), self._units(image, decision), self._sets(image, decision), self._island(image, decision))
+        return (*(doubted(d) for d in image.doubts), *(alarm for alarms in found for alarm in alarms))
 
     def _devices(self, image: Image) -> list[Alarm]:
         found = []
+        explained = {d.asset for d in image.doubts}
         for asset, unit in image.assets.items():
             if asset in self._batteries and charge_unknown(unit):
                 pass  # it answers, but not with its charge: that has its own alarm
             elif not unit.seen:
+                if asset in explained:
+                    continue
                 found.append(
                     Alarm("silent", "major", asset, f"{asset} does not answer; its last values are not used", f"{asset} が応答しません。最後の値は使いません")
                 )
             elif unit.fault:
                 found.append(Alarm("fault", "major", asset, f"{asset} reports a fault", f"{asset} が故障を報告しています"))
-            elif not unit.follows:
+            elif not unit.follows and asset not in explained:
                 found.append(Alarm("astray", "warning", asset, f"{asset} does not follow its setpoint", f"{asset} が設定値に追従していません"))
             if unit.flag("estop"):
                 found.append(Alarm("estop", "critical", asset, f"emergency stop of {asset} is pressed", f"{asset} の非常停止が押されています"))
@@ -58,11 +78,18 @@ class Alarms:
                         f"{d} はロックアウト中です。手動で解除してください",
                     )
                 )
+        explained = {d.asset for d in image.doubts}
         for b in self._batteries:
-            if charge_unknown(image.assets[b]):
-                found.append(
-                    Alarm("soc_unknown", "major", b, f"the charge of {b} is unknown; it is held idle", f"{b} の充電率が不明です。充放電を止めています")
-                )
+            battery = image.assets[b]
+            if b in explained or not charge_unknown(battery):
+                continue
+            soc, band = battery.get("soc"), 100.0 * (battery.get("soc_band") or 0.0)
+            if soc is None:
+                en, ja = f"the charge of {b} is unknown; it is held idle", f"{b} の充電率が不明です。充放電を止めています"
+            else:
+                en = f"{b} does not tell its charge; it is counted on from the inverter's power, {100.0 * soc:.0f} % give or take {band:.1f}"
+                ja = f"{b} の充電率が届きません。インバータ電力から積算しています（{100.0 * soc:.0f} % ±{band:.1f}）"
+            found.append(Alarm("soc_unknown", "major", b, en, ja))
         return found
 
     def _sets(self, image: Image, decision: Decision) -> list[Alarm]:
@@ -142,4 +169,26 @@ class Alarms:
 
 def charge_unknown(battery: AssetImage) -> bool:
     """Whether a battery answers, but not with its charge."""
-    return battery.get("soc") is None and any(value is not None for value in battery.points.values())
+    answers = battery.silent_s == 0.0 and any(value is not None for point, value in battery.points.items() if point not in battery.suspect)
+    return answers and (battery.get("soc") is None or "soc" in battery.suspect)
+
+
+def doubted(doubt: Doubt) -> Alarm:
+    """Return the alarm for a value that is not believed: which, what is wrong with it, and what is used instead."""
+    if doubt.flaw is Flaw.BALANCE:
+        off = f"{doubt.shown or 0.0:+.0f}"
+        en = f"sources and loads differ by {off} kW and nobody can be blamed; no value is replaced, reserve is held for it"
+        return Alarm(
+            "balance", "warning", None, en, f"発電と負荷の収支が {off} kW 合いません。原因を特定できないため値は置き換えず、その分の予備力を確保します"
+        )
+    wrong, source = FLAWS[doubt.flaw], SOURCES.get(doubt.source, ("nothing", "なし"))
+    shown, used = _value(doubt.point, doubt.shown), _value(doubt.point, doubt.used)
+    en = f"{doubt.asset} {doubt.point} {wrong[0]} ({shown}); used instead: {source[0]} ({used})"
+    ja = f"{doubt.asset} の {doubt.point} は{wrong[1]}（{shown}）。代わりに使う値：{source[1]}（{used}）"
+    return Alarm("doubt_soc" if doubt.point == "soc" else "doubt", "major", doubt.asset, en, ja)
+
+
+def _value(point: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100.0 * value:.0f} %" if point == "soc" else f"{value:.0f} kW"

@@ -17,6 +17,7 @@ from ems.commitment import Commitment, Committer, relieved
 from ems.config.site import Diesel, Site
 from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write, lower
 from ems.deferrables import Deferrables
+from ems.doubt import Doubter
 from ems.guards import Bound, Guards, keep_a_former
 from ems.handover import HandOver
 from ems.image import ImageBuilder
@@ -70,6 +71,7 @@ class Controller:
         self.policy = policy
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._image = ImageBuilder(site)
+        self._doubter = Doubter(site)
         self._orders = Orders(site)
         self._guards = guards or Guards(site)
         self._situations = Situations(site)
@@ -86,7 +88,8 @@ class Controller:
 
     def step(self, telemetry: Telemetry, requests: Sequence[Request], plan: Plan | None, memory: Memory) -> tuple[Image, Decision]:
         """Return the image and what follows from it."""
-        image = self._image.build(telemetry, memory)
+        image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt)
+        memory = replace(memory, doubt=doubt)
         taken = self._orders.take(image, memory, requests)
         effects = self._orders.effects(image, self._adopted(image, taken.memory))
         memory = effects.memory

@@ -95,19 +95,20 @@ def no_battery(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
 
 
 def soc_band(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
-    """SoC floor and ceiling; without a SoC the guard `soc_unknown` speaks."""
+    """SoC floor and ceiling, each moved in by the band of a counted SoC; without a SoC the guard `soc_unknown` speaks."""
     if seat.battery is None or seat.battery_image is None:
         return None
-    soc = seat.battery_image.get("soc") if seat.battery_image.seen else None
+    soc = seat.battery_image.get("soc")
     if soc is None:
         return None
+    band = seat.battery_image.get("soc_band") or 0.0  # counted SoC: both ends of what it may be keep inside
     limits = seat.battery_limits
     floor = seat.battery.soc_min if limits is None or limits.soc_min is None else limits.soc_min
     top = seat.battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
     hours = max(seat.dt_s, SOC_LOOKAHEAD_S) / 3600.0
     return (
-        ac_kw(unit, -charge_room_kw(seat.battery, soc, top, hours)),
-        ac_kw(unit, discharge_room_kw(seat.battery, soc, floor, hours)),
+        ac_kw(unit, -charge_room_kw(seat.battery, soc, top - band, hours)),
+        ac_kw(unit, discharge_room_kw(seat.battery, soc, floor + band, hours)),
     )
 
 
@@ -118,7 +119,7 @@ def soc_unknown(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
     """
     if seat.battery is None:
         return None
-    known = seat.battery_image is not None and seat.battery_image.seen and seat.battery_image.get("soc") is not None
+    known = seat.battery_image is not None and seat.battery_image.get("soc") is not None
     return None if known else (-unit.no_load_kw, -unit.no_load_kw)
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection
 
 from ems.bus import VOLTAGE_S, Bus
+from ems.charge import surely_stored
 from ems.config.site import Diesel, Hydro, Inverter, Load, Site
 from ems.decision import Memory
 from ems.model import Image
@@ -69,7 +70,7 @@ class HandOver:
         battery = self._batteries.get(taker)
         if battery is None:
             return True
-        soc = image.assets[battery.id].get("soc")
+        soc = surely_stored(image.assets[battery.id])
         return soc is not None and soc - battery.soc_error > battery.soc_min
 
     def _carries_kva(self, takers: Collection[str], image: Image, prospect: Prospect) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isfinite
+from sys import float_info
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Memory, Stage
@@ -18,6 +18,14 @@ STALE_CYCLES = 3.0
 MAIN_POINT = {"battery": "soc", "meter": "energy_export_kwh", "weather": "ghi_wm2", "tank": "level_l", "feeder": "breaker_closed"}
 PLAUSIBLE = 1.5
 """A power beyond so many times a unit's rating is no power."""
+LOADED = 2.0
+"""A load's meter may show this many times its peak: what was cut off comes back cold and all at once."""
+MOTORING, IDLE_DRAW = 0.15, 0.05
+"""What a set or turbine may draw before its reverse-power relay opens, and anything else by itself: shares of its rating."""
+OVER_HZ = 1.5
+"""No busbar runs at this many times its nominal frequency."""
+FINITE = (-float_info.max, float_info.max)
+"""What no range is known for must at least be a number."""
 ASTRAY_SHARE = 0.05
 ASTRAY_S = 30.0
 """A unit whose power is off its setpoint by 5 % of its rating for this long [s] does not follow."""
@@ -31,11 +39,14 @@ class ImageBuilder:
         self._kinds = {a.id: str(a.kind) for a in site.assets}
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
         self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
-        self._most_kw = {a: PLAUSIBLE * rated + 1.0 for a, rated in self._rated.items()}
         self._sources = [a.id for kind in (Solar, Hydro, Diesel, Inverter) for a in site.of(kind)]
         self._loads = [a.id for a in site.of(Load)]
         self._deferrables = [a.id for a in site.of(Deferrable)]
         self._station_kw = sum(a.station_kw for a in site.of(Load))
+        self._bus_witnesses = (*self._sources, *self._loads, *(f.id for load in site.of(Load) for f in load.feeders if f.device is not None))
+        powers = {a.id: power_range(a) for a in site.assets if isinstance(a, Load | Solar | Hydro | Diesel | Inverter | Deferrable)}
+        common = {"soc": (-0.01, 1.01), "frequency_hz": (0.0, OVER_HZ * site.site.nominal_hz)}
+        self._ranges = {a: common | ({"power_kw": powers[a]} if a in powers else {}) for a in self._kinds}
 
     def build(self, telemetry: Telemetry, memory: Memory) -> Image:
         """Return the frozen image of one cycle.
@@ -90,23 +101,26 @@ class ImageBuilder:
     def _asset(self, asset: str, kind: str, readings: Mapping[str, Reading] | None) -> AssetImage:
         if not readings:
             return AssetImage(asset, kind, NOTHING, Quality.BAD, None)
-        stale_s, most_kw, age, suspect = self._stale_s, self._most_kw.get(asset), 0.0, False
+        stale_s, ranges, age, suspect = self._stale_s, self._ranges[asset], 0.0, False
         points: dict[str, float | None] = {}
+        refused: tuple[str, ...] = ()
         for name, reading in readings.items():
             value, old = reading.value, reading.age_s
             if old > age:
                 age = old
-            if value is None or old > stale_s or reading.quality is Quality.BAD or not isfinite(value):
+            if value is None or old > stale_s or reading.quality is Quality.BAD:
                 points[name] = None
                 continue
-            if name == "power_kw" and most_kw is not None and abs(value) > most_kw or name == "soc" and not -0.01 <= value <= 1.01:
+            low, high = ranges.get(name, FINITE)
+            if not low <= value <= high:
                 points[name] = None
+                refused += (name,)
                 continue
             points[name] = value
             suspect = suspect or reading.quality is Quality.SUSPECT
         main = MAIN_POINT.get(kind, "power_kw")
         seen = points.get(main) is not None or (main not in readings and any(v is not None for v in points.values()))
-        return AssetImage(asset, kind, points, Quality.BAD if not seen else Quality.SUSPECT if suspect else Quality.GOOD, age)
+        return AssetImage(asset, kind, points, Quality.BAD if not seen else Quality.SUSPECT if suspect else Quality.GOOD, age, refused=refused)
 
     def _load_kw(self, assets: Mapping[str, AssetImage]) -> float | None:
         powers = [assets[a].power_kw for a in (*self._loads, *self._deferrables)]
@@ -124,9 +138,22 @@ class ImageBuilder:
         return replace(gap, points={**gap.points, "power_kw": power})
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
-        """Return the busbar's frequency or voltage from whoever measures it; a dead unit shows zero."""
-        for source in self._sources:
-            value = assets[source].get(point)
+        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero."""
+        dead = None
+        for witness in self._bus_witnesses:
+            value = assets[witness].points.get(point)
             if value:
                 return value
-        return 0.0 if any(assets[s].get(point) is not None for s in self._sources) else None
+            if value is not None:
+                dead = 0.0
+        return dead
+
+
+def power_range(asset: Load | Solar | Hydro | Diesel | Inverter | Deferrable) -> tuple[float, float]:
+    """Return the least and the highest power that a meter of this asset can show [kW]; a turned sign falls out of it."""
+    if isinstance(asset, Load):
+        return -IDLE_DRAW * asset.peak_kw - 1.0, LOADED * asset.peak_kw + 1.0
+    high = PLAUSIBLE * asset.rated_kw + 1.0
+    if isinstance(asset, Inverter):
+        return -high, high
+    return -(MOTORING if isinstance(asset, Hydro | Diesel) else IDLE_DRAW) * asset.rated_kw - 1.0, high

@@ -77,6 +77,14 @@ class AssetImage:
         Whether it does what it is told.
     ours : bool
         Whether its stage lets us command it.
+    refused : tuple[str, ...]
+        Points whose reading cannot be: not a finite number, or beyond what the asset can do. Their value is None.
+    suspect : tuple[str, ...]
+        Points whose value here is not what the device says now: inferred from the balance, counted, or last seen.
+    silent_s : float
+        How long the device has not been heard of [s]: it does not answer, or answers with nothing but zeros since it
+        came back. 0 while it is seen. A silent device is `bad`; its suspect points tell what is inferred of it:
+        of an inverter `power_kw`, `running` and `forming`, of a battery `soc` (with `soc_band`) and its last limits.
     """
 
     id: str
@@ -86,6 +94,9 @@ class AssetImage:
     age_s: float | None
     follows: bool = True
     ours: bool = True
+    refused: tuple[str, ...] = ()
+    suspect: tuple[str, ...] = ()
+    silent_s: float = 0.0
 
     def get(self, point: str) -> float | None:
         """Return the value of a point in its house unit, or None where it is missing."""
@@ -127,6 +138,48 @@ class AssetImage:
         return bool(self.points.get("fault"))
 
 
+class Flaw(StrEnum):
+    """What is wrong with a value that is not believed."""
+
+    RANGE = "range"
+    SIGN = "sign"
+    SCALED_UP = "scaled_up"
+    SCALED_DOWN = "scaled_down"
+    JUMP = "jump"
+    FROZEN = "frozen"
+    ZEROED = "zeroed"
+    BALANCE = "balance"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One cause for not believing what a device says.
+
+    Attributes
+    ----------
+    asset : str | None
+        None where the balance does not close and nobody can be blamed for it (`BALANCE`).
+    point : str
+    flaw : Flaw
+    since_s : float
+        When it was found [s of `now_s`].
+    shown : float | None
+        What the device says, in the point's unit; of `BALANCE` the residual [kW].
+    used : float | None
+        What is used instead; None where there is nothing to use.
+    source : str
+        Where that comes from: `balance | counted | last | none`.
+    """
+
+    asset: str | None
+    point: str
+    flaw: Flaw
+    since_s: float
+    shown: float | None
+    used: float | None
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """The process image: what is true now, frozen for one decision.
@@ -134,7 +187,9 @@ class Image:
     Attributes
     ----------
     uncertain_kw : float
-        Power that doubtful values leave open: reserve is wider by it [kW].
+        How far the powers in use may be off because some are not measured but doubted [kW]: reserve is to be wider by it.
+    doubts : tuple[Doubt, ...]
+        What is not believed in this cycle, one per cause.
     """
 
     cycle: int
@@ -147,6 +202,7 @@ class Image:
     frequency_hz: float | None
     voltage_v: float | None
     uncertain_kw: float = 0.0
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ems import sequencer
+from ems.charge import surely_stored
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.decision import Memory
 from ems.model import Image
@@ -32,7 +33,7 @@ class Supplies:
         return Supply(
             power_kw=powers,
             online=frozenset((*running, *sequencer.online(memory.units))),
-            soc={b: i.get("soc") if i.seen else None for b, i in batteries.items()},
+            soc={b: surely_stored(i) for b, i in batteries.items()},
             discharge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("discharge_limit_kw")) is not None},
             charge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("charge_limit_kw")) is not None},
             limits=memory.limits,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, Memory, Mode, Phase, Reason, UnitMemory
+from ems.decision import Decision, DoubtMemory, Memory, Mode, Phase, Reason, UnitMemory
 from ems.handover import HandOver
 from ems.image import ImageBuilder
 from ems.model import Reading
@@ -116,5 +116,5 @@ def test_wanted_again_while_unloading_the_hand_over_is_given_up_with_an_event() 
     assert begun[-1].memory.units["dg1"].phase is Phase.UNLOADING or begun[-1].memory.units["dg1"].phase is Phase.COOLDOWN
     unloading = next(d for d in begun if d.memory.units["dg1"].phase is Phase.UNLOADING)
     low = telemetry(40, town=points(power_kw=150.0), dg1=diesel(30.0), inv1=inverter(120.0), bess1=points(soc=0.11))
-    _, decision = Controller(SITE, policy="load-following").step(low, (), None, unloading.memory)
+    _, decision = Controller(SITE, policy="load-following").step(low, (), None, replace(unloading.memory, doubt=DoubtMemory()))
     assert decision.memory.units["dg1"].phase is Phase.ONLINE

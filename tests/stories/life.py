@@ -30,6 +30,7 @@ BAND = 0.002
 """How far SoC may be beyond its band: one cycle, one measuring error."""
 
 Sky = Callable[[float], float]
+Points = Mapping[str, Mapping[str, float | None]]
 
 
 def shipped(name: str) -> Site:
@@ -57,6 +58,8 @@ class Life:
         Whether this story may leave load unserved: only then is that not checked.
     level : str
         Of the plant: "energy", or "dynamic" where seconds and frequency matter.
+    meters : Callable
+        What the field bus makes of the plant's points, from the time and the truth.
     """
 
     site: Site
@@ -69,6 +72,7 @@ class Life:
     dark: bool = False
     plan: Callable[[Image, Memory], Plan | None] = lambda image, memory: None
     level: str = "energy"
+    meters: Callable[[float, Points], Points] = lambda now_s, seen: seen
     memory: Memory = field(default_factory=Memory)
     cycles: list[Cycle] = field(default_factory=list)
     now_s: float = 0.0
@@ -126,7 +130,7 @@ class Life:
         )
 
     def _cycle(self, conditions: Conditions, lost: Collection[str], shown: Mapping[str, Mapping[str, float | None]], asked: Sequence[Request]) -> None:
-        seen = self.plant.observe(conditions)
+        seen = self.meters(self.now_s, self.plant.observe(conditions))
         readings = {
             a: {p: Reading(v) if v is not None else Reading(None, Quality.BAD) for p, v in {**points, **shown.get(a, {})}.items()}
             for a, points in seen.items()
