@@ -6,10 +6,10 @@ one record per cause, however many cycles it lasts.
 
 from __future__ import annotations
 
-from ems.bus import VOLTAGE_S
+from ems.bus import VOLTAGE_S, Bus, BusState
 from ems.config.site import Diesel, Site
 from ems.decision import Alarm, Decision, Mode, Phase
-from ems.explain import contingency
+from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
 from ems.sequencer import online, startable
@@ -37,11 +37,12 @@ class Alarms:
     def __init__(self, site: Site) -> None:
         self._sets_of = {d.id: d for d in site.of(Diesel)}
         self._diesels = list(self._sets_of)
+        self._bus = Bus(site)
         self._batteries = [a.id for a in site.assets if a.kind == "battery"]
 
     def active(self, image: Image, decision: Decision) -> tuple[Alarm, ...]:
         """Return every active alarm of one cycle."""
-        found = (self._devices(image), self._units(image, decision), self._sets(image, decision), self._island(image, decision))
+        found = (self._devices(image), self._units(image, decision), self._sets(image, decision), self._feeders(decision), self._island(image, decision))
         return (*(doubted(d) for d in image.doubts), *(alarm for alarms in found for alarm in alarms))
 
     def _devices(self, image: Image) -> list[Alarm]:
@@ -124,6 +125,48 @@ class Alarms:
             online(units)
         )
 
+    def _feeders(self, decision: Decision) -> list[Alarm]:
+        """Return what stands about feeders: load that is shed, lock-outs, breakers that do not obey."""
+        found = []
+        feeders = decision.memory.feeders
+        dark = {f: m for f, m in feeders.items() if m.opened_by in ("ems", "relay") and not m.locked}
+        if dark:
+            names, kw = ", ".join(dark), f"{sum(m.drawn_kw or 0.0 for m in dark.values()):.0f}"
+            found.append(Alarm("load_shed", "major", None, f"load is shed: {kw} kW on {names}", f"負荷を遮断しています：{names}（{kw} kW）"))
+        for f, mine in feeders.items():
+            if mine.locked:
+                found.append(
+                    Alarm(
+                        "feeder_locked",
+                        "major",
+                        f,
+                        f"{f} is locked out: its relay opens it again and again; find the cause, then restore it",
+                        f"{f} はリレー動作を繰り返したためロックアウト中です。原因を確認し、手動で復電してください",
+                    )
+                )
+            if mine.stuck_s is not None:
+                found.append(Alarm("breaker_stuck", "major", f, f"the breaker of {f} does not obey", f"{f} の遮断器が指令どおりに動作しません"))
+        return found
+
+    def _black_start(self, decision: Decision) -> list[Alarm]:
+        """Return that a black start is under way, or at which step the last one failed and why."""
+        start = decision.memory.black_start
+        if start is None or start.cause == "alive":
+            return []
+        step = STEPS.get(start.failed_at or start.step, (start.step, start.step))
+        if not start.cause:
+            return [Alarm("black_start", "warning", None, f"black start by {start.former}: {step[0]}", f"{start.former} によるブラックスタート中：{step[1]}")]
+        en, ja = (text.format(detail=start.detail) for text in BLACK_START_CAUSES[start.cause])
+        return [
+            Alarm(
+                "black_start_failed",
+                "major",
+                None,
+                f"the black start by {start.former} failed while {step[0]}: {en}; clear the cause and order it again",
+                f"{start.former} によるブラックスタートは「{step[1]}」で失敗しました：{ja}。原因を除いて再度指令してください",
+            )
+        ]
+
     def _island(self, image: Image, decision: Decision) -> list[Alarm]:
         found = []
         reserve = decision.reserve
@@ -133,9 +176,24 @@ class Alarms:
             )
         if decision.mode is Mode.FALLBACK:
             found.append(Alarm("no_plan", "warning", None, "no valid plan: the site's rules are followed", "有効な計画がありません。ルール運転中です"))
-        if not decision.formers and decision.mode is not Mode.START:
+        waits = decision.mode in (Mode.START, Mode.SAFE, Mode.BLACKSTART)
+        bus = self._bus.found(image) if waits else None
+        dead = bus is not None and bus.state is BusState.DEAD
+        if bus is not None and dead and decision.mode is not Mode.BLACKSTART:
+            names = ", ".join(bus.dead)
+            found.append(
+                Alarm(
+                    "dead_bus",
+                    "critical",
+                    None,
+                    f"the bus is dead ({names} find it so): clear the cause, then order a black start; nothing is started by itself",
+                    f"母線が停電しています（{names} で確認）。原因を除いてからブラックスタートを指令してください。自動では始動しません",
+                )
+            )
+        found += self._black_start(decision)
+        if not decision.formers and not waits:
             found.append(Alarm("no_former", "critical", None, "no unit is known to hold the bus", "母線を形成する機器が確認できません"))
-        if not decision.formers and decision.mode is Mode.START:
+        if not decision.formers and decision.mode is Mode.START and not dead:
             found.append(
                 Alarm(
                     "start_waits",
@@ -145,7 +203,7 @@ class Alarms:
                     "起動待ち：母線を形成する機器が確認できません。運転員の操作が必要です",
                 )
             )
-        if decision.mode is not Mode.START and reserve.short_kw > 0.1:
+        if decision.mode not in (Mode.START, Mode.BLACKSTART) and reserve.short_kw > 0.1:
             short = f"{reserve.short_kw:.0f}"
             found.append(
                 Alarm(

@@ -1,10 +1,19 @@
-"""Is the busbar steady: frequency and voltage in their bands, and since when."""
+"""Is the busbar alive, and is it steady: frequency and voltage in their bands, and since when.
+
+Dead is a finding of several devices, never of one. A set whose breaker is open measures its own terminals,
+not the busbar, so it says nothing. One device that shows zero may be broken or just back from a restart; two
+that agree, with nobody who contradicts, are believed. Everything else is unknown, and unknown is not dead.
+"""
 
 from __future__ import annotations
 
-from ems.config.site import Site
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ems.config.site import Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Memory
-from ems.model import Image
+from ems.model import AssetImage, Image
+from ems.sequencer import on_bus
 
 HZ_BAND = 0.01
 """Frequency within this share of nominal is in band: what droop leaves between two trims."""
@@ -12,6 +21,28 @@ V_BAND = 0.10
 """Voltage within this share of nominal is in band (CONTROL 3.4)."""
 VOLTAGE_S = 10.0
 """Voltage out of its band for this long [s] is an alarm and blocks hand-over and restoration."""
+ALIVE, DEAD = 0.5, 0.1
+"""Shares of the nominal value above which a voltage or frequency is alive, and under which it is dead."""
+FLOWS = 0.02
+"""Power beyond this share of a rating does not flow on a dead bus."""
+WITNESSES = 2
+"""So many devices must find the bus dead."""
+
+
+class BusState(StrEnum):
+    """What the measurements together say."""
+
+    LIVE = "live"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether the busbar is alive, and which devices find it dead."""
+
+    state: BusState
+    dead: tuple[str, ...] = ()
 
 
 class Bus:
@@ -19,6 +50,9 @@ class Bus:
 
     def __init__(self, site: Site) -> None:
         self._hz, self._v = float(site.site.nominal_hz), site.site.nominal_v
+        sources = [a for a in site.assets if isinstance(a, Inverter | Diesel | Hydro | Solar)]
+        self._rated = {a.id: a.rated_kw for a in sources} | {a.id: a.peak_kw for a in site.of(Load)}
+        self._sets = frozenset(a.id for a in sources if isinstance(a, Diesel | Hydro))
 
     def in_band(self, image: Image) -> bool | None:
         """Return whether frequency and voltage are in band; None where neither is measured."""
@@ -32,3 +66,28 @@ class Bus:
         steady = (memory.in_band_s if memory.in_band_s is not None else image.now_s) if self.in_band(image) else None
         off = image.voltage_v is not None and abs(image.voltage_v - self._v) > V_BAND * self._v
         return steady, ((memory.volts_off_s if memory.volts_off_s is not None else image.now_s) if off else None)
+
+    def found(self, image: Image) -> Finding:
+        """Return what the devices that measure the busbar say of it together."""
+        dead: list[str] = []
+        for asset, rated_kw in self._rated.items():
+            unit = image.assets[asset]
+            if not unit.seen:
+                continue
+            if abs(unit.power_kw or 0.0) > FLOWS * rated_kw:
+                return Finding(BusState.LIVE)
+            if asset in self._sets and not on_bus(unit):
+                continue
+            highest = self._highest(unit)
+            if highest is not None and highest >= ALIVE:
+                return Finding(BusState.LIVE)
+            if highest is not None and highest < DEAD:
+                dead.append(asset)
+        return Finding(BusState.DEAD if len(dead) >= WITNESSES else BusState.UNKNOWN, tuple(dead))
+
+    def _highest(self, unit: AssetImage) -> float | None:
+        """Return the higher share of nominal of its frequency and its voltage; None where it measures neither."""
+        hz, volts = unit.get("frequency_hz"), unit.get("voltage_v")
+        if hz is None and volts is None:
+            return None
+        return max((hz or 0.0) / self._hz, (volts or 0.0) / self._v)

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 
 from ems import sequencer
 from ems.alarms import Alarms
-from ems.bus import Bus
+from ems.black_start import EARLY, FAILED, FEEDER_BAND_S, BlackStarts
+from ems.bus import Bus, BusState, Finding
 from ems.choice import Choice, Choices
 from ems.commitment import Commitment, Committer, relieved
 from ems.config.site import Diesel, Site
 from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write, lower
 from ems.deferrables import Deferrables
 from ems.doubt import Doubter
+from ems.estop import noticed
+from ems.feeders import IN_BAND_S, Feeders, Moved
 from ems.guards import Bound, Guards, keep_a_former
 from ems.handover import HandOver
 from ems.image import ImageBuilder
@@ -31,6 +34,7 @@ from ems.rotation import wear
 from ems.rules import Rules
 from ems.setpoints import Setpoints
 from ems.situation import Situations
+from ems.strain import Strains
 from ems.supply import Supplies
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
@@ -72,7 +76,9 @@ class Controller:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._image = ImageBuilder(site)
         self._doubter = Doubter(site)
-        self._orders = Orders(site)
+        self._feeders = Feeders(site)
+        self._black_starts = BlackStarts(site, self._stage, self._feeders)
+        self._orders = Orders(site, self._black_starts)
         self._guards = guards or Guards(site)
         self._situations = Situations(site)
         self._rules = Rules(site)
@@ -83,6 +89,7 @@ class Controller:
         self._hand_over = HandOver(site)
         self._bus = Bus(site)
         self._deferrables = Deferrables(site)
+        self._strains = Strains(site, self._outlooks.reserve)
         self._setpoints = Setpoints(site)
         self._alarms = Alarms(site)
 
@@ -92,15 +99,20 @@ class Controller:
         memory = replace(memory, doubt=doubt)
         taken = self._orders.take(image, memory, requests)
         effects = self._orders.effects(image, self._adopted(image, taken.memory))
-        memory = effects.memory
-        events = [*taken.events]
+        bus = self._bus.found(image)
+        feeders = self._feeders.seen(image, bus, effects.memory)
+        memory, stops = noticed(image, feeders.memory)
+        events = [*taken.events, *feeders.events, *stops]
+        start = memory.black_start
+        if start is not None and start.step == FAILED and bus.state is BusState.LIVE and memory.mode is not Mode.BLACKSTART:
+            memory = replace(memory, black_start=None)
 
         bounds = self._guards.bounds(image, memory)
         supply = self._supplies.of(image, memory)
         formers = self._outlooks.reserve.formers(supply)
         planned_target = target_at(plan, image.time, image.dt_s) if plan is not None else None
         planned = planned_target is not None or self.policy in RULE_POLICIES
-        mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s)
+        mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s, bus.state is BusState.DEAD)
         mode_since_s = memory.mode_since_s
         if mode is not memory.mode:
             events.append(Event("mode", None, f"{memory.mode.value} -> {mode.value}: {cause}"))
@@ -111,12 +123,23 @@ class Controller:
             memory, mode=mode, mode_since_s=mode_since_s, done_kwh=done, day=day, load_kw=image.load_kw, in_band_s=in_band_s, volts_off_s=volts_off_s
         )
 
+        start = memory.black_start if mode is Mode.BLACKSTART else None
         if mode in (Mode.START, Mode.SAFE):
             decision = self._holding(image, memory, supply, formers, mode)
+            if bus.state is BusState.DEAD and memory.mode_since_s == image.now_s:
+                decision = self._called_off(image, memory, decision)
+        elif start is not None and start.step in EARLY:
+            decision = self._black_starting(image, bus, memory, supply, formers)
+        elif start is not None:
+            down_kw = self._outlooks.reserve.assess(supply, image.load_kw).down_kw
+            bounds = self._black_starts.bounds(bounds, memory, down_kw)
+            decision = self._deciding(image, memory, bounds, supply, None, plan, taken.accepted)
+            moved = self._black_starts.late(image, bus, decision.memory, memory)
+            decision = replace(decision, memory=moved.memory, writes=(*decision.writes, *moved.writes), events=(*decision.events, *moved.events))
         else:
-            decision = self._deciding(image, memory, bounds, supply, planned_target, taken.accepted)
+            decision = self._deciding(image, memory, bounds, supply, planned_target, plan, taken.accepted)
             if memory.stages:
-                decision = self._with_advice(image, memory, decision, planned_target, taken.accepted)
+                decision = self._with_advice(image, memory, decision, planned_target, plan, taken.accepted)
         return image, replace(
             decision,
             plan_id=plan.id if plan is not None and planned_target is not None else None,
@@ -126,13 +149,24 @@ class Controller:
         )
 
     def _deciding(
-        self, image: Image, memory: Memory, bounds: Mapping[str, Bound], supply: Supply, planned: Target | None, accepted: Collection[str]
+        self,
+        image: Image,
+        memory: Memory,
+        bounds: Mapping[str, Bound],
+        supply: Supply,
+        planned: Target | None,
+        plan: Plan | None,
+        accepted: Collection[str],
     ) -> Decision:
-        seen_units = memory.units
-        online = self._choices.reached(image, memory, sequencer.online(seen_units))
-        drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds))
+        before = memory
+        online = self._choices.reached(image, memory, sequencer.online(before.units))
+        rising = memory.mode is Mode.BLACKSTART
+        relief = rising or self._feeders.relief(image, memory)
+        drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds), relief)
         situation = self._situations.build(image, memory, bounds, planned, drawn)
-        outlook = self._outlooks.of(situation, supply)
+        # Whoever waits in the dark counts as demand where diesels are chosen, not where power is shared.
+        waiting_kw = self._feeders.waiting_kw(image, memory)
+        outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
         choice = self._choices.of(image, memory, online)
         wants = self._wants(image, memory, outlook, planned, choice)
         commitment = self._handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
@@ -143,16 +177,24 @@ class Controller:
 
         on = self._choices.reached(image, memory, sequencer.online(units))
         unloading = self._unloading(image, units)
-        if unloading:
+        if unloading or waiting_kw:
             situation = replace(situation, unloading=unloading)
             outlook = self._outlooks.of(situation, supply)
         target = relieved(outlook, on, commitment.target)
         final = outlook.prospect(on, target)
+        if final.shares.short_kw > 0.0 and any(drawn.values()):
+            drawn = self._deferrables.powers(image, memory, planned, False, relief=True)
+            situation = replace(self._situations.build(image, memory, bounds, planned, drawn), unloading=unloading)
+            final = self._outlooks.of(situation, supply).prospect(on, target)
         leader = self._outlooks.dispatch.leader(final.formers, on)
         decided = self._setpoints.decide(image, memory, situation, final, target, leader, on, why, drawn)
+        strain = self._strains.of(image, memory, situation, final.shares, final.supply, leader, on, plan)
+        moved = self._feeders.decide(image, memory, strain, FEEDER_BAND_S if rising else IN_BAND_S)
+        memory, feeders = moved.memory, moved.memory.feeders
+        decided |= self._feeders.decisions(image, memory, strain)
         stage = self._stage_of(memory)
         levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, final.shares)
-        writes = (*unit_writes, *self._feeder_writes(image, memory), *levels)
+        writes = (*unit_writes, *moved.writes, *levels)
         held = [f for f in self._outlooks.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
         writes = keep_a_former(writes, held)
         dropped = {e.asset for e in refused}
@@ -160,8 +202,8 @@ class Controller:
         astray = self._image.astray(image, memory, setpoints)
         if stage is not Stage.CONTROL:
             # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
-            units, astray, events = dict(seen_units), {}, []
-        memory = replace(memory, setpoints=setpoints, astray=astray, units=units)
+            units, feeders, astray, events, moved = dict(before.units), before.feeders, {}, [], Moved(memory)
+        memory = replace(memory, setpoints=setpoints, astray=astray, units=units, feeders=feeders)
         return Decision(
             mode=memory.mode,
             stage=stage,
@@ -174,12 +216,12 @@ class Controller:
             plan_id=None,
             plan_source=wants.target.source,
             alarms=(),
-            events=(*events, *refused),
+            events=(*events, *moved.events, *refused),
             outcomes=(),
             memory=memory,
         )
 
-    def _with_advice(self, image: Image, memory: Memory, decision: Decision, planned: Target | None, accepted: Collection[str]) -> Decision:
+    def _with_advice(self, image: Image, memory: Memory, decision: Decision, planned: Target | None, plan: Plan | None, accepted: Collection[str]) -> Decision:
         """Return the decision with what would be done with the assets that stand below stage `control`.
 
         They are must-run in the decision itself, since they do what they want; what they would be told is
@@ -187,7 +229,7 @@ class Controller:
         """
         below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
         ours = replace(image, assets={a: replace(i, ours=True) if a in below else i for a, i in image.assets.items()})
-        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), self._supplies.of(ours, memory), planned, below)
+        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), self._supplies.of(ours, memory), planned, plan, below)
         advised = {a: d for a, d in would.assets.items() if a in below}
         writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
         return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
@@ -212,6 +254,43 @@ class Controller:
             events=(),
             outcomes=(),
             memory=replace(memory, setpoints=NOTHING, astray=NOTHING),
+        )
+
+    def _called_off(self, image: Image, memory: Memory, decision: Decision) -> Decision:
+        """The bus has just died: who was on the way would close on it with everybody's load, so the start is called off."""
+        coming = [d for d, u in memory.units.items() if u.phase in sequencer.COMING and image.assets[d].remote and not sequencer.on_bus(image.assets[d])]
+        if not coming or decision.stage is not Stage.CONTROL:
+            return decision
+        writes = tuple(Write(d, "running", 0.0) for d in coming)
+        told = tuple(Event("start_cancelled", d, "the bus has died") for d in coming)
+        return replace(decision, writes=(*decision.writes, *writes), events=(*decision.events, *told))
+
+    def _black_starting(self, image: Image, bus: Finding, memory: Memory, supply: Supply, formers: tuple[str, ...]) -> Decision:
+        """The steps of a black start in which nothing is dispatched: only its own writes, and the sequence of the diesel that it starts."""
+        stepped = self._black_starts.early(image, bus, memory)
+        why = Explanation(Reason.BLACK_START, (), {"step": memory.black_start.step if memory.black_start is not None else ""})
+        online = sequencer.online(memory.units)
+        units, writes, events = dict(stepped.memory.units), list[Write](), list[Event]()
+        if stepped.wanted is not None:
+            units, writes, events = self._sequences(image, stepped.memory, stepped.wanted, dict.fromkeys(stepped.wanted, why), online)
+        assets = {a: AssetDecision(None, i.flag("running"), why) for a, i in image.assets.items()}
+        assets |= self._feeders.decisions(image, stepped.memory, None)
+        stage = self._stage_of(memory)
+        return Decision(
+            mode=memory.mode,
+            stage=stage,
+            formers=formers,
+            leader=self._outlooks.dispatch.leader(formers, online),
+            assets=assets,
+            writes=(*stepped.writes, *writes) if stage is Stage.CONTROL else (),
+            heartbeat=stage is Stage.CONTROL,
+            reserve=self._outlooks.reserve.assess(supply, image.load_kw),
+            plan_id=None,
+            plan_source="none",
+            alarms=(),
+            events=(*stepped.events, *events),
+            outcomes=(),
+            memory=replace(stepped.memory, units=units, setpoints=NOTHING, astray=NOTHING),
         )
 
     def _adopted(self, image: Image, memory: Memory) -> Memory:
@@ -270,13 +349,3 @@ class Controller:
 
     def _unloading(self, image: Image, units: Mapping[str, UnitMemory]) -> dict[str, float]:
         return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], image.dt_s) for d, u in units.items() if u.phase is Phase.UNLOADING}
-
-    def _feeder_writes(self, image: Image, memory: Memory) -> tuple[Write, ...]:
-        """Return the breaker commands that operators ordered and that are not in effect yet."""
-        found = []
-        for feeder, manual in memory.manual.items():
-            unit = image.assets.get(feeder)
-            if unit is None or unit.kind != "feeder" or manual.run is None or unit.flag("breaker_closed") is manual.run or not (unit.seen and unit.remote):
-                continue
-            found.append(Write(feeder, "breaker", float(manual.run)))
-        return tuple(found)

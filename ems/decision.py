@@ -37,6 +37,7 @@ class Mode(StrEnum):
     MANUAL = "manual"
     FALLBACK = "fallback"
     SAFE = "safe"
+    BLACKSTART = "blackstart"
 
 
 class Phase(StrEnum):
@@ -71,6 +72,9 @@ class Reason(StrEnum):
     LOCAL = "local"
     UNSEEN = "unseen"
     SAFE = "safe"
+    SUPPLIED = "supplied"
+    SHED = "shed"
+    BLACK_START = "black_start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,73 @@ class RuleChoice:
     must: frozenset[str]
     wanted: bool
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeederMemory:
+    """One feeder that can be switched: who opened it, and how long its people have sat in the dark.
+
+    Attributes
+    ----------
+    since_s : float
+        When it was opened or closed [s of `now_s`].
+    opened_by : str | None
+        `relay | operator | ems | local`; None while it is closed.
+    outage_s : float
+        All the time it was open, what fair rotation compares [s].
+    drawn_kw : float | None
+        What it last drew while closed [kW].
+    order : bool | None
+        A breaker command of ours that is not in effect yet: close or open.
+    ordered_s, stuck_s : float | None
+        When that was given, and when the breaker was last found not to obey [s of `now_s`].
+    restored_s : float | None
+        When it was last closed again; retrips within a while of that are counted.
+    locked : bool
+        It tripped again and again: closed only by a person.
+    why : Explanation
+        Why it was opened.
+    """
+
+    since_s: float
+    opened_by: str | None = None
+    outage_s: float = 0.0
+    drawn_kw: float | None = None
+    order: bool | None = None
+    ordered_s: float | None = None
+    stuck_s: float | None = None
+    restored_s: float | None = None
+    retrips: int = 0
+    locked: bool = False
+    why: Explanation = Explanation(Reason.SUPPLIED)
+
+
+@dataclass(frozen=True, slots=True)
+class BlackStart:
+    """A black start: who brings up the bus, how far it is, and what it failed at.
+
+    Attributes
+    ----------
+    step : str
+        `isolate | energise | prove | auxiliaries | feeders | solar | roll_back | failed`.
+    since_s : float
+        When the step began [s of `now_s`].
+    by : str
+        Who ordered it.
+    live_s : float
+        When the bus came alive [s of `now_s`].
+    failed_at, cause, detail : str
+        The step that failed, why, and what it was about; empty while nothing has.
+    """
+
+    former: str
+    step: str
+    since_s: float
+    by: str
+    live_s: float = 0.0
+    failed_at: str = ""
+    cause: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +479,16 @@ class Memory:
         What each deferrable has had since local midnight [kWh].
     doubt : DoubtMemory
         What is not believed, and the counted charge.
+    feeders : Mapping[str, FeederMemory]
+        Those that can be switched.
+    overload_s, thin_s : float
+        How long demand has been beyond what can be carried, and stored energy too little for what is to come [s].
+    black_start : BlackStart | None
+        The one under way, or the last one that failed.
+    estops : frozenset[str]
+        Devices whose emergency stop is pressed.
+    relief_s : float | None
+        When demand was last beyond what can be carried: deferrable loads stay off for a while [s of `now_s`].
     """
 
     mode: Mode = Mode.START
@@ -427,6 +508,12 @@ class Memory:
     diesel_wanted: bool = False
     done_kwh: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     day: str = ""
+    feeders: Mapping[str, FeederMemory] = field(default_factory=lambda: NOTHING)
+    overload_s: float = 0.0
+    thin_s: float = 0.0
+    relief_s: float | None = None
+    black_start: BlackStart | None = None
+    estops: frozenset[str] = frozenset()
     all_manual: bool = False
     stopped: bool = False
     taken_seq: int = 0

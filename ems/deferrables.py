@@ -30,7 +30,7 @@ class Deferrables:
         drawn = {d.id: (image.assets[d.id].power_kw or 0.0) * image.dt_s / 3600.0 for d in self._items}
         return {i: before.get(i, 0.0) + kwh for i, kwh in drawn.items()}, today
 
-    def powers(self, image: Image, memory: Memory, target: Target | None, surplus: bool) -> dict[str, float]:
+    def powers(self, image: Image, memory: Memory, target: Target | None, surplus: bool, relief: bool = False) -> dict[str, float]:
         """Return what each shall draw now [kW]: as planned, else with surplus or when its day runs out.
 
         Parameters
@@ -41,6 +41,8 @@ class Deferrables:
             A plan's wishes; without one the rule here decides.
         surplus : bool
             Whether renewable power is being left unused.
+        relief : bool
+            Whether the island cannot carry them now: they go before anybody's feeder does, whatever was planned or ordered.
         """
         found = {}
         for item in self._items:
@@ -49,7 +51,7 @@ class Deferrables:
             limits = memory.limits.get(item.id)
             if not unit.seen or not unit.remote:
                 found[item.id] = unit.power_kw or 0.0
-            elif limits is not None and limits.out_of_service:
+            elif relief or (limits is not None and limits.out_of_service):
                 found[item.id] = 0.0
             elif manual is not None:
                 found[item.id] = self._manual_kw(item, manual.run, manual.power_kw)

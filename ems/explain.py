@@ -29,7 +29,28 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.LOCAL: ("{asset} is under local control: it is not commanded", "{asset} は現場操作中のため指令しません"),
     Reason.UNSEEN: ("{asset} does not answer: nothing is assumed of it", "{asset} は応答がないため当てにしません"),
     Reason.SAFE: ("{asset} is left as it is: the site is stopped", "停止中のため {asset} はそのままです"),
+    Reason.SUPPLIED: ("{asset} is supplied", "{asset} は送電中です"),
+    Reason.SHED: ("{asset} is shed", "{asset} は遮断中です"),
+    Reason.BLACK_START: ("{asset} takes part in the black start: {step}", "{asset} はブラックスタート手順中です（{step}）"),
 }
+
+SHED: dict[str, tuple[str, str]] = {
+    "overload": (" because {short_kw} kW are missing", "：{short_kw} kW 不足しています"),
+    "energy": (
+        " because stored energy would last {lasts_min} min and has to last {needed_min} min, until {waits_for} is there",
+        "：蓄電エネルギーは残り約 {lasts_min} 分、{waits_for} まで {needed_min} 分必要です",
+    ),
+    "turn": (" in turn, and {instead} comes back instead", "：輪番のため {instead} と交代します"),
+    "relay": (": its relay opened it", "：保護リレーが開放しました"),
+    "ems": (": it was open when it was given back", "：開放のまま自動に戻されました"),
+    "black_start": (" for the black start", "：ブラックスタートのため開放しました"),
+    "locked_out": (": its relay opened it again and again, and a person must restore it", "：リレー動作を繰り返したため、人による復電操作が必要です"),
+    "waits_in_band": ("; frequency and voltage must be in band for {band_s} s first", "。周波数と電圧の安定（{band_s} 秒）を待っています"),
+    "waits_reserve": ("; it comes back when {asked_kw} kW can be added, now {room_kw} kW", "。余力 {asked_kw} kW で復電します（現在 {room_kw} kW）"),
+    "waits_energy": ("; stored energy does not carry it yet", "。蓄電エネルギーの回復を待っています"),
+    "waits_turn": ("; it comes back in its turn", "。順番に復電します"),
+}
+"""Why a feeder is shed, and what it waits for."""
 
 GUARDS: dict[str, tuple[str, str]] = {
     "operator_limit": ("an operator's limit", "運転員の制限"),
@@ -56,6 +77,7 @@ GUARDS: dict[str, tuple[str, str]] = {
     "demand": ("the demand", "需要"),
     "start": ("the controller is starting", "制御の起動中"),
     "safe": ("the site is stopped", "停止中"),
+    "black_start": ("the black start", "ブラックスタート中"),
     "load": ("a load step", "負荷変動"),
     "solar": ("clouds", "雲による変動"),
 }
@@ -66,12 +88,42 @@ CONTINGENCIES: dict[str, tuple[str, str]] = {
 }
 
 
+STEPS: dict[str, tuple[str, str]] = {
+    "isolate": ("opening feeders", "配電線の開放"),
+    "energise": ("energising the bus", "母線の加圧"),
+    "prove": ("proving frequency and voltage", "周波数・電圧の確認"),
+    "auxiliaries": ("feeding the auxiliaries", "所内負荷の供給"),
+    "feeders": ("restoring feeders", "配電線の復電"),
+    "solar": ("letting PV in", "太陽光の投入"),
+    "roll_back": ("going back", "中止処理"),
+}
+"""Steps of a black start."""
+
+
+BLACK_START_CAUSES: dict[str, tuple[str, str]] = {
+    "breakers": ("{detail} did not open", "{detail} が開放しませんでした"),
+    "energise": ("{detail} did not bring up the bus in time", "{detail} が時間内に母線を加圧できませんでした"),
+    "locked": ("the starts of {detail} failed", "{detail} の始動に失敗しました"),
+    "lost": ("{detail} lost the bus again", "{detail} が母線を失いました"),
+    "unsteady": ("frequency or voltage did not settle", "周波数または電圧が安定しませんでした"),
+    "dead_again": ("the bus died again", "母線が再び停電しました"),
+    "operator": ("an operator called it off", "運転員が中止しました"),
+    "stop": ("the emergency stop", "非常停止"),
+    "restart": ("the EMS was restarted", "EMSが再起動しました"),
+}
+"""Why a black start failed."""
+
+
 def contingency(name: str, language: int) -> str:
     """Return a contingency in words: language 0 is English, 1 Japanese."""
     if name in CONTINGENCIES:
         return CONTINGENCIES[name][language]
     lost = name.removeprefix("loss of ")
     return (f"the loss of {lost}", f"{lost} の脱落")[language]
+
+
+def _number(value: float | str) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
 def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
@@ -94,7 +146,15 @@ def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
     if "contingency" in numbers:
         words["contingency"] = contingency(str(numbers["contingency"]), language)
     words.update(asset=asset, power=power, short=short, curtailed=curtailed)
-    said = SENTENCES[decision.why.reason][language].format_map(defaultdict(lambda: "?", words))
+    words.update({k: _number(v) for k, v in numbers.items() if k in ("band_s", "short_kw", "asked_kw", "room_kw") and decision.why.reason is Reason.SHED})
+    if numbers.get("waits_for") == "sun":
+        words["waits_for"] = ("the sun", "日射")[language]
+    if "step" in numbers:
+        words["step"] = STEPS.get(str(numbers["step"]), (str(numbers["step"]),) * 2)[language]
+    said = SENTENCES[decision.why.reason][language]
+    if decision.why.reason is Reason.SHED:
+        said += "".join(SHED[c][language] for c in decision.why.limited_by if c in SHED)
+    said = said.format_map(defaultdict(lambda: "?", words))
     causes = [GUARDS[g][language] for g in decision.why.limited_by if g in GUARDS]
     if causes and decision.why.reason not in (Reason.RESERVE, Reason.FORMER_NEEDED):
         said += (" (held by {})", "（{}による）")[language].format(("; ", "、")[language].join(causes))

@@ -138,11 +138,11 @@ class ImageBuilder:
         return replace(gap, points={**gap.points, "power_kw": power})
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
-        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero."""
+        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own."""
         dead = None
         for witness in self._bus_witnesses:
             value = assets[witness].points.get(point)
-            if value:
+            if value and not (assets[witness].kind in ("diesel", "hydro") and assets[witness].flag("breaker_closed") is False):
                 return value
             if value is not None:
                 dead = 0.0

@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from ems.binding import Binding, Cycle
+from ems.black_start import FAILED
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Alarm, Decision, Event, Memory, Mode, Phase, Stage, UnitMemory, stage_of
+from ems.decision import Alarm, BlackStart, Decision, Event, FeederMemory, Memory, Mode, Phase, Stage, UnitMemory, stage_of
 from ems.errors import StoreError
 from ems.explain import sentence
 from ems.fieldbus import Fieldbus, Sent
@@ -322,9 +323,25 @@ def advice_document(decision: Decision) -> list[dict[str, Any]]:
 
 
 def durable(memory: Memory) -> tuple[object, ...]:
-    """Return the part of a memory that a restart must not lose: orders, limits, lock-outs."""
+    """Return the part of a memory that a restart must not lose: orders, limits, lock-outs, who opened a feeder.
+
+    How long people have sat in the dark grows every cycle: it is saved with the rest, at the latest after `SAVE_S`.
+    """
+    feeders = tuple((f, m.opened_by, m.locked, m.order) for f, m in memory.feeders.items())
     locked = frozenset(d for d, unit in memory.units.items() if unit.phase is Phase.LOCKED)
-    return (memory.limits, memory.manual, memory.stage, memory.stages, memory.all_manual, memory.stopped, memory.pending, memory.taken_seq, locked)
+    return (
+        memory.limits,
+        memory.manual,
+        memory.stage,
+        memory.stages,
+        memory.all_manual,
+        memory.stopped,
+        memory.pending,
+        memory.taken_seq,
+        locked,
+        feeders,
+        memory.black_start,
+    )
 
 
 def resumed(memory: Memory, now_s: float) -> Memory:
@@ -345,7 +362,20 @@ def resumed(memory: Memory, now_s: float) -> Memory:
         load_kw=memory.load_kw,
         done_kwh=memory.done_kwh,
         day=memory.day,
+        black_start=given_up(memory.black_start),
+        feeders={f: resumed_feeder(m, now_s) for f, m in memory.feeders.items()},
         all_manual=memory.all_manual,
         stopped=memory.stopped,
         taken_seq=memory.taken_seq,
     )
+
+
+def resumed_feeder(feeder: FeederMemory, now_s: float) -> FeederMemory:
+    """Return a feeder's memory in a new process: who opened it and what fair rotation has counted; an order under way counts as given."""
+    opened_by = "ems" if feeder.order is False and feeder.opened_by is None else feeder.opened_by
+    return FeederMemory(now_s, opened_by, feeder.outage_s, feeder.drawn_kw, retrips=feeder.retrips, locked=feeder.locked, why=feeder.why)
+
+
+def given_up(start: BlackStart | None) -> BlackStart | None:
+    """Return a black start in a new process: what was under way has ended, and waits for an operator's word."""
+    return start if start is None or start.step == FAILED else replace(start, step=FAILED, failed_at=start.failed_at or start.step, cause="restart")

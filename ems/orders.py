@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from ems.black_start import FAILED, BlackStarts
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Event, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
 from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
@@ -36,7 +37,8 @@ class Taken:
 class Orders:
     """Takes requests for one site."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, black_starts: BlackStarts) -> None:
+        self._black_starts = black_starts
         self._kinds: dict[str, str] = {a.id: str(a.kind) for a in site.assets}
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders})
         self._switchable = {f.id for load in site.of(Load) for f in load.feeders if f.device is not None}
@@ -73,20 +75,32 @@ class Orders:
         """Return what has come of accepted commands: done when it is seen, closed when it never is."""
         if not memory.pending:
             return Taken(memory)
-        outcomes, left = [], {}
+        outcomes, left, manual = [], {}, dict(memory.manual)
         for seq, pending in memory.pending.items():
             seen = self._effect(pending, image)
-            if seen:
+            if pending.action == "black_start":
+                start = memory.black_start
+                if start is not None and start.step != FAILED:
+                    left[seq] = pending
+                    continue
+                cause = None if start is None else "black_start_failed"
+                outcomes.append(Outcome(seq, Status.DONE, cause, "the bus is up" if start is None else start.cause))
+            elif seen:
                 outcomes.append(Outcome(seq, Status.DONE, result=seen))
             elif image.now_s >= pending.until_s:
                 outcomes.append(Outcome(seq, Status.DONE, cause="no_effect", result="the effect was not seen in time"))
             else:
                 left[seq] = pending
-        return Taken(replace(memory, pending=left), tuple(outcomes))
+                continue
+            if pending.action == "restore" and manual.get(pending.asset, Manual()).run:
+                manual.pop(pending.asset)  # closed, it is in the EMS' hands again
+        return Taken(replace(memory, pending=left, manual=manual) if outcomes else memory, tuple(outcomes))
 
     def _refusal(self, request: Request, image: Image, memory: Memory) -> str | None:
         if request.expires_at is not None and request.kind == "command" and image.time > request.expires_at:
             return "expired"
+        if request.kind == "mode" and request.asset is None and request.body.get("mode") == "black_start":
+            return self._black_starts.refusal(image, memory, request.body.get("former"))
         if request.kind not in ("command", "mode", "limits", "stage") or (request.asset is None and request.kind in ("mode", "stage")):
             return None
         asset, action = request.asset or "", request.body.get("action")
@@ -132,12 +146,20 @@ class Orders:
         match request.kind:
             case "limits":
                 return replace(memory, limits={**memory.limits, str(request.asset): limits_of(body, request)}), done
+            case "mode" if body["mode"] == "black_start":
+                memory = self._black_starts.ordered(image, memory, body.get("former"), request.by)
+                pending = Pending("", "black_start", image.now_s)
+                return replace(memory, pending={**memory.pending, request.seq: pending}), Outcome(request.seq, Status.ACCEPTED)
             case "mode":
+                if request.asset is None:
+                    memory = self._black_starts.withdrawn(memory, image)
                 return self._mode(str(body["mode"]), request.asset, image, memory), done
             case "stage":
                 return self._stage(Stage(body["stage"]), request.asset, memory), done
             case "stop":
-                return replace(memory, stopped=True), done
+                start = memory.black_start
+                ended = None if start is None else replace(start, step=FAILED, failed_at=start.failed_at or start.step, cause=start.cause or "stop")
+                return replace(memory, stopped=True, black_start=ended), done
             case "command":
                 return self._command(request, image, memory)
         return memory, done if request.kind == "accept" else replace(done, result="noted")
@@ -170,6 +192,11 @@ class Orders:
         manual = dict(memory.manual)
         before = manual.get(asset, Manual())
         units: Mapping[str, UnitMemory] = memory.units
+        feeders = dict(memory.feeders)
+        if action in ("restore", "release") and asset in feeders:
+            # A person's word ends a lock-out, and gives back what somebody had opened by hand.
+            opener = feeders[asset].opened_by
+            feeders[asset] = replace(feeders[asset], locked=False, retrips=0, stuck_s=None, opened_by="ems" if opener == "local" else opener)
         match action:
             case "start" | "restore":
                 manual[asset] = replace(before, run=True)
@@ -182,7 +209,7 @@ class Orders:
                 unit = units.get(asset)
                 if unit is not None and unit.phase is Phase.LOCKED:
                     units = {**units, asset: UnitMemory(Phase.OFF, image.now_s)}
-        memory = replace(memory, manual=manual, units=units)
+        memory = replace(memory, manual=manual, units=units, feeders=feeders)
         if action in ("release", "set"):
             return memory, Outcome(request.seq, Status.DONE, result="in force")
         pending = {**memory.pending, request.seq: Pending(asset, action, image.now_s + EFFECT_TIMEOUT_S)}

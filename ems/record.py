@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Alarm, AssetDecision, Decision, Memory, Phase, Reason, stage_of
+from ems.decision import Alarm, Decision, Memory, Phase, stage_of
 from ems.explain import sentence
 from ems.model import AssetImage, Image, Quality, Request, Telemetry
 from ems.plan import Plan
@@ -186,16 +186,9 @@ def _feeder(feeder: str, image: Image, decision: Decision) -> dict[str, Any]:
     seen = image.assets.get(feeder)
     closed = None if seen is None else seen.flag("breaker_closed")
     power = None if seen is None else seen.power_kw
-    return {"closed": closed, "shed_by": None if closed is not False or seen is None else _shed_by(seen, decision.assets.get(feeder)), "power_kw": power}
-
-
-def _shed_by(seen: AssetImage, decided: AssetDecision | None) -> str:
-    """Who opened a feeder: its own relay, an operator, this controller, or somebody on the spot."""
-    if seen.flag("ufls_tripped"):
-        return "relay"
-    if decided is None or decided.run is not False:
-        return "local"
-    return "operator" if decided.why.reason is Reason.OPERATOR else "ems"
+    known = decision.memory.feeders.get(feeder)
+    opened_by = None if closed is not False else "local" if known is None or known.opened_by is None else known.opened_by
+    return {"closed": closed, "shed_by": opened_by, "power_kw": power}
 
 
 def unserved_kw(site: Site, image: Image) -> float | None:
@@ -227,15 +220,17 @@ def renewable_fraction(image: Image) -> float | None:
 
 
 def explain_document(site: Site, decision: Decision) -> list[dict[str, Any]]:
-    """Return why each asset that takes orders does what it does, in both languages, in the order of the site file."""
+    """Return why each asset and feeder that takes orders does what it does, in both languages, in the order of the site file."""
+    takers = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)]
+    takers += [f.id for load in site.of(Load) for f in load.feeders if f.device is not None]
     return [
         {
-            "asset": asset.id,
+            "asset": asset,
             "reason": decided.why.reason.value,
             "limited_by": list(decided.why.limited_by),
-            "text": {lang: sentence(asset.id, decided, lang) for lang in ("en", "ja")},
+            "text": {lang: sentence(asset, decided, lang) for lang in ("en", "ja")},
             "numbers": dict(decided.why.numbers),
         }
-        for asset in site.assets
-        if isinstance(asset, Solar | Hydro | Diesel | Inverter | Deferrable) and (decided := decision.assets.get(asset.id)) is not None
+        for asset in takers
+        if (decided := decision.assets.get(asset)) is not None
     ]

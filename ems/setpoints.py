@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import AssetDecision, Event, Explanation, Memory, Mode, Phase, Reason, Write
 from ems.dispatch import Shares, Situation
 from ems.guards import refuse
@@ -55,7 +55,6 @@ class Setpoints:
         self._diesels = {a.id: a for a in site.of(Diesel)}
         self._inverters = {a.id: a for a in site.of(Inverter)}
         self._deferrables = {a.id: a for a in site.of(Deferrable)}
-        self._feeders = [f.id for load in site.of(Load) for f in load.feeders if f.device is not None]
         self._others = [a.id for a in site.assets if a.kind in ("load", "battery", "tank", "meter", "weather")]
 
     def decide(
@@ -99,9 +98,6 @@ class Setpoints:
         for x, kw in drawn.items():
             reason = Reason.OPERATOR if x in memory.manual else planned if x in target.deferrable_kw else Reason.SURPLUS if kw > 0 else Reason.NOT_NEEDED
             found[x] = AssetDecision(kw, kw > 0.0, self._seen(x, image, Explanation(reason)))
-        for f in self._feeders:
-            shed = f in memory.manual and memory.manual[f].run is False
-            found[f] = AssetDecision(None, not shed, Explanation(Reason.OPERATOR if f in memory.manual else Reason.RULES))
         for a in self._others:
             found[a] = AssetDecision(None, None, self._seen(a, image, Explanation(Reason.RULES)))
         return {a: as_measured(d, self._measured_kw(a, image)) for a, d in found.items()} if bumpless(image, memory) else found

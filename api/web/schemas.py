@@ -54,6 +54,14 @@ class ModeBody(Body):
     reason: Reason
 
 
+class SiteModeBody(Body):
+    """As `ModeBody`; `black_start` brings up a dead bus by one unit, `former` or the best one."""
+
+    mode: Literal["auto", "manual", "black_start"]
+    former: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    reason: Reason
+
+
 class StageBody(Body):
     """The commissioning ladder."""
 

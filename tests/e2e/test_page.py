@@ -202,6 +202,36 @@ def test_an_order_shows_what_came_of_it(visit: Callable[..., Visit], served: tup
     expect(note).to_contain_text("Refused · it is not ready")
 
 
+def test_a_black_start_is_offered_only_while_no_unit_holds_the_bus(visit: Callable[..., Visit], served: tuple[Site, str]):
+    from ems.model import Status
+
+    page = (seen := visit()).page
+    sign_in(page)
+    page.locator("#pills button", has_text="Mode").click()
+    expect(page.locator("dialog").get_by_role("button", name="manual")).to_be_visible()
+    expect(page.locator("dialog").get_by_role("button", name="Black start")).to_have_count(0)
+    page.keyboard.press("Escape")
+    served[0].shown.update(mode="start", formers=[])
+    try:
+        expect(page.locator("#pills")).to_contain_text("starting")
+        page.locator("#pills button", has_text="Mode").click()
+        page.locator("dialog [name=reason]").fill("the storm is over")
+        page.locator("dialog [name=former]").select_option("inv1")
+        pressed(page, "Black start")
+        expect(page.locator("dialog .confirm")).to_contain_text("does nobody work on the lines?")
+        assert served[0].desk.requests.newest(1, "mode") == []  # asked, not sent
+        pressed(page, "Confirm")
+        note = page.locator("dialog .said").first
+        expect(note).to_contain_text("Waiting for the controller")
+        sent = served[0].desk.requests.newest(1, "mode")[0]
+        assert sent.body == {"mode": "black_start", "former": "inv1", "reason": "the storm is over"}
+        served[0].settle(sent.id, Status.REJECTED, "the bus is not found dead by two measurements")
+        expect(note).to_contain_text("Refused · the bus is not found dead by two measurements")
+    finally:
+        served[0].shown.clear()
+    assert seen.faults == []
+
+
 def test_a_wrong_password_and_a_lacking_role_are_said_in_words(visit: Callable[..., Visit]):
     page = visit().page
     page.locator("#who").click()

@@ -313,3 +313,20 @@ def test_in_shadow_not_even_accepted_advice_is_written() -> None:
     memory = replace(AUTO, units=RESTED)
     _, decision = Controller(SITE, stage=Stage.SHADOW, policy="load-following").step(telemetry(), [request("accept", "pv1")], None, memory)
     assert decision.writes == ()
+
+
+def test_an_emergency_stop_at_a_device_is_one_event_and_no_start() -> None:
+    """Reserve is short, and the only set that could help has its emergency stop pressed."""
+    controller, memory = Controller(SITE, policy="load-following"), replace(AUTO, units=RESTED)
+    seen: list[tuple[int, str]] = []
+    for k in range(6):
+        pressed = diesel(estop=float(1 <= k <= 3))
+        shown = {} if k == 2 else pressed  # in the third cycle it does not even answer
+        told = telemetry(k, dg1=diesel(290.0), dg2=shown, town=points(power_kw=290.0), inv1=inverter(), bess1=points(soc=0.1))
+        _, decision = controller.step(told, (), None, memory)
+        memory = decision.memory
+        seen += [(k, e.reason) for e in decision.events if e.kind == "estop"]
+        assert (("estop", "dg2") in {(a.code, a.asset) for a in decision.alarms}) is (k in (1, 3))
+        if 1 <= k <= 3:
+            assert ("dg2", "running") not in written(decision) or written(decision)[("dg2", "running")] == 0.0
+    assert seen == [(1, "its emergency stop is pressed"), (4, "its emergency stop is released")]

@@ -92,6 +92,8 @@ def test_frequency_comes_from_whoever_measures_it() -> None:
     assert image(dg1=diesel(), inv1=inverter(frequency_hz=49.7)).frequency_hz == 49.7
     assert image(dg1=diesel(), inv1=inverter(frequency_hz=0.0)).frequency_hz == 0.0
     assert image(dg1={}, dg2={}, inv1={}).frequency_hz is None
+    warming = diesel(running=1.0, frequency_hz=48.0)  # behind its open breaker: that is not the bus
+    assert image(dg1=warming, inv1=inverter(frequency_hz=0.0)).frequency_hz == 0.0
 
 
 def test_a_unit_that_is_off_its_setpoint_for_half_a_minute_does_not_follow() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from ems.black_start import BlackStarts
 from ems.controller import Controller
 from ems.decision import Explanation, Manual, Memory, Mode, Pending, Phase, Reason, Stage, UnitMemory
+from ems.feeders import Feeders
 from ems.image import ImageBuilder
 from ems.model import Image, Limits, Reading, Request, Status
 from ems.orders import EFFECT_TIMEOUT_S, Orders, Taken, limits_of, said
@@ -25,7 +27,7 @@ TOWN = {
 HYDRO = {"id": "h1", "kind": "hydro", "rated_kw": 80.0}
 DESAL = {"id": "desal", "kind": "deferrable", "rated_kw": 40.0}
 SITE = site(TOWN, HYDRO, DESAL, drop=("town",))
-ORDERS = Orders(SITE)
+ORDERS = Orders(SITE, BlackStarts(SITE, Stage.CONTROL, Feeders(SITE)))
 UNITS = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
 MEMORY = Memory(mode=Mode.AUTO, units=UNITS, setpoints={"inv1": -2.0, "dg2": 0.0})
 

@@ -12,9 +12,11 @@ from ems.config.site import Site
 from ems.decision import (
     Alarm,
     AssetDecision,
+    BlackStart,
     Decision,
     Event,
     Explanation,
+    FeederMemory,
     Manual,
     Memory,
     Mode,
@@ -159,23 +161,21 @@ def test_what_cannot_be_seen_stays_in_the_picture_without_a_number() -> None:
     assert found["renewable_fraction"] is None
 
 
-RUN = Explanation(Reason.OPERATOR)
-
-
 @pytest.mark.parametrize(
-    ("f2", "decided", "shed_by"),
+    ("f2", "known", "shed_by"),
     [
-        ({"breaker_closed": 1.0}, None, None),
-        ({"breaker_closed": 0.0, "ufls_tripped": 1.0}, None, "relay"),
-        ({"breaker_closed": 0.0}, None, "local"),
-        ({"breaker_closed": 0.0}, AssetDecision(None, False, RUN), "operator"),
-        ({"breaker_closed": 0.0}, AssetDecision(None, False, Explanation(Reason.LIMIT)), "ems"),
-        ({"breaker_closed": None}, None, None),
+        ({"breaker_closed": 1.0}, FeederMemory(0.0), None),
+        ({"breaker_closed": 0.0}, FeederMemory(0.0, "relay"), "relay"),
+        ({"breaker_closed": 0.0}, FeederMemory(0.0, "local"), "local"),
+        ({"breaker_closed": 0.0}, FeederMemory(0.0, "operator"), "operator"),
+        ({"breaker_closed": 0.0}, FeederMemory(0.0, "ems"), "ems"),
+        ({"breaker_closed": 0.0}, None, "local"),  # not one of ours to switch
+        ({"breaker_closed": None}, FeederMemory(0.0, "ems"), None),
     ],
 )
-def test_an_open_feeder_says_who_opened_it(f2: dict[str, float | None], decided: AssetDecision | None, shed_by: str | None) -> None:
-    extra = {} if decided is None else {"f2": decided}
-    found = json.loads(json.dumps(state(image(f2=f2), decision(assets={**decision().assets, **extra}))))
+def test_an_open_feeder_says_who_opened_it(f2: dict[str, float | None], known: FeederMemory | None, shed_by: str | None) -> None:
+    memory = replace(decision().memory, feeders={} if known is None else {"f2": known})
+    found = json.loads(json.dumps(state(image(f2=f2), decision(memory=memory))))
     assert found["feeders"]["f2"]["shed_by"] == shed_by
 
 
@@ -206,6 +206,12 @@ MEMORY = Memory(
     stages={"pv1": Stage.SHADOW},
     rule=RuleChoice(Target(frozenset({"dg1"}), {}, "load-following", loading=0.8), "load-following", frozenset({"dg1"}), frozenset(), frozenset(), True, 5.0),
     units={"dg1": UnitMemory(Phase.STARTING, 1.0, 2.0, 3.0, None, 4.0, 1, (0.5, 1.5), Explanation(Reason.RESERVE, ("x",), {"short_kw": 85.0, "unit": "pv1"}))},
+    feeders={"f1": FeederMemory(3.0, "relay", 60.0, 12.5, True, 2.0, 1.0, 0.5, 2, True, Explanation(Reason.SHED, ("energy",), {"lasts_min": 3.0}))},
+    in_band_s=12.0,
+    overload_s=2.0,
+    relief_s=1.0,
+    black_start=BlackStart("dg1", "roll_back", 2.0, "kim", 1.0, "energise", "locked", "dg1"),
+    estops=frozenset({"dg2"}),
     limits={"pv1": Limits(max_kw=100.0, expires_at=NOW, reason="wind", by="kim", version=9)},
     manual={"dg1": Manual(True, None)},
     pending={12: Pending("dg1", "start", 700.0)},

@@ -46,7 +46,7 @@ function pills(state) {
   const open = world.alarms.filter((a) => !a.acked_by).length;
   const made = [
     open && pill(t("pill.alarms", { n: open }), "", () => $("h-alarms").scrollIntoView({ block: "center" }), true),
-    pill(t("mode"), word("mode", state.mode), () => modeDialog(world.state), state.mode !== "auto"),
+    pill(t("mode"), word("mode", state.mode), () => modeDialog(world.state, world.site), state.mode !== "auto"),
     pill(t("stage"), word("stage", state.stage), () => stageDialog(world.state), false),
     pill(plan, "", null, state.plan?.source !== "mpc"),
     state.clock?.synced === false && pill(t("pill.clock"), "", null, true),
@@ -82,9 +82,9 @@ async function ack(alarm, button) {
 }
 
 // What deserves a sentence first: what is out of the ordinary, then what burns fuel, then what is held back.
-const DULL = ["follows_sun", "follows_river", "not_needed"];
+const DULL = ["follows_sun", "follows_river", "not_needed", "supplied"];
 function weight(id, e) {
-  if (["fault", "unseen", "local", "safe", "operator", "reserve", "former_needed"].includes(e.reason)) return 0;
+  if (["fault", "unseen", "local", "safe", "operator", "reserve", "former_needed", "shed", "black_start"].includes(e.reason)) return 0;
   if (world.unit(id)?.kind === "diesel" && Math.abs(world.seen(id).power_kw ?? 0) > 1) return 1;
   if (e.limited_by?.length || e.reason === "surplus") return 2;
   return DULL.includes(e.reason) ? 4 : 3;

@@ -84,14 +84,27 @@ async function follow(id, note) {
   }
 }
 
-export function modeDialog(state) {
-  const back = () => modeDialog(state);
+export function modeDialog(state, site) {
+  const back = () => modeDialog(state, site);
   const reason = reasonInput(), ask = h("div"), note = h("p.said");
   const send = (path, body) => () => (reason.input.reportValidity() ? confirm(ask, body.question, () => order(path, { ...body.body, reason: reason.input.value }, note), body.danger) : null);
   const modes = ["auto", "manual"].map((m) => h("button", { type: "button", onclick: send("mode", { body: { mode: m }, question: t(`ask.mode.${m}`) }) }, word("mode", m)));
   const stop = h("button.danger", { type: "button", onclick: () => confirm(ask, t("ask.stop"), () => order("stop", { reason: reason.input.value || t("stop") }, note), true) }, t("stop"));
   const locked = needsSignIn("operator", back);
-  show(t("mode"), h("p", null, t("mode.now", { mode: word("mode", state.mode) })), h("p.hint", null, t("mode.hint")), locked || h("div", null, reason.el, h("div.row", null, ...modes, h("span.grow"), stop)), ask, note);
+  show(t("mode"), h("p", null, t("mode.now", { mode: word("mode", state.mode) })), h("p.hint", null, t("mode.hint")),
+    locked || h("div", null, reason.el, h("div.row", null, ...modes, h("span.grow"), stop), state.formers.length || state.mode === "blackstart" ? null : blackStart(site, reason, ask, note)), ask, note);
+}
+
+// Only while no unit holds the bus: who brings it up is chosen, or left to the EMS.
+function blackStart(site, reason, ask, note) {
+  const able = site.assets.filter((a) => ["inverter", "diesel"].includes(a.kind) && a.forming !== "never");
+  const former = h("select", { name: "former" }, h("option", { value: "" }, t("black.best")), ...able.map((a) => h("option", { value: a.id }, a.id)));
+  const begin = () => {
+    if (!reason.input.reportValidity()) return;
+    const body = { mode: "black_start", reason: reason.input.value, ...(former.value && { former: former.value }) };
+    confirm(ask, t("ask.black", { unit: former.value || t("black.best") }), () => order("mode", body, note), true);
+  };
+  return h("section", null, h("p.hint", null, t("black.hint")), h("div.row", null, field(t("black.former"), former), h("button.danger", { type: "button", onclick: begin }, t("black.start"))));
 }
 
 export function stageDialog(state) {

@@ -13,7 +13,7 @@ from api.web.desk import AtDesk, Desk, Who, admit
 from api.web.problem import Problem
 from api.web.routes.limits import asset_of
 from api.web.routes.read import stamp
-from api.web.schemas import COMMAND_AHEAD, Command, ModeBody, Note, StageBody, StopBody, body, check_expiry, described
+from api.web.schemas import COMMAND_AHEAD, Command, ModeBody, Note, SiteModeBody, StageBody, StopBody, body, check_expiry, described
 from drivers.store.requests import KeyReused
 from ems.config.site import Deferrable, Diesel, Feeder, Hydro, Inverter, Solar
 from ems.model import Request
@@ -59,10 +59,16 @@ async def asset_mode(id: str, at: AtDesk, person: Who, order: Annotated[ModeBody
     return await put(at, person, "mode", id, order.model_dump(mode="json"), key)
 
 
-@router.post("/mode", status_code=202, openapi_extra=described(ModeBody))
-async def mode(at: AtDesk, person: Who, order: Annotated[ModeBody, Depends(body(ModeBody))], key: Key = None) -> dict[str, Any]:
-    """Let the EMS decide, or hold what people ordered; `auto` also leaves the emergency stop."""
-    return await put(at, person, "mode", None, order.model_dump(mode="json"), key)
+@router.post("/mode", status_code=202, openapi_extra=described(SiteModeBody))
+async def mode(at: AtDesk, person: Who, order: Annotated[SiteModeBody, Depends(body(SiteModeBody))], key: Key = None) -> dict[str, Any]:
+    """Let the EMS decide, hold what people ordered, or bring up a dead bus; `auto` also leaves the emergency stop."""
+    if order.former is not None:
+        if order.mode != "black_start":
+            raise Problem(422, "invalid", "former: for black_start only")
+        unit = asset_of(at, order.former)
+        if not isinstance(unit, Inverter | Diesel) or unit.forming == "never":
+            raise Problem(422, "invalid", f"former: {order.former} cannot form the bus")
+    return await put(at, person, "mode", None, order.model_dump(mode="json", exclude_none=True), key)
 
 
 @router.post("/stage", status_code=202, openapi_extra=described(StageBody))

@@ -36,6 +36,7 @@ class Site:
     app: FastAPI
     live: LiveState
     clock: SimClock
+    shown: dict[str, Any] = field(default_factory=dict, init=False)
     _ledger: LedgerStore | None = field(default=None, init=False)
 
     @property
@@ -102,7 +103,8 @@ def serve(made: Site, beat_s: float = 0.2) -> Iterator[str]:
         while not stop.is_set():
             cycle += 1
             made.clock.advance(1.0)
-            made.live.update(island.beat(cycle, made.clock.now(), 0.002))
+            beat = island.beat(cycle, made.clock.now(), 0.002)
+            made.live.update(beat | {"state": beat["state"] | made.shown})
             await asyncio.sleep(beat_s)
         made.live.close()
         server.should_exit = True
