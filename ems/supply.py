@@ -10,6 +10,8 @@ from ems.model import Image
 from ems.reserve import Supply, hold_s
 from ems.setpoints import LONG_STEP_S
 
+SILENT_FORMER_S = 120.0
+"""A forming inverter that cannot be seen is taken to hold the busbar for this long [s]."""
 SOURCES = ("solar", "hydro", "diesel", "inverter")
 
 
@@ -24,10 +26,21 @@ class Supplies:
         self._holds: dict[frozenset[str], float] = {}
 
     def of(self, image: Image, memory: Memory) -> Supply:
-        """Return who feeds the busbar, from what is seen; what is not seen counts for nothing."""
+        """Return who feeds the busbar, from what is seen.
+
+        What is not seen counts for nothing, but for an inverter that was forming: its link is lost, not the unit, as long as
+        the busbar is alive. After `SILENT_FORMER_S` it is a reason for a diesel all the same (CONTROL 1.7).
+        """
         assets = image.assets
         powers = {a: p for a, i in assets.items() if i.kind in SOURCES and (p := i.power_kw) is not None}
-        running = [a for a, i in assets.items() if i.kind in ("hydro", "inverter") and i.seen and i.flag("running") is not False and not i.fault]
+        running = [
+            a
+            for a, i in assets.items()
+            if i.kind in ("hydro", "inverter")
+            and i.flag("running") is not False
+            and not i.fault
+            and (i.seen or (i.flag("forming") and i.silent_s < SILENT_FORMER_S))
+        ]
         batteries = {b.id: assets[b.id] for b in self._batteries}
         instant = image.dt_s >= LONG_STEP_S
         return Supply(
