@@ -26,24 +26,26 @@ LIKE = 0.25
 """A factor is recognised within this share: the balance knows the true value only so well."""
 STILL_S, STILL_PAUSES = 30.0, 5.0
 """A power is frozen that shows the same bits for this time [s] and for so many times its longest usual pause."""
+DEAD_S = 45.0
+"""... and frozen even where the balance is hardly open, if it has shown them for this time [s] while the others moved."""
 IDLE = 0.01
 """Under this share of its rating a unit idles, and rightly shows the same."""
 FADE = 0.98
 """By how much a remembered pause fades with each move."""
 
 
-def paces(memory: Mapping[str, Pace], powers: Mapping[str, float], now_s: float) -> dict[str, Pace]:
+def paces(memory: Mapping[str, Pace], powers: Mapping[str, float], residual_kw: float | None, now_s: float) -> dict[str, Pace]:
     """Return how lively each power is now."""
     found = {}
     for unit, power in powers.items():
         pace = memory.get(unit)
         if pace is None:
-            found[unit] = Pace(power, now_s)
+            found[unit] = Pace(power, now_s, None, residual_kw)
         elif pace.shown_kw == power:
             found[unit] = pace
         else:
             pause = now_s - pace.since_s
-            found[unit] = Pace(power, now_s, pause if pace.pause_s is None else max(pause, FADE * pace.pause_s))
+            found[unit] = Pace(power, now_s, pause if pace.pause_s is None else max(pause, FADE * pace.pause_s), residual_kw)
     return found
 
 
@@ -56,6 +58,28 @@ def opened(sheet: BalanceSheet, onset: Onset | None, last: Mapping[str, Pace], s
     if abs(step) <= abs(onset.step_kw):
         return replace(onset, residual_kw=residual_kw, closed_s=None)
     return replace(onset, residual_kw=residual_kw, closed_s=None, step_s=now_s, step_kw=step, before=before, after=shown)
+
+
+def dead(sheet: BalanceSheet, shown: Mapping[str, float], pace: Mapping[str, Pace], residual_kw: float, tolerance_kw: float, now_s: float) -> str | None:
+    """Return the one whose meter is frozen: it was lively, shows the same bits for long, and the balance went away from it meanwhile."""
+    found = None
+    for f in sheet.flows:
+        p = pace[f.id]
+        if now_s - p.since_s < DEAD_S or p.residual_kw is None or abs(residual_kw - p.residual_kw) <= tolerance_kw:
+            continue
+        if _still(f, p, now_s) and possible(f, _implied(f, shown, residual_kw)):
+            if found is not None:
+                return None
+            found = f.id
+    return found
+
+
+def suspected(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], tolerance_kw: float, now_s: float) -> str | None:
+    """Return the one that has just moved as a typical fault does: its new value waits until `accuse` has seen enough."""
+    if now_s - onset.step_s > TYPICAL_S + 1.0:
+        return None
+    mover = _mover(sheet, onset)
+    return mover.id if mover is not None and _typical(mover, shown[mover.id], onset.residual_kw, tolerance_kw) is not None else None
 
 
 def accuse(

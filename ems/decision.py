@@ -325,11 +325,13 @@ class Pace:
     """How lively one power is: its last bits, since when it shows them [s of `now_s`], and its longest usual pause [s].
 
     `pause_s` is None until it has moved once; it fades, so that a unit that idled is judged by what it does now.
+    `residual_kw` is what the balance was open by when it moved last, None where that could not be told.
     """
 
     shown_kw: float
     since_s: float
     pause_s: float | None = None
+    residual_kw: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ems.balance import BalanceSheet
 from ems.charge import WIDEST, Counter
 from ems.config.site import Battery, Inverter, Site
-from ems.culprit import UNCLOSED_S, accuse, opened, paces
+from ems.culprit import UNCLOSED_S, accuse, dead, opened, paces, suspected
 from ems.decision import Charge, Doubted, DoubtMemory, Onset, Pace
 from ems.model import NOTHING, AssetImage, Doubt, Flaw, Image, Quality
 
@@ -52,7 +52,10 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Powers:
-    """The powers of a cycle: as shown, which of them are doubted, and what is remembered; `residual_kw` where it can be told."""
+    """The powers of a cycle: as shown, which of them are doubted, and what is remembered.
+
+    `residual_kw` is None where it cannot be told; `waiting` has just moved as a typical fault does, and is not used yet.
+    """
 
     shown: dict[str, float]
     doubted: Mapping[str, Doubted]
@@ -61,6 +64,7 @@ class _Powers:
     pace: Mapping[str, Pace]
     lag_kw: float
     residual_kw: float | None
+    waiting: str | None = None
 
 
 class Doubter:
@@ -171,10 +175,10 @@ class Doubter:
             if "power_kw" in image.assets[f.id].refused:
                 before = doubted.get(f.id)
                 doubted[f.id] = Doubted(Flaw.RANGE, now_s, memory.last.get(f.id, NOTHING).get("power_kw")) if before is None else replace(before, fine_s=None)
-        pace = paces(memory.pace, shown, now_s)
         lag = self._sheet.lag_kw(memory.lag_kw, memory.pace, shown, image.dt_s)
         sound = image.frequency_hz is None or image.frequency_hz >= self._sound_hz
         residual = self._sheet.residual_kw(shown) if sound else None
+        pace = paces(memory.pace, shown, residual, now_s)
         if residual is None:
             blind = {a: self._recovering(d, now_s, a in shown and d.flaw is Flaw.RANGE) for a, d in doubted.items()}
             return _Powers(shown, _kept(blind, now_s), None, memory.balanced, pace, lag, None)
@@ -184,18 +188,25 @@ class Doubter:
         if doubted:
             fine = {a: self._recovering(d, now_s, closes and (d.flaw is not Flaw.FROZEN or pace[a].since_s > d.since_s)) for a, d in doubted.items()}
             return _Powers(shown, _kept(fine, now_s), None, memory.balanced, pace, lag, residual)
+        frozen = dead(self._sheet, shown, pace, residual, tolerance, now_s)
+        if frozen is not None:
+            doubted[frozen] = Doubted(Flaw.FROZEN, now_s, memory.balanced.get(frozen))
+            return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
+        onset = self._closing(memory.onset, now_s) if closes else memory.onset
+        if abs(residual) > least and (onset is None or onset.closed_s is None or not closes):
+            onset = opened(self._sheet, onset if onset is not None else memory.onset, memory.pace, shown, residual, now_s)
+        if onset is None:
+            return _Powers(shown, doubted, None, shown, pace, lag, residual)
+        waiting = suspected(self._sheet, onset, shown, least, now_s)
         if closes:
-            onset = self._closing(memory.onset, now_s)
-            if onset is None and abs(residual) > least:
-                # It may be the readings' delay, or the first second of a fault: who moved is kept until it shows.
-                onset = replace(opened(self._sheet, memory.onset, memory.pace, shown, residual, now_s), since_s=now_s)
-            return _Powers(shown, doubted, onset, shown, pace, lag, residual)
-        onset = opened(self._sheet, memory.onset, memory.pace, shown, residual, now_s)
+            # It may be the readings' delay, or the first second of a fault: who moved is kept until it shows.
+            onset = onset if onset.closed_s is not None else replace(onset, since_s=now_s)
+            return _Powers(shown, doubted, onset, memory.balanced if waiting else shown, pace, lag, residual, waiting)
         onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s)
         if flaw is not None and onset.accused is not None:
             doubted[onset.accused] = Doubted(flaw, now_s, memory.balanced.get(onset.accused))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
-        return _Powers(shown, doubted, onset, memory.balanced, pace, lag, residual)
+        return _Powers(shown, doubted, onset, memory.balanced, pace, lag, residual, waiting)
 
     def _closing(self, onset: Onset | None, now_s: float) -> Onset | None:
         """Return the onset of a balance that closes again: forgotten at once where it was never alarmed, else after a while."""
@@ -212,6 +223,8 @@ class Doubter:
 
     def _used(self, image: Image, powers: _Powers, found: _Found) -> Mapping[str, float]:
         """Return the powers that are used [kW], and note what of them is not measured."""
+        if powers.waiting is not None:
+            return self._without(image, powers.shown, powers.waiting, found)
         if not powers.doubted and len(powers.shown) == len(self._sheet.flows):
             return powers.shown
         used = {a: p for a, p in powers.shown.items() if a not in powers.doubted}
@@ -240,6 +253,16 @@ class Doubter:
                 unit = image.assets[gap]
                 found.changed[gap] = replace(unit, points={**unit.points, "power_kw": power}, suspect=(*unit.suspect, "power_kw"))
         return used
+
+    def _without(self, image: Image, shown: Mapping[str, float], waiting: str, found: _Found) -> Mapping[str, float]:
+        """Return the powers with what the balance implies for the one that waits to be judged [kW]."""
+        used = {a: p for a, p in shown.items() if a != waiting}
+        implied = self._sheet.implied_kw(used, waiting)
+        if implied is None:
+            return shown
+        unit = image.assets[waiting]
+        found.changed[waiting] = replace(unit, points={**unit.points, "power_kw": implied}, quality=Quality.SUSPECT, suspect=(*unit.suspect, "power_kw"))
+        return {**used, waiting: implied}
 
     # ------------------------------------------------------------------ charge
     def _charge(

@@ -72,8 +72,8 @@ def first(images: list[Image], asset: str | None) -> tuple[int, Doubt]:
 
 
 def held_at() -> Lie:
-    kept: list[float] = []
-    return lambda power: kept.append(power) or kept[0]
+    kept: dict[str, float] = {}
+    return lambda power: kept.setdefault("power", power)
 
 
 LIES: list[tuple[str, Callable[[], Lie], Flaw, int]] = [

@@ -12,21 +12,23 @@ Points = Mapping[str, Mapping[str, float | None]]
 Lie = Callable[[float], float | None]
 """What a meter shows for a true value."""
 
-SCALED_UP: Lie = lambda true: 10.0 * true  # noqa: E731 - a table of lies reads better as one line each
-SCALED_DOWN: Lie = lambda true: 0.1 * true  # noqa: E731
-SIGN: Lie = lambda true: -true  # noqa: E731
-SWAPPED: Lie = lambda true: -3.1e11 if true else 0.0  # noqa: E731 - a float32 with its words swapped is any size but the right one
+
+def scaled_up(true: float) -> float:
+    return 10.0 * true
+
+
+def scaled_down(true: float) -> float:
+    return 0.1 * true
+
+
+def turned(true: float) -> float:
+    return -true
 
 
 def frozen() -> Lie:
     """Return a meter that shows its first value for ever."""
-    kept: list[float] = []
-
-    def show(true: float) -> float:
-        kept.append(true)
-        return kept[0]
-
-    return show
+    kept: dict[str, float] = {}
+    return lambda true: kept.setdefault("value", true)
 
 
 @dataclass
