@@ -9,6 +9,7 @@ from __future__ import annotations
 from ems.bus import VOLTAGE_S, Bus, BusState
 from ems.config.site import Diesel, Site
 from ems.decision import Alarm, Decision, Mode, Phase
+from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
@@ -102,6 +103,11 @@ class Alarms:
             if unit is not None and unit.held_until_s is not None and now_s < unit.held_until_s:
                 en = f"the bus could not be handed over from {d}: it keeps running and tries again later"
                 found.append(Alarm("hand_over_failed", "warning", d, en, f"{d} から母線を引き渡せませんでした。運転を続け、後で再試行します"))
+            engine = decision.memory.engines.get(d)
+            if engine is not None and due(engine):
+                en = f"{d} has run {engine.low_s / 3600.0:.1f} h under its minimum loading: it is burnt clean when it runs and the battery has room"
+                ja = f"{d} は最低負荷未満で {engine.low_s / 3600.0:.1f} 時間運転しました。運転中に蓄電池の余裕があれば高負荷運転で清浄化します"
+                found.append(Alarm("wet_stacking", "warning", d, en, ja))
             if run_h and (left_h := service_in_h(diesel, run_h)) <= SERVICE_NEAR_H:
                 found.append(
                     Alarm("service_due", "warning", d, f"{d} is due for service in {left_h:.0f} run hours", f"{d} は運転時間あと {left_h:.0f} 時間で点検です")

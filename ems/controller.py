@@ -19,6 +19,7 @@ from ems.config.site import Diesel, Site
 from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write, lower
 from ems.deferrables import Deferrables
 from ems.doubt import Doubter
+from ems.engines import BURN_LOADING, Engines
 from ems.estop import noticed
 from ems.feeders import IN_BAND_S, Feeders, Moved
 from ems.guards import Bound, Guards, keep_a_former
@@ -32,7 +33,7 @@ from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
 from ems.rotation import wear
 from ems.rules import Rules
-from ems.setpoints import Setpoints
+from ems.setpoints import TRIM_S, Setpoints
 from ems.situation import Situations
 from ems.strain import Strains
 from ems.supply import Supplies
@@ -42,6 +43,8 @@ RECONSIDER_S = 10.0
 """The rules' choice of a set stands for this long [s], unless what they could choose from has changed; reserve is looked at every cycle."""
 
 NOT_NEEDED = Explanation(Reason.NOT_NEEDED)
+ROOM_KW = 10.0
+"""A clean-out burn needs a battery that takes more than this [kW]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Controller:
         self._committer = Committer(self._rules)
         self._hand_over = HandOver(site)
         self._bus = Bus(site)
+        self._engines = Engines(site)
         self._deferrables = Deferrables(site)
         self._strains = Strains(site, self._outlooks.reserve)
         self._setpoints = Setpoints(site)
@@ -120,7 +124,15 @@ class Controller:
         done, day = self._deferrables.counted(image, memory)
         in_band_s, volts_off_s = self._bus.since(image, memory)
         memory = replace(
-            memory, mode=mode, mode_since_s=mode_since_s, done_kwh=done, day=day, load_kw=image.load_kw, in_band_s=in_band_s, volts_off_s=volts_off_s
+            memory,
+            mode=mode,
+            mode_since_s=mode_since_s,
+            done_kwh=done,
+            day=day,
+            load_kw=image.load_kw,
+            in_band_s=in_band_s,
+            volts_off_s=volts_off_s,
+            engines=self._engines.counted(image, memory),
         )
 
         start = memory.black_start if mode is Mode.BLACKSTART else None
@@ -168,7 +180,7 @@ class Controller:
         waiting_kw = self._feeders.waiting_kw(image, memory)
         outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
         choice = self._choices.of(image, memory, online)
-        wants = self._wants(image, memory, outlook, planned, choice)
+        wants = self._burning(memory, outlook, choice, self._wants(image, memory, outlook, planned, choice))
         commitment = self._handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
@@ -203,7 +215,8 @@ class Controller:
         if stage is not Stage.CONTROL:
             # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
             units, feeders, astray, events, moved = dict(before.units), before.feeders, {}, [], Moved(memory)
-        memory = replace(memory, setpoints=setpoints, astray=astray, units=units, feeders=feeders)
+        references = {w.asset: w.value for w in levels if w.command == "power_kw"}
+        memory = replace(memory, setpoints=setpoints, references=references, astray=astray, units=units, feeders=feeders)
         return Decision(
             mode=memory.mode,
             stage=stage,
@@ -320,6 +333,16 @@ class Controller:
         target, wanted = self._rules.target(policy, outlook, usable, on, memory.diesel_wanted, worn, must)
         return Wants(target, wanted, RuleChoice(target, policy, usable, on, must, wanted, image.now_s))
 
+    def _burning(self, memory: Memory, outlook: Outlook, choice: Choice, wants: Wants) -> Wants:
+        """Return the wants with a clean-out burn where one is due: the engine stays, and the battery takes what it gives too much."""
+        burns = self._engines.burns(memory, choice.online) if memory.mode in (Mode.AUTO, Mode.FALLBACK) else frozenset()
+        if not burns or not any(outlook.situation.bounds[i].lo_kw < -ROOM_KW for i in outlook.situation.inverters):
+            return wants
+        target = wants.target
+        powers = {u: kw for u, kw in target.power_kw.items() if u not in outlook.situation.inverters and u not in burns}
+        loading = max(target.loading or 0.0, BURN_LOADING)
+        return replace(wants, target=replace(target, on=target.on | burns, power_kw=powers, loading=loading))
+
     def _handed_over(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
         """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
         leaving = [d for d in online if d not in commitment.wanted and memory.units[d].phase is not Phase.COOLDOWN]
@@ -348,4 +371,5 @@ class Controller:
         return units, writes, events
 
     def _unloading(self, image: Image, units: Mapping[str, UnitMemory]) -> dict[str, float]:
-        return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], image.dt_s) for d, u in units.items() if u.phase is Phase.UNLOADING}
+        ahead_s = max(image.dt_s, TRIM_S)  # references move in steps of this length
+        return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], ahead_s) for d, u in units.items() if u.phase is Phase.UNLOADING}

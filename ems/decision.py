@@ -206,6 +206,14 @@ class UnitMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine's low load since it was last burnt clean, and how long the burn under way has lasted [s]."""
+
+    low_s: float = 0.0
+    burnt_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RuleChoice:
     """What the rules chose and from what: kept for a while, so that sets do not change from second to second.
 
@@ -471,8 +479,12 @@ class Memory:
         What the rules chose last.
     units : Mapping[str, UnitMemory]
         By diesel.
+    engines : Mapping[str, Engine]
+        By diesel: low load, which makes a clean-out burn due.
     setpoints : Mapping[str, float]
         What was last decided, by asset [kW]; ramps start from here.
+    references : Mapping[str, float]
+        What was last written to each unit that takes a power, the leader's expected residual included [kW].
     astray : Mapping[str, float]
         Since when a unit's power has not been where its setpoint is [s of `now_s`].
     diesel_wanted : bool
@@ -504,7 +516,9 @@ class Memory:
     limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
     manual: Mapping[str, Manual] = field(default_factory=lambda: NOTHING)
     pending: Mapping[int, Pending] = field(default_factory=dict)
+    engines: Mapping[str, Engine] = field(default_factory=lambda: NOTHING)
     setpoints: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    references: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     astray: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     load_kw: float | None = None
     diesel_wanted: bool = False

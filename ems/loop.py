@@ -363,6 +363,7 @@ def resumed(memory: Memory, now_s: float) -> Memory:
         done_kwh=memory.done_kwh,
         day=memory.day,
         black_start=given_up(memory.black_start),
+        engines=memory.engines,
         feeders={f: resumed_feeder(m, now_s) for f, m in memory.feeders.items()},
         all_manual=memory.all_manual,
         stopped=memory.stopped,

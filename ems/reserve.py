@@ -76,6 +76,8 @@ class Supply:
         How long reserve must last, where that differs from the site's own figure [s].
     uncertain_kw : float
         Power that doubtful values leave open [kW]: as much more reserve is required.
+    local : Collection[str]
+        Units that take no command from us: they count only as far as they react by themselves.
     """
 
     power_kw: Mapping[str, float]
@@ -87,10 +89,13 @@ class Supply:
     not_forming: Collection[str] = ()
     hold_s: float | None = None
     uncertain_kw: float = 0.0
+    local: Collection[str] = ()
 
     def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
         """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
-        return Supply(power_kw, online, self.soc, self.discharge_limit_kw, self.charge_limit_kw, self.limits, self.not_forming, self.hold_s, self.uncertain_kw)
+        return Supply(
+            power_kw, online, self.soc, self.discharge_limit_kw, self.charge_limit_kw, self.limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local
+        )
 
 
 class ReserveRule:
@@ -116,7 +121,7 @@ class ReserveRule:
         held: dict[str, float] = {}
         online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
         for d in self._diesels:
-            if d.id in online:
+            if d.id in online and (d.primary_response or d.id not in supply.local):
                 left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
                 held[d.id] = left
                 if d.primary_response or d.forming != "never":
@@ -124,7 +129,7 @@ class ReserveRule:
         for pair in self._pairs:
             inverter, battery = pair.inverter, pair.battery
             soc = supply.soc.get(battery.id)
-            if soc is None or inverter.id not in online:
+            if soc is None or inverter.id not in online or (inverter.id in supply.local and not inverter.primary_response):
                 continue
             limit_dc = min(battery.discharge_kw, supply.discharge_limit_kw.get(battery.id, battery.discharge_kw))
             ceiling = min(ceiling_kw(inverter.rated_kw, limits.get(inverter.id)), ac_kw(inverter, limit_dc))

@@ -285,10 +285,10 @@ def adopt_running(memory: UnitMemory, now_s: float) -> UnitMemory:
     return replace(memory, phase=Phase.ONLINE, since_s=now_s, started_s=now_s, called_s=None, unloaded_s=None, held_until_s=None)
 
 
-def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, dt_s: float) -> float:
-    """Return the power a unit on its way off may still have in this cycle [kW]: down its ramp to `UNLOADED`."""
+def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, ahead_s: float) -> float:
+    """Return the power a unit on its way off may still have when the next references are given [kW]: down its ramp to `UNLOADED`."""
     power = image.power_kw if image.power_kw is not None else diesel.rated_kw
-    return max(UNLOADED * diesel.rated_kw, power - diesel.ramp_kw_per_s * dt_s) if memory.phase is Phase.UNLOADING else diesel.rated_kw
+    return max(UNLOADED * diesel.rated_kw, power - diesel.ramp_kw_per_s * ahead_s) if memory.phase is Phase.UNLOADING else diesel.rated_kw
 
 
 def online(units: Mapping[str, UnitMemory]) -> frozenset[str]:

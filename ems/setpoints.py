@@ -26,6 +26,11 @@ LONG_STEP_S = 60.0
 """From this step length on, ramps, hand-overs and the bumpless first cycle lie inside a step (replay)."""
 
 
+def trim_due(image: Image) -> bool:
+    """Whether references of droop units may be trimmed in this cycle."""
+    return image.dt_s >= TRIM_S or int(image.now_s / TRIM_S) != int((image.now_s - image.dt_s) / TRIM_S)
+
+
 def as_measured(decision: AssetDecision, power_kw: float | None) -> AssetDecision:
     """Return the decision with the measured power as its setpoint: the first values after a start move nothing."""
     if decision.setpoint_kw is None or power_kw is None:
@@ -55,6 +60,7 @@ class Setpoints:
         self._diesels = {a.id: a for a in site.of(Diesel)}
         self._inverters = {a.id: a for a in site.of(Inverter)}
         self._deferrables = {a.id: a for a in site.of(Deferrable)}
+        self._droop = {a.id for units in (self._hydros, self._diesels, self._inverters) for a in units.values() if a.forming == "droop"}
         self._others = [a.id for a in site.assets if a.kind in ("load", "battery", "tank", "meter", "weather")]
 
     def decide(
@@ -90,7 +96,7 @@ class Setpoints:
         for s in self._solars:
             found[s] = self._solar(s, image, memory, situation, prospect, target)
         for h in self._hydros:
-            found[h] = self._hydro(h, image, situation, shares, leader, planned if h in target.power_kw else Reason.FOLLOWS_RIVER)
+            found[h] = self._hydro(h, image, memory, situation, shares, leader, planned if h in target.power_kw else Reason.FOLLOWS_RIVER)
         for d in self._diesels:
             found[d] = self._diesel(d, image, memory, situation, shares, leader, on, why)
         for i in self._inverters:
@@ -143,7 +149,7 @@ class Setpoints:
         reserve = prospect.reserve
         return max(0.0, reserve.down_kw - reserve.down_required_kw) * self._solars[s].rated_kw / self._sun_kw
 
-    def _hydro(self, h: str, image: Image, situation: Situation, shares: Shares, leader: str | None, reason: Reason) -> AssetDecision:
+    def _hydro(self, h: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, reason: Reason) -> AssetDecision:
         if h not in situation.hydro_kw:
             return AssetDecision(None, None, self._seen(h, image, Explanation(Reason.FOLLOWS_RIVER)))
         power, free = shares.power_kw.get(h, 0.0), situation.hydro_kw[h]
@@ -154,6 +160,7 @@ class Setpoints:
             reason = Reason.SURPLUS
         # Units that run on level or flow take a ceiling only: it is lowered when there is surplus.
         setpoint = power if self._hydros[h].mode == "power" or power < free - 0.05 else situation.bounds[h].hi_kw
+        setpoint = situation.bounds[h].clip(self._trimmed(h, image, memory, situation, self._ramped(h, image, memory, setpoint))) if run else setpoint
         numbers: dict[str, float | str] = {"setpoint_kw": round(setpoint, 1), "river_kw": round(free, 1)}
         return AssetDecision(setpoint, run, Explanation(reason, situation.bounds[h].names(setpoint), numbers))
 
@@ -176,7 +183,7 @@ class Setpoints:
             return AssetDecision(0.0 if unit is not None and not run else None, run, cause)
         if d in situation.fixed_kw or d == leader:
             return AssetDecision(None, run, cause)
-        power = shares.power_kw[d]
+        power = self._trimmed(d, image, memory, situation, shares.power_kw[d])
         return AssetDecision(power, run, replace(cause, limited_by=(*cause.limited_by, *situation.bounds[d].names(power))))
 
     def _inverter(self, i: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, planned: Reason) -> AssetDecision:
@@ -192,13 +199,20 @@ class Setpoints:
         held = self._trimmed(i, image, memory, situation, power)
         return AssetDecision(held, True, Explanation(reason, limited, {**numbers, "setpoint_kw": round(held, 1)}))
 
-    def _trimmed(self, i: str, image: Image, memory: Memory, situation: Situation, power_kw: float) -> float:
-        """Return a droop unit's reference: the last one for up to `TRIM_S`, as long as its bound allows and nobody hands over [kW]."""
-        before = memory.setpoints.get(i)
-        due = image.dt_s >= TRIM_S or int(image.now_s / TRIM_S) != int((image.now_s - image.dt_s) / TRIM_S)
-        if before is None or due or situation.unloading or self._inverters[i].forming != "droop":
+    def _trimmed(self, unit: str, image: Image, memory: Memory, situation: Situation, power_kw: float) -> float:
+        """Return a droop unit's reference: the last one for up to `TRIM_S`, as long as its bound allows [kW]."""
+        before = memory.references.get(unit)
+        if before is None or trim_due(image) or unit not in self._droop:
             return power_kw
-        return situation.bounds[i].clip(before)
+        return situation.bounds[unit].clip(before)
+
+    def _ramped(self, h: str, image: Image, memory: Memory, power_kw: float) -> float:
+        """Return a turbine's setpoint no further from the last one than its ramp goes until the next: penstock and river (CONTROL 3.8) [kW]."""
+        before = memory.setpoints.get(h, image.assets[h].power_kw)
+        if before is None or image.dt_s >= LONG_STEP_S:
+            return power_kw
+        step = self._hydros[h].ramp_kw_per_s * (max(image.dt_s, TRIM_S) if h in self._droop else image.dt_s)
+        return min(max(power_kw, before - step), before + step)
 
     def writes(
         self, image: Image, memory: Memory, situation: Situation, decided: Mapping[str, AssetDecision], leader: str | None, shares: Shares
@@ -211,12 +225,12 @@ class Setpoints:
             found.extend(self._hydro_writes(h, image, decided[h]))
         for d, diesel in self._diesels.items():
             # The isochronous unit takes no reference; a droop leader's is the residual that is expected of it.
-            reference = decided[d].setpoint_kw if d != leader else shares.power_kw.get(d)
+            reference = decided[d].setpoint_kw if d != leader else self._expected_kw(d, image, memory, situation, shares)
             ours = image.assets[d].seen and image.assets[d].remote
             if reference is not None and decided[d].run and diesel.forming != "isochronous" and ours:
                 found.append(Write(d, "power_kw", reference))
         for i in situation.inverters:
-            found.extend(self._inverter_writes(i, image, decided[i], leader, shares))
+            found.extend(self._inverter_writes(i, image, memory, situation, decided[i], leader, shares))
         for x in self._deferrables:
             unit = image.assets[x]
             if unit.seen and unit.remote and x in decided:
@@ -246,12 +260,23 @@ class Setpoints:
             found.append(Write(h, "power_kw", decision.setpoint_kw))
         return found
 
-    def _inverter_writes(self, i: str, image: Image, decision: AssetDecision, leader: str | None, shares: Shares) -> list[Write]:
+    def _expected_kw(self, unit: str, image: Image, memory: Memory, situation: Situation, shares: Shares) -> float | None:
+        """Return the reference of a droop leader: the residual that is expected of it, at first what it gives [kW]."""
+        expected = shares.power_kw.get(unit)
+        if expected is None:
+            return None
+        measured = self._measured_kw(unit, image)
+        return measured if bumpless(image, memory) and measured is not None else self._trimmed(unit, image, memory, situation, expected)
+
+    def _inverter_writes(
+        self, i: str, image: Image, memory: Memory, situation: Situation, decision: AssetDecision, leader: str | None, shares: Shares
+    ) -> list[Write]:
         inverter, unit = self._inverters[i], image.assets[i]
         found = []
-        if inverter.forming != "never" and unit.flag("forming") is False:
+        # One that must stop to change its role is told so only by people (`handover: break`).
+        if inverter.forming != "never" and unit.flag("forming") is False and inverter.handover == "seamless":
             found.append(Write(i, "forming", 1.0))
-        reference = decision.setpoint_kw if i != leader else shares.power_kw.get(i)
+        reference = decision.setpoint_kw if i != leader else self._expected_kw(i, image, memory, situation, shares)
         if reference is not None and not (i == leader and inverter.forming == "isochronous"):
             found.append(Write(i, "power_kw", reference))
         return found

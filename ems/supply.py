@@ -53,6 +53,7 @@ class Supplies:
             not_forming=frozenset(i.id for i in self._inverters if not instant and assets[i.id].flag("forming") is False),
             hold_s=self._hold_s(image, memory),
             uncertain_kw=image.uncertain_kw,
+            local=frozenset([a for a in powers if not assets[a].remote]),
         )
 
     def _hold_s(self, image: Image, memory: Memory) -> float | None:
