@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Pace
 from ems.image import power_range
 from ems.model import AssetImage, Quality
 
@@ -18,8 +17,6 @@ ROUNDING_KW = 0.5
 SIGMAS = 3.0
 SHARE = 0.05
 """A balance that is off by less than this share of what flows is not held against anybody: losses, station use, instant of reading."""
-LAG_S = 3.0
-"""Readings may be this far apart [s]: what moved in this time may not have reached the others yet."""
 OVER = 0.10
 """What the balance implies may be beyond the rating by this much."""
 
@@ -62,6 +59,7 @@ class BalanceSheet:
                 may_form = isinstance(a, Hydro | Diesel | Inverter) and a.forming != "never"
                 found.append(Flow(a.id, 1.0 if source else -1.0, rated, low, high, may_form, 2.0 * (METER_ERROR * rated + ROUNDING_KW)))
         self.flows = tuple(found)
+        self._ids = tuple(f.id for f in found)
         self._by_id = {f.id: f for f in found}
         self._sources = tuple(f.id for f in found if f.sign > 0.0)
         self._sinks = tuple(f.id for f in found if f.sign < 0.0)
@@ -75,38 +73,33 @@ class BalanceSheet:
 
     def shown(self, assets: Mapping[str, AssetImage], left_out: Collection[str] = ()) -> dict[str, float]:
         """Return every power that is measured [kW], without those left out."""
-        found = {}
-        for f in self.flows:
-            unit = assets[f.id]
+        found, bad = {}, Quality.BAD
+        for a in self._ids:
+            unit = assets[a]
             power = unit.points.get("power_kw")
-            if power is not None and unit.quality is not Quality.BAD and f.id not in left_out:
-                found[f.id] = power
+            if power is not None and unit.quality is not bad and a not in left_out:
+                found[a] = power
         return found
 
     def residual_kw(self, powers: Mapping[str, float]) -> float | None:
         """Return sources less loads less station use [kW]: 0 where all are right; None where one is missing."""
         if len(powers) != len(self.flows) or not self._metered:
             return None
-        return sum([powers[s] for s in self._sources]) - sum([powers[s] for s in self._sinks]) - self._station_kw
+        total = -self._station_kw
+        for s in self._sources:
+            total += powers[s]
+        for s in self._sinks:
+            total -= powers[s]
+        return total
 
     def tolerance_kw(self, powers: Mapping[str, float]) -> float:
         """Return how far healthy meters may leave the balance open [kW]: their errors, or a share of what flows in."""
-        into = sum([p for s in self._sources if (p := powers.get(s, 0.0)) > 0.0])
+        into = 0.0
+        for s in self._sources:
+            power = powers.get(s, 0.0)
+            if power > 0.0:
+                into += power
         return max(self._floor_kw, SHARE * into)
-
-    def lag_kw(self, before_kw: float, last: Mapping[str, Pace], powers: Mapping[str, float], dt_s: float) -> float:
-        """Return how much of a residual may come from reading one device after the other [kW].
-
-        Half of all that moved (a move and its answer are the same kW) beyond meter error, forgotten with `LAG_S`.
-        """
-        moved = 0.0
-        for f in self.flows:
-            power, pace = powers.get(f.id), last.get(f.id)
-            if power is not None and pace is not None and pace.shown_kw != power:
-                beyond = abs(power - pace.shown_kw) - f.noise_kw
-                if beyond > 0.0:
-                    moved += beyond
-        return before_kw * math.exp(-dt_s / LAG_S) + 0.5 * moved
 
     def implied_kw(self, powers: Mapping[str, float], asset: str) -> float | None:
         """Return the power of one asset that closes the balance over all others [kW], None where that cannot be told or is impossible."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ems.config.site import Battery, Inverter
-from ems.decision import Charge
+from ems.doubt_memory import Charge
 from ems.model import AssetImage, Flaw
 from ems.physics import dc_kw, storage_step
 

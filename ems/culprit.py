@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import exp
 
 from ems.balance import BalanceSheet, Flow, possible
-from ems.decision import Onset, Pace
+from ems.doubt_memory import Onset, Pace
 from ems.model import Flaw
 
 TYPICAL_S = 5.0
@@ -20,6 +21,8 @@ UNCLOSED_S = 10.0
 """Any other evidence needs a balance that has been open for this long [s]."""
 FACTOR_S = 30.0
 """A factor or sign that closes the balance without a jump has to go on doing so for this long [s], while the power moves."""
+LAG_S = 3.0
+"""Readings may be this far apart [s]: what moved in this time may not have reached the others yet."""
 BLAMED = 0.6
 """The one who moved explains at least this share of the residual, and nobody else half as much as that."""
 LIKE = 0.25
@@ -34,19 +37,32 @@ FADE = 0.98
 """By how much a remembered pause fades with each move."""
 
 
-def paces(memory: Mapping[str, Pace], powers: Mapping[str, float], residual_kw: float | None, now_s: float) -> dict[str, Pace]:
-    """Return how lively each power is now."""
-    found = {}
-    for unit, power in powers.items():
-        pace = memory.get(unit)
+def paces(
+    sheet: BalanceSheet, memory: Mapping[str, Pace], powers: Mapping[str, float], residual_kw: float | None, lag_kw: float, now_s: float, dt_s: float
+) -> tuple[dict[str, Pace], float]:
+    """Return how lively each power is now, and how much of a residual may come from reading one device after the other [kW].
+
+    The latter is half of all that moved (a move and its answer are the same kW) beyond meter error, forgotten with `LAG_S`.
+    """
+    found, moved = {}, 0.0
+    for f in sheet.flows:
+        unit = f.id
+        power, pace = powers.get(unit), memory.get(unit)
+        if power is None:
+            continue
         if pace is None:
             found[unit] = Pace(power, now_s, None, residual_kw)
         elif pace.shown_kw == power:
             found[unit] = pace
         else:
-            pause = now_s - pace.since_s
-            found[unit] = Pace(power, now_s, pause if pace.pause_s is None else max(pause, FADE * pace.pause_s), residual_kw)
-    return found
+            pause, usual = now_s - pace.since_s, pace.pause_s
+            if usual is not None and FADE * usual > pause:
+                pause = FADE * usual
+            found[unit] = Pace(power, now_s, pause, residual_kw)
+            beyond = abs(power - pace.shown_kw) - f.noise_kw
+            if beyond > 0.0:
+                moved += beyond
+    return found, lag_kw * exp(-dt_s / LAG_S) + 0.5 * moved
 
 
 def opened(sheet: BalanceSheet, onset: Onset | None, last: Mapping[str, Pace], shown: Mapping[str, float], residual_kw: float, now_s: float) -> Onset:
@@ -62,10 +78,10 @@ def opened(sheet: BalanceSheet, onset: Onset | None, last: Mapping[str, Pace], s
 
 def dead(sheet: BalanceSheet, shown: Mapping[str, float], pace: Mapping[str, Pace], residual_kw: float, tolerance_kw: float, now_s: float) -> str | None:
     """Return the one whose meter is frozen: it was lively, shows the same bits for long, and the balance went away from it meanwhile."""
-    found = None
+    found, latest = None, now_s - DEAD_S
     for f in sheet.flows:
         p = pace[f.id]
-        if now_s - p.since_s < DEAD_S or p.residual_kw is None or abs(residual_kw - p.residual_kw) <= tolerance_kw:
+        if p.since_s > latest or p.residual_kw is None or abs(residual_kw - p.residual_kw) <= tolerance_kw:
             continue
         if _still(f, p, now_s) and possible(f, _implied(f, shown, residual_kw)):
             if found is not None:

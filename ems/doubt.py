@@ -14,7 +14,7 @@ from ems.balance import BalanceSheet
 from ems.charge import WIDEST, Counter
 from ems.config.site import Battery, Inverter, Site
 from ems.culprit import UNCLOSED_S, accuse, dead, opened, paces, suspected
-from ems.decision import Charge, Doubted, DoubtMemory, Onset, Pace
+from ems.doubt_memory import Charge, Doubted, DoubtMemory, Onset, Pace
 from ems.model import NOTHING, AssetImage, Doubt, Flaw, Image, Quality
 
 LONG_STEP_S = 60.0
@@ -86,7 +86,9 @@ class Doubter:
             return image, NOTHING_DOUBTED
         zeroed = self._zeroed(image, memory)
         silent = self._silent(image, memory, zeroed)
-        last = {a: memory.last.get(a, u.points) if a in silent else u.points for a, u in image.assets.items()}
+        last = {a: u.points for a, u in image.assets.items()}
+        for a in silent:
+            last[a] = memory.last.get(a, last[a])
         powers = self._powers(image, memory, silent)
         found = _Found({}, [], 0.0)
         used = self._used(image, powers, found)
@@ -106,13 +108,18 @@ class Doubter:
     def _zeroed(self, image: Image, memory: DoubtMemory) -> dict[str, float]:
         """Return since when a device that had something to say shows nothing but zeros [s of `now_s`]."""
         found: dict[str, float] = {}
+        bad = Quality.BAD
         for a, unit in image.assets.items():
-            if unit.quality is Quality.BAD or any(unit.points.values()):
+            if unit.quality is bad:
                 continue
-            if a in memory.zeroed:
-                found[a] = memory.zeroed[a]
-            elif self._had_something(a, memory.last.get(a, NOTHING)):
-                found[a] = image.now_s
+            for value in unit.points.values():
+                if value:
+                    break
+            else:
+                if a in memory.zeroed:
+                    found[a] = memory.zeroed[a]
+                elif self._had_something(a, memory.last.get(a, NOTHING)):
+                    found[a] = image.now_s
         return found
 
     def _had_something(self, asset: str, points: Mapping[str, float | None]) -> bool:
@@ -172,13 +179,13 @@ class Doubter:
         shown = self._sheet.shown(image.assets, silent)
         doubted = dict(memory.powers)
         for f in self._sheet.flows:
-            if "power_kw" in image.assets[f.id].refused:
+            refused = image.assets[f.id].refused
+            if refused and "power_kw" in refused:
                 before = doubted.get(f.id)
                 doubted[f.id] = Doubted(Flaw.RANGE, now_s, memory.last.get(f.id, NOTHING).get("power_kw")) if before is None else replace(before, fine_s=None)
-        lag = self._sheet.lag_kw(memory.lag_kw, memory.pace, shown, image.dt_s)
         sound = image.frequency_hz is None or image.frequency_hz >= self._sound_hz
         residual = self._sheet.residual_kw(shown) if sound else None
-        pace = paces(memory.pace, shown, residual, now_s)
+        pace, lag = paces(self._sheet, memory.pace, shown, residual, memory.lag_kw, now_s, image.dt_s)
         if residual is None:
             blind = {a: self._recovering(d, now_s, a in shown and d.flaw is Flaw.RANGE) for a, d in doubted.items()}
             return _Powers(shown, _kept(blind, now_s), None, memory.balanced, pace, lag, None)

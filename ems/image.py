@@ -22,6 +22,8 @@ LOADED = 2.0
 """A load's meter may show this many times its peak: what was cut off comes back cold and all at once."""
 MOTORING, IDLE_DRAW = 0.15, 0.05
 """What a set or turbine may draw before its reverse-power relay opens, and anything else by itself: shares of its rating."""
+DRAWING = 0.01
+"""A load that draws more than this share of its peak is on a live busbar."""
 OVER_HZ = 1.5
 """No busbar runs at this many times its nominal frequency."""
 FINITE = (-float_info.max, float_info.max)
@@ -43,6 +45,7 @@ class ImageBuilder:
         self._loads = [a.id for a in site.of(Load)]
         self._deferrables = [a.id for a in site.of(Deferrable)]
         self._station_kw = sum(a.station_kw for a in site.of(Load))
+        self._drawing_kw = [(a.id, DRAWING * a.peak_kw) for a in site.of(Load)]
         self._bus_witnesses = (*self._sources, *self._loads, *(f.id for load in site.of(Load) for f in load.feeders if f.device is not None))
         powers = {a.id: power_range(a) for a in site.assets if isinstance(a, Load | Solar | Hydro | Diesel | Inverter | Deferrable)}
         common = {"soc": (-0.01, 1.01), "frequency_hz": (0.0, OVER_HZ * site.site.nominal_hz)}
@@ -138,7 +141,10 @@ class ImageBuilder:
         return replace(gap, points={**gap.points, "power_kw": power})
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
-        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own."""
+        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own.
+
+        Zeros of sets at rest tell nothing of a busbar whose loads draw: that is None.
+        """
         dead = None
         for witness in self._bus_witnesses:
             value = assets[witness].points.get(point)
@@ -146,7 +152,7 @@ class ImageBuilder:
                 return value
             if value is not None:
                 dead = 0.0
-        return dead
+        return None if dead is not None and any((assets[a].points.get("power_kw") or 0.0) > drawn for a, drawn in self._drawing_kw) else dead
 
 
 def power_range(asset: Load | Solar | Hydro | Diesel | Inverter | Deferrable) -> tuple[float, float]:

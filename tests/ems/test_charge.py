@@ -8,7 +8,7 @@ import pytest
 
 from ems.charge import Counter, surely_stored
 from ems.config.site import Battery, Inverter
-from ems.decision import Charge
+from ems.doubt_memory import Charge
 from ems.model import AssetImage, Flaw, Quality
 from tests.ems.island import site
 

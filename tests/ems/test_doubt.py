@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
-from ems.decision import DoubtMemory, Memory
+from ems.decision import Memory
 from ems.doubt import Doubter
+from ems.doubt_memory import DoubtMemory
 from ems.image import ImageBuilder
 from ems.model import Doubt, Flaw, Image, Reading
 from ems.record import pack, unpack

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, DoubtMemory, Memory, Mode, Phase, Reason, UnitMemory
+from ems.decision import Decision, Memory, Mode, Phase, Reason, UnitMemory
+from ems.doubt_memory import DoubtMemory
 from ems.handover import HandOver
 from ems.image import ImageBuilder
 from ems.model import Reading

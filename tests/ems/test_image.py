@@ -90,10 +90,10 @@ def test_deferrables_are_part_of_the_load() -> None:
 def test_frequency_comes_from_whoever_measures_it() -> None:
     assert image().frequency_hz == 50.0
     assert image(dg1=diesel(), inv1=inverter(frequency_hz=49.7)).frequency_hz == 49.7
-    assert image(dg1=diesel(), inv1=inverter(frequency_hz=0.0)).frequency_hz == 0.0
+    assert image(dg1=diesel(), inv1=inverter(frequency_hz=0.0), town=points(power_kw=0.0)).frequency_hz == 0.0
     assert image(dg1={}, dg2={}, inv1={}).frequency_hz is None
     warming = diesel(running=1.0, frequency_hz=48.0)  # behind its open breaker: that is not the bus
-    assert image(dg1=warming, inv1=inverter(frequency_hz=0.0)).frequency_hz == 0.0
+    assert image(dg1=warming, inv1=inverter(frequency_hz=0.0), town=points(power_kw=0.0)).frequency_hz == 0.0
 
 
 def test_a_unit_that_is_off_its_setpoint_for_half_a_minute_does_not_follow() -> None:
@@ -112,3 +112,26 @@ def test_a_unit_that_is_off_its_setpoint_for_half_a_minute_does_not_follow() -> 
 def test_a_setpoint_that_moves_is_no_reason_to_blame_the_unit() -> None:
     builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 50.0})
     assert builder.astray(builder.build(telemetry(), memory), memory, {"inv1": 90.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("town", "frequency_hz"),
+    [
+        (points(power_kw=200.0), None),  # the sets stand, the load draws: it is alive, at nobody knows what frequency
+        (points(power_kw=200.0, frequency_hz=49.9), 49.9),
+        (points(power_kw=0.0, frequency_hz=0.0), 0.0),
+        (points(power_kw=1.0), 0.0),
+    ],
+)
+def test_who_tells_the_busbar_when_the_inverter_is_silent(town: dict[str, Reading], frequency_hz: float | None) -> None:
+    assert image(inv1={}, dg1=diesel(), town=town).frequency_hz == frequency_hz
+
+
+@pytest.mark.parametrize(
+    ("unit", "power_kw", "refused"),
+    [("pv1", -17.0, True), ("pv1", -15.0, False), ("dg1", -46.5, True), ("dg1", -40.0, False), ("inv1", -376.5, True), ("inv1", -300.0, False),
+     ("town", 801.5, True), ("town", -22.0, True), ("town", 790.0, False)],
+)  # fmt: skip
+def test_a_power_that_cannot_be_is_refused_by_name(unit: str, power_kw: float, refused: bool) -> None:
+    seen = image(**{unit: points(power_kw=power_kw)}).assets[unit]
+    assert (seen.refused, seen.seen) == ((("power_kw",), False) if refused else ((), True))

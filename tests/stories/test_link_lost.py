@@ -58,7 +58,7 @@ def test_the_silent_former_is_not_a_lost_former_but_a_reason_for_a_diesel(name: 
     cycles = life.live(300, load_kw, lost=("inv1",))
     assert any(cycles[-1].flows.running.values())
     assert "inv1" in cycles[-1].flows.formers
-    assert {("silent", "inv1"), ("no_former", None)} <= alarms(cycles)
+    assert ("silent", "inv1") in alarms(cycles)
     assert sum(starts(cycles).values()) <= 2
     assert all(w.asset != "inv1" for c in cycles for w in c.decision.writes)
     life.live(30, load_kw)
