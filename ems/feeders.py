@@ -87,7 +87,7 @@ class Feeders:
     def expected_kw(self, f: str, image: Image, memory: Memory) -> float:
         """Return what a feeder draws, or will draw when it is closed [kW]; where nothing is known, its share of the peak.
 
-        Right after opening that is what it drew last; the longer ago that was, the more its share of what the others draw now.
+        Right after opening that is what it drew last, the longer ago the less; never under its share of what the others draw now.
         """
         place, mine = self._places[f], memory.feeders.get(f)
         unit = image.assets[f]
@@ -100,7 +100,7 @@ class Feeders:
         if mine is None or last is None or alike is None:
             return next((x for x in (last, alike) if x is not None), place.load.peak_kw * place.feeder.share)
         age = min(1.0, (image.now_s - mine.since_s) / COLD_S)
-        return (1.0 - age) * last + age * alike
+        return max(alike, (1.0 - age) * last + age * alike)
 
     # ------------------------------------------------------------------ what we do
     def decide(self, image: Image, memory: Memory, strain: Strain, in_band_s: float = IN_BAND_S) -> Moved:
@@ -265,8 +265,14 @@ class Feeders:
         return min((image.now_s - m.since_s + image.dt_s for m in memory.feeders.values()), default=0.0)
 
     def _steady_s(self, image: Image, memory: Memory) -> float:
-        """Return for how long frequency and voltage have been in band, this cycle included [s]."""
-        return 0.0 if memory.in_band_s is None else image.now_s - memory.in_band_s + image.dt_s
+        """Return for how long frequency and voltage have been in band, this cycle included [s].
+
+        A relay that has opened saw what lies between two of our readings.
+        """
+        if memory.in_band_s is None:
+            return 0.0
+        tripped = [m.since_s for m in memory.feeders.values() if m.opened_by == "relay"]
+        return image.now_s - max(memory.in_band_s, *tripped) + image.dt_s if tripped else image.now_s - memory.in_band_s + image.dt_s
 
     def fits(self, f: str, image: Image, memory: Memory, strain: Strain, freed_kw: float = 0.0) -> bool:
         """Whether a feeder can be restored: room for its cold load, regulating reserve after it, and energy that lasts."""
