@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ems.bus import BusState, Finding
+from ems.breakers import SUPPLIED, noticed
+from ems.bus import Finding
 from ems.config.site import Feeder, Load, Site
 from ems.decision import AssetDecision, Event, Explanation, FeederMemory, Memory, Reason, Write
-from ems.model import AssetImage, Image
+from ems.model import Image
 from ems.strain import Endurance, Strain
 
 OVERLOAD_CYCLES = 3.0
@@ -31,8 +32,6 @@ SWAP_S = 1800.0
 """After this long in the dark a feeder changes places with one of its own priority [s]."""
 COLD, COLDEST, COLD_S = 1.5, 2.0, 3600.0
 """Room asked for as a multiple of a feeder's load: right after opening, and after this long [s] or more."""
-RETRIP_S, RETRIPS = 600.0, 3
-"""A relay that opens again so soon after closing [s], so many times in a row, locks its feeder out."""
 REPEAT_S, STUCK_S, STUCK_REST_S = 5.0, 30.0, 300.0
 """A breaker command is repeated, given up, and tried again after these times [s]."""
 RELIEF_S = 600.0
@@ -64,74 +63,12 @@ class Feeders:
         self._all = [f.id for load in site.of(Load) for f in load.feeders]
         self._patience_s = OVERLOAD_CYCLES * site.control.cycle_s
 
-    # ------------------------------------------------------------------ what is seen
     def seen(self, image: Image, bus: Finding, memory: Memory) -> Moved:
         """Return the memory with what breakers show: who opened what, and how long people have sat in the dark."""
         if not self._places:
             return Moved(memory)
-        found, events = dict(memory.feeders), list[Event]()
-        for f in self._places:
-            unit = image.assets[f]
-            closed = unit.flag("breaker_closed") if unit.seen else None
-            if closed is None:
-                continue
-            before = memory.feeders.get(f)
-            if before is None:
-                opener = None if closed else self._opener(f, unit, None, bus, memory)
-                found[f] = FeederMemory(image.now_s, opener, why=_opened(opener) if opener else SUPPLIED)
-            elif closed:
-                found[f], told = self._closed(f, before, unit, image, bus)
-                events.extend(told)
-            else:
-                found[f], told = self._open(f, before, unit, image, bus, memory)
-                events.extend(told)
-        return Moved(memory if found == memory.feeders else replace(memory, feeders=found), events=tuple(events))
-
-    def _closed(self, f: str, before: FeederMemory, unit: AssetImage, image: Image, bus: Finding) -> tuple[FeederMemory, list[Event]]:
-        live = bus.state is BusState.LIVE
-        drawn = unit.power_kw if live and unit.power_kw is not None else before.drawn_kw
-        if before.opened_by is None:
-            calm = before.retrips and before.restored_s is not None and image.now_s - before.restored_s > RETRIP_S
-            done = before.order is True
-            if drawn == before.drawn_kw and not calm and not done:
-                return before, []
-            return replace(before, drawn_kw=drawn, retrips=0 if calm else before.retrips, order=None if done else before.order), []
-        dark = f"after {(image.now_s - before.since_s) / 60.0:.0f} min"
-        back = replace(before, since_s=image.now_s, restored_s=image.now_s, opened_by=None, order=None, stuck_s=None, drawn_kw=drawn, why=SUPPLIED)
-        return back, [Event("feeder_closed", f, dark)]
-
-    def _open(self, f: str, before: FeederMemory, unit: AssetImage, image: Image, bus: Finding, memory: Memory) -> tuple[FeederMemory, list[Event]]:
-        if before.opened_by is not None:
-            opener = self._opener(f, unit, before, bus, memory)
-            why = before.why if opener == before.opened_by else _opened(opener)
-            return replace(before, opened_by=opener, outage_s=before.outage_s + image.dt_s, why=why), []
-        opener = self._opener(f, unit, before, bus, memory)
-        ours = before.order is False
-        opened = replace(before, since_s=image.now_s, opened_by=opener, order=None, stuck_s=None, why=before.why if ours else _opened(opener))
-        if ours:
-            return opened, []
-        events = [Event("feeder_opened", f, opener)]
-        if not (opener == "relay" and unit.flag("ufls_tripped")):
-            return opened, events
-        again = before.restored_s is not None and image.now_s - before.restored_s <= RETRIP_S
-        opened = replace(opened, retrips=before.retrips + 1 if again else 0)
-        if opened.retrips >= RETRIPS:
-            opened = replace(opened, locked=True)
-            events.append(Event("feeder_locked", f, f"its relay opened again {RETRIPS} times after it was restored"))
-        return opened, events
-
-    def _opener(self, f: str, unit: AssetImage, before: FeederMemory | None, bus: Finding, memory: Memory) -> str:
-        """Return who has opened a feeder: its relay, an operator, we, or somebody on the spot."""
-        manual = memory.manual.get(f)
-        if manual is not None and manual.run is False:
-            return "operator"
-        if before is not None and before.opened_by is not None:
-            given_back = before.opened_by == "operator"
-            return "ems" if given_back else "relay" if unit.flag("ufls_tripped") else before.opened_by
-        if before is not None and before.order is False:
-            return "ems"
-        # A breaker that lets go because the bus has died is its relay's doing, too.
-        return "relay" if unit.flag("ufls_tripped") or (bus.state is BusState.DEAD and unit.remote) else "local"
+        known, events = noticed(self._places, image, bus, memory)
+        return Moved(known, events=events)
 
     # ------------------------------------------------------------------ what others ask
     def waiting_kw(self, image: Image, memory: Memory) -> float:
@@ -150,7 +87,7 @@ class Feeders:
     def expected_kw(self, f: str, image: Image, memory: Memory) -> float:
         """Return what a feeder draws, or will draw when it is closed [kW]; where nothing is known, its share of the peak.
 
-        Right after opening that is what it drew last; the longer ago that was, the more its share of what the others draw now.
+        Right after opening that is what it drew last, the longer ago the less; never under its share of what the others draw now.
         """
         place, mine = self._places[f], memory.feeders.get(f)
         unit = image.assets[f]
@@ -163,7 +100,7 @@ class Feeders:
         if mine is None or last is None or alike is None:
             return next((x for x in (last, alike) if x is not None), place.load.peak_kw * place.feeder.share)
         age = min(1.0, (image.now_s - mine.since_s) / COLD_S)
-        return (1.0 - age) * last + age * alike
+        return max(alike, (1.0 - age) * last + age * alike)
 
     # ------------------------------------------------------------------ what we do
     def decide(self, image: Image, memory: Memory, strain: Strain, in_band_s: float = IN_BAND_S) -> Moved:
@@ -328,8 +265,14 @@ class Feeders:
         return min((image.now_s - m.since_s + image.dt_s for m in memory.feeders.values()), default=0.0)
 
     def _steady_s(self, image: Image, memory: Memory) -> float:
-        """Return for how long frequency and voltage have been in band, this cycle included [s]."""
-        return 0.0 if memory.in_band_s is None else image.now_s - memory.in_band_s + image.dt_s
+        """Return for how long frequency and voltage have been in band, this cycle included [s].
+
+        A relay that has opened saw what lies between two of our readings.
+        """
+        if memory.in_band_s is None:
+            return 0.0
+        tripped = [m.since_s for m in memory.feeders.values() if m.opened_by == "relay"]
+        return image.now_s - max(memory.in_band_s, *tripped) + image.dt_s if tripped else image.now_s - memory.in_band_s + image.dt_s
 
     def fits(self, f: str, image: Image, memory: Memory, strain: Strain, freed_kw: float = 0.0) -> bool:
         """Whether a feeder can be restored: room for its cold load, regulating reserve after it, and energy that lasts."""
@@ -387,13 +330,6 @@ class Feeders:
         if not strain.endurance.holds(kw, LASTING):
             return "waits_energy", _energy_numbers(strain.endurance)
         return "waits_turn", {}
-
-
-SUPPLIED = Explanation(Reason.SUPPLIED)
-
-
-def _opened(opener: str) -> Explanation:
-    return Explanation(Reason.SHED, (opener,)) if opener in ("relay", "ems") else Explanation(Reason.OPERATOR if opener == "operator" else Reason.LOCAL)
 
 
 def _energy_numbers(endurance: Endurance) -> dict[str, float | str]:

@@ -120,7 +120,7 @@ def test_start_goes_on_once_somebody_has_started_an_engine() -> None:
     dead = life.live(60, 150.0)
     assert life.plant.blackout
     assert dead[-1].decision.mode is Mode.START
-    assert ("start_waits", None) in alarms(dead)
+    assert ("dead_bus", None) in alarms(dead)
     assert all(c.decision.writes == () for c in dead)
     life.plant.command("dg1", "running", 1.0)
     alive = life.live(120, 150.0)

@@ -131,3 +131,20 @@ def test_a_shortage_in_manual_is_shed_for_too() -> None:
     cycles = life.live(60, 350.0)
     assert cycles[-1].decision.mode is Mode.MANUAL
     assert dark(cycles[-1]) == ["north"]
+
+
+def test_relays_act_first_and_what_they_opened_comes_back_with_a_second_set() -> None:
+    """A jump beyond the running set: under-frequency opens two feeders within the second; we never act against that."""
+    life = Life(site(drop=("inv1", "bess1", "pv1")), running=("dg1",), dark=True, level="dynamic")
+    life.live(60, 200.0)
+    cycles = life.live(500, lambda s: 200.0 if s < 5.0 else 390.0)
+    first = next(c for c in cycles if dark(c))
+    assert {first.decision.memory.feeders[f].opened_by for f in dark(first)} == {"relay"}
+    assert {f for kind, f in events(cycles) if kind == "feeder_opened"} == {"north", "south"}
+    assert not switched(cycles, "shed")
+    backs = [c.now_s for c in cycles if switched([c], "restore")]
+    assert backs[0] - first.now_s >= 59.0
+    assert backs[1] - backs[0] >= 29.0
+    assert ("on_line", "dg2") in events([c for c in cycles if c.now_s <= backs[0]])
+    assert not cycles[-1].flows.blackout
+    assert cycles[-1].flows.unserved_kw == pytest.approx(0.0, abs=1.0)
