@@ -224,13 +224,13 @@ class StorageDrive(Drive):
         What its filter and droop are worth as a rotor [kW s/Hz], in force while it is inside its limits.
     floor_kw : float
         The deepest its current limit allows, whatever the battery can take [kW].
-    surge_s : float
-        Overload time that is left.
+    surge_s, spent : float, bool
+        Overload time that is left; whether it was used up and has to come back whole.
     sag_s, brim_s : float
         How long it has been in its current limit with the voltage down, and above what the battery may take.
     """
 
-    __slots__ = ("unit", "gain", "virtual", "slack", "ref_kw", "surge_s", "sag_s", "brim_s", "nominal_hz", "floor_kw", "band_hz")
+    __slots__ = ("unit", "gain", "virtual", "slack", "ref_kw", "surge_s", "spent", "sag_s", "brim_s", "nominal_hz", "floor_kw", "band_hz")
 
     def __init__(self, unit: InverterUnit, nominal_hz: float) -> None:
         self.unit: InverterUnit = unit
@@ -241,6 +241,7 @@ class StorageDrive(Drive):
         self.nominal_hz, self.band_hz = nominal_hz, DEADBAND * nominal_hz
         self.slack = False
         self.surge_s = asset.overload_s
+        self.spent = False
         self.ref_kw = self.floor_kw = self.sag_s = self.brim_s = 0.0
 
     def ready(self, kvar: float, tick_s: float, dead: bool) -> None:
@@ -254,9 +255,13 @@ class StorageDrive(Drive):
             unit.power_kw = 0.0
             return
         most = min(asset.rated_kw, (max(0.0, asset.rated_kva**2 - kvar**2)) ** 0.5)
-        used = abs(self.power_kw) > most
-        self.surge_s = max(0.0, self.surge_s - tick_s) if used else min(asset.overload_s, self.surge_s + tick_s / COOLING)
-        if self.surge_s > tick_s or (self.surge_s > 0.0 and not used):
+        if abs(self.power_kw) > most + 1e-6:
+            self.surge_s = max(0.0, self.surge_s - tick_s)
+            self.spent = self.spent or self.surge_s < 1e-6
+        else:
+            self.surge_s = min(asset.overload_s, self.surge_s + tick_s / COOLING)
+            self.spent = self.spent and self.surge_s < asset.overload_s
+        if not self.spent:
             most *= asset.overload
         idle = -asset.no_load_kw
         self.floor_kw = -most
@@ -329,7 +334,7 @@ class SolarDrive(Drive):
         share = h / (PV_LAG_S + h)
         self.slope = share * self.target_kw * self.per_hz if over > 0.0 and cap > 0.0 else 0.0
         self.aim_kw = self.shaft_kw + share * (self.target_kw * cap - self.shaft_kw)
-        self.hi_kw = max(self.target_kw, self.shaft_kw)
+        self.hi_kw = min(max(self.target_kw, self.shaft_kw), self.unit.available_kw)
         self.pushed_kws += self.target_kw * (1.0 - cap) * h
 
     def push(self, power_kw: float, h: float) -> None:
