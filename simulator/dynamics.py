@@ -2,7 +2,7 @@
 
 It has the calls of `simulator.plant.Plant` and its units, so that it can stand behind the same wire and
 the same controller. What is replaced is the quasi-steady balance: `simulator/swing.py` gives the bus its frequency,
-`simulator/drives.py` each source its power, `simulator/protection.py` what trips by itself. Slow things (charge, water,
+`simulator/drives.py` and `simulator/converters.py` each source its power, `simulator/protection.py` what trips by itself. Slow things (charge, water,
 fuel, sun, what people want) move once a tick of at most a second, with the means of its substeps.
 
 Powers of `Flows` are means over the step at the terminals: what a rotor takes up or gives back is inside its machine, so the
@@ -18,7 +18,8 @@ from math import ceil, hypot
 from ems.config.site import Site
 from ems.physics import dc_kw, fuel_l_per_h
 from simulator.assets.source import SHORT_STEP_S, Tier
-from simulator.drives import PV_RECONNECT_S, Drive, SetDrive, SolarDrive, StorageDrive, TurbineDrive
+from simulator.converters import PV_RECONNECT_S, SolarDrive, StorageDrive
+from simulator.drives import Drive, SetDrive, TurbineDrive
 from simulator.plant import Conditions, Flows, Plant
 from simulator.protection import BRIM, BRIM_S, FAULTS, IN_BAND_HZ, IN_BAND_V, SAG, SAG_S, FrequencyRelays, SetRelays, Shedding, warm
 from simulator.swing import Bus
@@ -281,13 +282,11 @@ class DynamicPlant(Plant):
             self._revive([drive.id])
         self._tally.flush()
         self._burn(self._sets.index(drive), drive.unit.close())
-        drive.unit.forming = drive.unit.can_form
         drive.join(0.0, 0.0)
         self._connect()
 
     def _leave(self, drive: SetDrive) -> None:
         drive.leave()
-        drive.unit.forming = False
         self._connect()
 
     def _off(self, drive: SetDrive | StorageDrive, relay: str, told: str) -> None:
@@ -326,9 +325,6 @@ class DynamicPlant(Plant):
         """Take stock of who is on the bus, after any change; without a former it is dead."""
         for drive in self._sets:
             drive.unit.forming = drive.on and drive.unit.can_form
-            if drive.unit.on and not drive.on:
-                drive.join(drive.unit.power_kw, 0.0)
-                drive.unit.forming = drive.unit.can_form
         for turbine in self._turbines:
             turbine.unit.forming = turbine.on and turbine.unit.asset.forming != "never" and turbine.top_kw > 0.0
         self._live = not self.blackout and any(u.forming for u in self._sources)

@@ -9,27 +9,37 @@ from __future__ import annotations
 from ems.config.site import Site
 from simulator.assets.load import LoadUnit
 
-UNDER, UNDER_S, STALL = 47.0 / 50.0, 0.5, 45.0 / 50.0
-OVER, OVER_S = 52.0 / 50.0, 0.2
+UNDER = 47.0 / 50.0
+UNDER_S = 0.5
+STALL = 45.0 / 50.0
+OVER = 52.0 / 50.0
+OVER_S = 0.2
 """Under- and over-frequency of every unit (81U, 81O): below the last shedding stage, and well under overspeed (115 %).
 Under `STALL` there is no delay."""
-REVERSE, REVERSE_S = 0.05, 5.0
+REVERSE = 0.05
+REVERSE_S = 5.0
 """Reverse power of a set (32): less than it takes to motor the engine, longer than synchronising swings."""
 OVERLOADS = ((1.10, 60.0), (1.50, 2.0))
 """Overload of a set (51): share of its rating, and for how long [s]."""
-SAG, SAG_S = 0.9, 1.0
+SAG = 0.9
+SAG_S = 1.0
 """A forming inverter in its current limit with the voltage below this trips after this time [s]."""
-BRIM, BRIM_S = 0.05, 2.0
+BRIM = 0.05
+BRIM_S = 2.0
 """A forming inverter that is charged beyond what its battery may take, by this share of its rating, trips on DC over-voltage after this time [s]."""
-SHED, SHED_S = (48.8 / 50.0, 48.4 / 50.0, 48.0 / 50.0), 0.2
+SHED = (48.8 / 50.0, 48.4 / 50.0, 48.0 / 50.0)
+SHED_S = 0.2
 """Stages of load shedding; those after the last stage shed with it."""
-IN_BAND_HZ, IN_BAND_V = 0.01, 0.1
+IN_BAND_HZ = 0.01
+IN_BAND_V = 0.1
 """In band for closing, reconnecting and restoring: within 0.5 Hz (at 50) and 10 % of the voltage."""
 RESTORE_S = 300.0
 """A feeder without a device of its own closes again by its own relay after this time in band [s]."""
-COLD, COOL_S, WARM_S = 0.5, 900.0, 180.0
+COLD = 0.5
+COOL_S = 900.0
+WARM_S = 180.0
 """Cold load: after an outage of more than `COOL_S` or so a feeder draws half as much again, which fades with `WARM_S` [s]:
-heating, cooling and motors that all start at once (Law et al., IEEE PES distribution working group, report 5 to 15 minutes)."""
+heating, cooling and motors that have lost their diversity all start at once."""
 
 FAULTS = {
     "overload": 6.0,

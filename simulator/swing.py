@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulator.drives import Drive, SetDrive, SolarDrive, StorageDrive
+from simulator.converters import SolarDrive, StorageDrive
+from simulator.drives import Drive, SetDrive
 
 DAMPING = 1.0
 """Motors and pumps: load falls by this many per cent for each per cent of frequency."""

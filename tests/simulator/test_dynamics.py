@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ems.config.site import Site
-from simulator.drives import SetDrive, SolarDrive
+from simulator.converters import SolarDrive
+from simulator.drives import SetDrive
 from simulator.dynamics import DynamicPlant
 from simulator.plant import Conditions, Flows
 from tests.simulator.test_plant import ALL, BESS, DG1, DG2, HYDRO, INV, PV, TOWN, site_of, weather
