@@ -40,7 +40,7 @@ class StorageDrive(Drive):
         How long it has been in its current limit with the voltage down, and above what the battery may take.
     """
 
-    __slots__ = ("unit", "gain", "virtual", "slack", "ref_kw", "surge_s", "spent", "sag_s", "brim_s", "nominal_hz", "floor_kw", "band_hz")
+    __slots__ = ("unit", "gain", "virtual", "slack", "ref_kw", "surge_s", "spent", "sag_s", "brim_s", "floor_kw", "band_hz")
 
     def __init__(self, unit: InverterUnit, nominal_hz: float) -> None:
         self.unit: InverterUnit = unit
@@ -48,7 +48,7 @@ class StorageDrive(Drive):
         super().__init__(unit.id)
         self.gain = asset.rated_kw / (asset.droop * nominal_hz)
         self.virtual = FILTER_S * self.gain
-        self.nominal_hz, self.band_hz = nominal_hz, DEADBAND * nominal_hz
+        self.band_hz = DEADBAND * nominal_hz
         self.slack = False
         self.surge_s = asset.overload_s
         self.spent = False
