@@ -2,7 +2,7 @@
 
 It has the calls of `simulator.plant.Plant` and its units, so that it can stand behind the same wire and
 the same controller. What is replaced is the quasi-steady balance: `simulator/swing.py` gives the bus its frequency,
-`simulator/drives.py` each source its power, `simulator/protection.py` what trips by itself. Slow things (charge, water,
+`simulator/drives.py` and `simulator/converters.py` each source its power, `simulator/protection.py` what trips by itself. Slow things (charge, water,
 fuel, sun, what people want) move once a tick of at most a second, with the means of its substeps.
 
 Powers of `Flows` are means over the step at the terminals: what a rotor takes up or gives back is inside its machine, so the
@@ -18,9 +18,10 @@ from math import ceil, hypot
 from ems.config.site import Site
 from ems.physics import dc_kw, fuel_l_per_h
 from simulator.assets.source import SHORT_STEP_S, Tier
-from simulator.drives import PV_RECONNECT_S, Drive, SetDrive, SolarDrive, StorageDrive, TurbineDrive
+from simulator.converters import PV_RECONNECT_S, SolarDrive, StorageDrive
+from simulator.drives import Drive, SetDrive, TurbineDrive
 from simulator.plant import Conditions, Flows, Plant
-from simulator.protection import BRIM_S, FAULTS, IN_BAND_HZ, IN_BAND_V, SAG, SAG_S, FrequencyRelays, SetRelays, Shedding, warm
+from simulator.protection import BRIM, BRIM_S, FAULTS, IN_BAND_HZ, IN_BAND_V, SAG, SAG_S, FrequencyRelays, SetRelays, Shedding, warm
 from simulator.swing import Bus
 from simulator.tally import Tally
 
@@ -138,16 +139,19 @@ class DynamicPlant(Plant):
         for drive in self._sets:
             if drive.unit.on:
                 drive.join(drive.unit.power_kw, 1.0)
-        if not slack:
-            gains = off_kw = 0.0
-            for storage in self._storages:
-                if storage.unit.forming:
-                    gains += storage.gain
-                    off_kw += storage.unit.power_kw - storage.unit.ref_kw
-            self._bus.hz -= off_kw / gains if gains else 0.0
+                if drive.unit.tier is not Tier.SLACK:
+                    drive.follow_kw = min(max(drive.unit.ref_kw or 0.0, 0.0), drive.unit.rated_kw)
         for storage in self._storages:
             storage.shaft_kw = storage.power_kw = storage.unit.power_kw
         self._ready(TICK_S, conditions)
+        if not slack:
+            forming = [(s.gain, s.power_kw - s.ref_kw) for s in self._storages if s.unit.forming]
+            forming += [(t.gain, t.power_kw - t.wish_kw) for t in self._turbines if t.unit.forming]
+            forming += [(d.gain, d.power_kw - d.follow_kw) for d in self._sets if d.unit.forming]
+            low_hz = sum(off for _, off in forming) / sum(gain for gain, _ in forming)
+            self._bus.hz -= low_hz
+            for turbine in self._turbines:
+                turbine.memory_hz = low_hz
 
     def _tick(self, tick_s: float, conditions: Conditions) -> None:
         """Let at most a second pass."""
@@ -253,8 +257,9 @@ class DynamicPlant(Plant):
         for storage in self._storages:
             if storage.unit.forming:
                 self._watch(storage, h)
-        for feeder in self._shedding.see(bus.hz, h):
+        for feeder, load in self._shedding.see(bus.hz, h):
             self._tally.flush()
+            load.relay(feeder)
             self._tell(f"{feeder} is shed by its under-frequency relay at {bus.hz:.2f} Hz")
             self._count_load()
 
@@ -277,13 +282,11 @@ class DynamicPlant(Plant):
             self._revive([drive.id])
         self._tally.flush()
         self._burn(self._sets.index(drive), drive.unit.close())
-        drive.unit.forming = drive.unit.can_form
         drive.join(0.0, 0.0)
         self._connect()
 
     def _leave(self, drive: SetDrive) -> None:
         drive.leave()
-        drive.unit.forming = False
         self._connect()
 
     def _off(self, drive: SetDrive | StorageDrive, relay: str, told: str) -> None:
@@ -301,7 +304,7 @@ class DynamicPlant(Plant):
         """Trip a former that the bus asks for more than it or its battery can do."""
         sagged = self._bus.voltage < SAG
         storage.sag_s = storage.sag_s + h if sagged else 0.0
-        storage.brim_s = storage.brim_s + h if storage.power_kw < storage.lo_kw - 1e-6 else 0.0
+        storage.brim_s = storage.brim_s + h if storage.power_kw < storage.lo_kw - BRIM * storage.unit.rated_kw else 0.0
         if storage.sag_s >= SAG_S - 1e-9:
             self._off(storage, "overload", f"{self._bus.voltage:.0%} of the voltage")
         elif storage.brim_s >= BRIM_S - 1e-9:
@@ -322,9 +325,6 @@ class DynamicPlant(Plant):
         """Take stock of who is on the bus, after any change; without a former it is dead."""
         for drive in self._sets:
             drive.unit.forming = drive.on and drive.unit.can_form
-            if drive.unit.on and not drive.on:
-                drive.join(drive.unit.power_kw, 0.0)
-                drive.unit.forming = drive.unit.can_form
         for turbine in self._turbines:
             turbine.unit.forming = turbine.on and turbine.unit.asset.forming != "never" and turbine.top_kw > 0.0
         self._live = not self.blackout and any(u.forming for u in self._sources)

@@ -9,26 +9,37 @@ from __future__ import annotations
 from ems.config.site import Site
 from simulator.assets.load import LoadUnit
 
-UNDER, UNDER_S = 47.0 / 50.0, 0.5
-OVER, OVER_S = 52.0 / 50.0, 0.2
-"""Under- and over-frequency of every unit (81U, 81O): below the last shedding stage, and well under overspeed (115 %)."""
-REVERSE, REVERSE_S = 0.05, 5.0
+UNDER = 47.0 / 50.0
+UNDER_S = 0.5
+STALL = 45.0 / 50.0
+OVER = 52.0 / 50.0
+OVER_S = 0.2
+"""Under- and over-frequency of every unit (81U, 81O): below the last shedding stage, and well under overspeed (115 %).
+Under `STALL` there is no delay."""
+REVERSE = 0.05
+REVERSE_S = 5.0
 """Reverse power of a set (32): less than it takes to motor the engine, longer than synchronising swings."""
 OVERLOADS = ((1.10, 60.0), (1.50, 2.0))
 """Overload of a set (51): share of its rating, and for how long [s]."""
-SAG, SAG_S = 0.9, 1.0
+SAG = 0.9
+SAG_S = 1.0
 """A forming inverter in its current limit with the voltage below this trips after this time [s]."""
+BRIM = 0.05
 BRIM_S = 2.0
-"""A forming inverter that is charged beyond what its battery may take trips on DC over-voltage after this time [s]."""
-SHED, SHED_S = (48.8 / 50.0, 48.4 / 50.0, 48.0 / 50.0), 0.2
+"""A forming inverter that is charged beyond what its battery may take, by this share of its rating, trips on DC over-voltage after this time [s]."""
+SHED = (48.8 / 50.0, 48.4 / 50.0, 48.0 / 50.0)
+SHED_S = 0.2
 """Stages of load shedding; those after the last stage shed with it."""
-IN_BAND_HZ, IN_BAND_V = 0.01, 0.1
+IN_BAND_HZ = 0.01
+IN_BAND_V = 0.1
 """In band for closing, reconnecting and restoring: within 0.5 Hz (at 50) and 10 % of the voltage."""
 RESTORE_S = 300.0
 """A feeder without a device of its own closes again by its own relay after this time in band [s]."""
-COLD, COOL_S, WARM_S = 0.5, 900.0, 180.0
+COLD = 0.5
+COOL_S = 900.0
+WARM_S = 180.0
 """Cold load: after an outage of more than `COOL_S` or so a feeder draws half as much again, which fades with `WARM_S` [s]:
-heating, cooling and motors that all start at once (Law et al., IEEE PES distribution working group, report 5 to 15 minutes)."""
+heating, cooling and motors that have lost their diversity all start at once."""
 
 FAULTS = {
     "overload": 6.0,
@@ -78,15 +89,16 @@ class SetRelays:
 class FrequencyRelays:
     """Under- and over-frequency, the same setting at every unit on the bus."""
 
-    __slots__ = ("_over", "_over_hz", "_under", "_under_hz")
+    __slots__ = ("_over", "_over_hz", "_stall_hz", "_under", "_under_hz")
 
     def __init__(self, nominal_hz: float) -> None:
+        self._stall_hz = STALL * nominal_hz
         self._under_hz, self._under = UNDER * nominal_hz, Delay(UNDER_S)
         self._over_hz, self._over = OVER * nominal_hz, Delay(OVER_S)
 
     def see(self, hz: float, h: float) -> str | None:
         """Return the relay that trips at this frequency [Hz]."""
-        if self._under.over(hz < self._under_hz, h):
+        if self._under.over(hz < self._under_hz, h) or hz < self._stall_hz:
             return "under-frequency"
         return "over-frequency" if self._over.over(hz > self._over_hz, h) else None
 
@@ -110,16 +122,13 @@ class Shedding:
         ]
         self._alone = [(f.id, load, Delay(RESTORE_S)) for f, load in feeders if f.device is None and f.priority in ranks]
 
-    def see(self, hz: float, h: float) -> list[str]:
-        """Open the feeders whose relay trips at this frequency [Hz]; return their ids."""
-        opened = []
+    def see(self, hz: float, h: float) -> list[tuple[str, LoadUnit]]:
+        """Return the closed feeders whose relay trips at this frequency [Hz]."""
+        found: list[tuple[str, LoadUnit]] = []
         for limit_hz, delay, feeders in self._stages:
             if delay.over(hz < limit_hz, h):
-                for feeder, load in feeders:
-                    if load.closed[feeder]:
-                        load.relay(feeder)
-                        opened.append(feeder)
-        return opened
+                found.extend((feeder, load) for feeder, load in feeders if load.closed[feeder])
+        return found
 
     def restore(self, in_band: bool, seconds: float) -> list[str]:
         """Let feeders without a device close again; return their ids."""

@@ -24,12 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulator.drives import Drive, SetDrive, SolarDrive, StorageDrive
+from simulator.converters import SolarDrive, StorageDrive
+from simulator.drives import Drive, SetDrive
 
 DAMPING = 1.0
 """Motors and pumps: load falls by this many per cent for each per cent of frequency."""
-RESET_S = 3.0
-"""Integral time of the isochronous governor, on top of a proportional action as strong as its droop [s]."""
+RESET_S = 1.0
+"""Integral time of the isochronous governor, on top of a proportional action as strong as its droop [s]: alone, a set is back
+in its band within the 3 to 5 s of ISO 8528-5, class G2 and G3; beside droop units slower, by the ratio of the gains."""
 
 
 class Bus:
@@ -40,7 +42,7 @@ class Bus:
     hz, rocof : float
         Frequency, and its change in the last substep [Hz, Hz/s].
     voltage, weak : float
-        As a share of nominal; what excitation holds under the load of the moment.
+        As a share of nominal; what excitation holds under the load of the moment. Loads draw its square.
     common : float
         The load share (of rating) of all units without a reference of their own: one integrator, as on a load-sharing line.
     load_kw, steady_kw : float
@@ -93,13 +95,14 @@ class Bus:
         wanted = self.load_kw + self.steady_kw - damping * low_hz
         for d in self._drives:
             d.prime(low_hz, self.common, h)
-        df = self._solve(wanted, damping, h)
+        held = self.weak * self.weak
+        df = self._solve(held * wanted, held * damping, h)
         for d in self._drives:
             d.settle(df, h)
         self.hz += df
         self.rocof = df / h
         self.drawn_kw = wanted + damping * df
-        self.voltage, self.missing_kw = self.weak, 0.0
+        self.voltage, self.missing_kw = self.weak, (1.0 - held) * self.drawn_kw
         if self._mass == 0.0:
             self._without_rotors(h)
         self._integrate(h)
@@ -142,7 +145,7 @@ class Bus:
 
     def _without_rotors(self, h: float) -> None:
         """Meet the load with what inverters alone can give: what no frequency balances, voltage and current do."""
-        missing = self.drawn_kw
+        missing = served = self.drawn_kw - self.missing_kw
         for d in self._drives:
             missing -= d.power_kw
         if -1e-7 < missing < 1e-7:
@@ -155,8 +158,8 @@ class Bus:
                 more = min(missing, max(0.0, f.hi_kw - f.power_kw))
                 f.give(f.power_kw + more, h)
                 missing -= more
-            self.missing_kw = missing
-            self.voltage = max(0.0, 1.0 - missing / self.drawn_kw) ** 0.5 if self.drawn_kw > 0.0 else 0.0
+            self.missing_kw += missing
+            self.voltage *= max(0.0, 1.0 - missing / served) ** 0.5 if served > 0.0 else 0.0
             return
         surplus = -missing
         for f in self._formers:

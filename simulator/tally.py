@@ -12,7 +12,7 @@ from simulator.assets.load import LoadUnit
 from simulator.swing import Bus
 
 if TYPE_CHECKING:
-    from simulator.drives import SolarDrive
+    from simulator.converters import SolarDrive
 
 
 class Tally:

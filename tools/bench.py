@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
 CYCLES = 120
 PLANS = 24
+ALONE_S, LOOP_S = 1200, 600
+"""Seconds of the plant alone, and with the controller."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -187,7 +189,48 @@ def bench_replay() -> None:
     table("Replay with rules", "make bench (replay)", ("site", "policy", "steps", "steps/s", "site seconds per second"), rows)
 
 
-PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch}
+def bench_plant() -> None:
+    """Simulated seconds in a real second of `river` at both levels: the plant alone, and with the controller at one second, without history."""
+    from ems.config.load import load_site
+    from ems.config.site import Hydro, Load, Solar
+    from ems.controller import Controller
+    from ems.decision import Memory, Mode, Stage
+    from ems.model import Quality, Reading, Telemetry
+    from simulator.dynamics import DynamicPlant
+    from simulator.plant import Conditions, Plant
+
+    site = load_site(SITES / "river.yaml").site
+    start = datetime.fromisoformat("2016-06-06T12:00:00+00:00")
+    missing = Reading(None, Quality.BAD)
+
+    def outside(second: int) -> Conditions:
+        load, sun = 700.0 + second % 60, 300.0 + second % 90
+        return Conditions({a.id: load for a in site.of(Load)}, {a.id: sun for a in site.of(Solar)}, {a.id: 1.0 for a in site.of(Hydro)})
+
+    speeds: dict[str, tuple[float, float]] = {}
+    for level, made in (("energy", Plant), ("dynamic", DynamicPlant)):
+        plant = made(site)
+        began = real_s()
+        for k in range(ALONE_S):
+            plant.step(1.0, outside(k))
+        alone = ALONE_S / (real_s() - began)
+        plant, controller, memory = made(site), Controller(site), Memory(mode=Mode.AUTO, stage=Stage.CONTROL)
+        began = real_s()
+        for k in range(LOOP_S):
+            shown = plant.observe(outside(k))
+            readings = {a: {n: missing if v is None else Reading(v) for n, v in points.items()} for a, points in shown.items()}
+            _, decision = controller.step(Telemetry(k, start + timedelta(seconds=k), float(k), 1.0, readings), (), None, memory)
+            for write in decision.writes:
+                plant.command(write.asset, write.command, write.value)
+            plant.step(1.0, outside(k))
+            memory = decision.memory
+        speeds[level] = alone, LOOP_S / (real_s() - began)
+    rows: list[list[object]] = [[level, *both] for level, both in speeds.items()]
+    rows.append(["dynamic / energy", *(d / e for d, e in zip(speeds["dynamic"], speeds["energy"], strict=True))])
+    table("Speed of the plant, river", "make bench (plant)", ("level", "alone [x real time]", "with the controller [x real time]"), rows)
+
+
+PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch, "plant": bench_plant}
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SERIES = {"river": "composite_2016_1h.csv", "ouessant": "ouessant_2016_1h.csv", "village": "village_1h.csv"}
 """Shipped series by site id."""
+LEVELS = ("energy", "dynamic")
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def simulate(
         None, "--series", metavar="CSV", help="Load, sun and river; outside its span it repeats. Without it, made up from the seed."
     ),
     seed: int = typer.Option(1, "--seed", metavar="N", help="Of the made-up day."),
-    level: str = typer.Option("energy", "--level", help="Depth of the model: energy."),
+    level: str = typer.Option("energy", "--level", help="Depth of the model: energy, or dynamic with frequency and protection."),
     origin: float | None = typer.Option(None, "--origin", hidden=True, help="Real seconds since 1970 at which the site's clock showed --start."),
     start: str | None = typer.Option(None, "--start", hidden=True, help="Time of the site's clock at --origin."),
 ) -> None:
@@ -56,20 +57,22 @@ def simulate(
     from ems.config.load import load_site
 
     host, port = address(listen)
-    if level != "energy":
-        raise BadInput(f"level {level!r} is not in this version", "--level", "energy")
+    if level not in LEVELS:
+        raise BadInput(f"{level!r} is no level", "--level", " or ".join(LEVELS))
     clock = clock_at(speed, origin, start)
     loaded = load_site(site)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     outside = conditions_of(loaded, series, seed)
-    asyncio.run(_until_signal(loaded, clock, outside, host, port, data))
+    asyncio.run(_until_signal(loaded, clock, outside, host, port, data, level))
 
 
-async def _until_signal(loaded: LoadedSite, clock: Clock, outside: Callable[[datetime, float], Conditions], host: str, port: int, data: Path) -> None:
+async def _until_signal(
+    loaded: LoadedSite, clock: Clock, outside: Callable[[datetime, float], Conditions], host: str, port: int, data: Path, level: str
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve_plant(loaded, clock, outside, data, stop, _tell, host, port)
+    await serve_plant(loaded, clock, outside, data, stop, _tell, host, port, level)
 
 
 def _tell(path: Path) -> None:
@@ -86,6 +89,7 @@ async def serve_plant(
     on_ready: Callable[[Path], None],
     host: str = "127.0.0.1",
     port: int = 0,
+    level: str = "energy",
 ) -> None:
     """Run the plant of a site on the wire until `stop` is set.
 
@@ -97,12 +101,15 @@ async def serve_plant(
         Folder for as-simulated.yaml.
     on_ready : Callable[[Path], None]
         Called with the absolute path of that file once every server listens.
+    level : str
+        Of the plant: one of `LEVELS`.
     """
     from simulator.as_simulated import write_as_simulated
+    from simulator.dynamics import DynamicPlant
     from simulator.plant import Plant
     from simulator.servers import PlantServers, run
 
-    plant = Plant(loaded.site)
+    plant = DynamicPlant(loaded.site) if level == "dynamic" else Plant(loaded.site)
     servers = PlantServers(loaded, plant, host, port)
     try:
         await servers.start(outside(clock.now(), 1.0))

@@ -25,8 +25,9 @@ def test_the_leading_diesel_trips_and_nobody_sits_in_the_dark(name: str) -> None
     assert cycles[-1].decision.leader != "dg1"
 
 
-def test_two_trips_in_a_row() -> None:
-    life = Life(shipped("ouessant"), soc=0.6)
+@pytest.mark.parametrize("level", ["energy", "dynamic"])
+def test_two_trips_in_a_row(level: str) -> None:
+    life = Life(shipped("ouessant"), soc=0.6, level=level)
     life.live(200, 1100.0)
     life.plant.trip("dg1")
     life.live(120, 1100.0)

@@ -82,6 +82,23 @@ def test_a_foreign_client_reads_and_limits_the_plant(tmp_path: Path, peer: Calla
         assert "Traceback" not in err
 
 
+def test_the_dynamic_level_is_on_the_same_wire(tmp_path: Path, peer: Callable[[str], Path]) -> None:
+    """What a foreign client writes to the sun, the engine takes over through the frequency."""
+    mbpoll = peer("mbpoll")
+    with simulating(tmp_path, "--level", "dynamic", "--speed", "60") as (_, line):
+        site = load_site(Path(line)).site
+        dg1, pv1 = site.asset("dg1").device, site.asset("pv1").device
+        assert dg1 is not None and pv1 is not None
+        assert number(polled(mbpoll, dg1.url, dg1.unit, "-r", "4", "-t", "4:float")) == pytest.approx(50.0, abs=0.2)
+        before = number(polled(mbpoll, dg1.url, dg1.unit, "-r", "0", "-t", "4:float"))
+        polled(mbpoll, pv1.url, 4, "-r", "20", "-t", "4:int", write="45000")
+        for _ in range(100):
+            power_kw = number(polled(mbpoll, dg1.url, dg1.unit, "-r", "0", "-t", "4:float"))
+            if power_kw > before + 70:
+                break
+        assert power_kw == pytest.approx(250.0 - 45.0, abs=2.0), "the engine takes what the sun no longer gives"
+
+
 def test_a_busy_port_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
