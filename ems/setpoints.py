@@ -204,7 +204,7 @@ class Setpoints:
         before = memory.references.get(unit)
         if before is None or trim_due(image) or unit not in self._droop:
             return power_kw
-        return situation.bounds[unit].clip(before)
+        return before if unit in situation.unloading else situation.bounds[unit].clip(before)
 
     def _ramped(self, h: str, image: Image, memory: Memory, power_kw: float) -> float:
         """Return a turbine's setpoint no further from the last one than its ramp goes until the next: penstock and river (CONTROL 3.8) [kW]."""
