@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ems.config.site import Site
 from simulator.campaign.case import Case
-from simulator.campaign.run import Violation, run
+from simulator.campaign.run import Outcome, Violation, run
 from simulator.faults.alphabet import Fault
 
 TRIES = 120
@@ -21,6 +21,8 @@ AFTER_S = 5.0
 """The run is cut this long after the violation [s]."""
 
 Fails = Callable[[Sequence[Fault]], bool]
+Runner = Callable[[Site, Case, tuple[str, str] | None], Outcome]
+"""Runs a case until it breaks an invariant."""
 
 
 class Budget:
@@ -85,17 +87,17 @@ def _milder(fault: Fault) -> Fault:
     return replace(fault, severity=round(fault.severity / 2.0, 3))
 
 
-def shrunk(site: Site, case: Case, violation: Violation, tries: int = TRIES) -> Case:
+def shrunk(site: Site, case: Case, violation: Violation, tries: int = TRIES, run: Runner = run) -> Case:
     """Return the shortest case found that breaks the same invariant about the same subject."""
     cut = replace(case, length_s=violation.at_s + AFTER_S, faults=tuple(f for f in case.faults if f.onset_s <= violation.at_s))
 
     def fails(faults: Sequence[Fault]) -> bool:
-        return any(v.key == violation.key for v in run(site, cut.with_faults(faults), until=violation.key).violations)
+        return any(v.key == violation.key for v in run(site, cut.with_faults(faults), violation.key).violations)
 
     budget = Budget(fails, tries)
     near = [f for f in cut.faults if f in violation.faults]
     first = near if near and len(near) < len(cut.faults) and budget(near) else list(cut.faults)
     found = milder(fewest(first, budget), budget, cut.length_s)
-    ended = run(site, cut.with_faults(found), until=violation.key)
+    ended = run(site, cut.with_faults(found), violation.key)
     at_s = next((v.at_s for v in ended.violations if v.key == violation.key), violation.at_s)
     return replace(cut, length_s=round(at_s + AFTER_S, 1), faults=tuple(found))

@@ -39,8 +39,8 @@ STATES: Mapping[str, str] = {
 }
 """By name, with what each means."""
 
-FROM_ALARM = frozenset({"reserve_short", "silent", "load_unknown", "soc_unknown", "astray", "no_plan", "no_former"})
-FROM_EVENT = frozenset({"tripped", "start_failed", "locked", "adopted", "stop_cancelled", "plan_refused", "plan_failed"})
+FROM_ALARM = frozenset({"reserve_short", "silent", "load_unknown", "soc_unknown", "astray", "no_plan", "no_former", "locked"})
+FROM_EVENT = frozenset({"tripped", "start_failed", "adopted", "stop_cancelled", "plan_refused", "plan_failed"})
 
 
 class States:

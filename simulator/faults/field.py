@@ -34,6 +34,7 @@ class Line:
     """What is known of one device between cycles, as `ems.fieldbus` knows it."""
 
     points: dict[str, Reading] = field(default_factory=dict)
+    before: dict[str, Reading] = field(default_factory=dict)
     held: Points = field(default_factory=dict)
     at_s: float = 0.0
     failures: int = 0
@@ -52,6 +53,7 @@ class Field:
         self._takes = {a.id for a in (*site.assets, *site.of(Feeder)) if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable | Load | Feeder)}
         self._waiting: list[tuple[float, Write]] = []
         self._away: set[str] = set()
+        self._read_s = 0.0
 
     # ------------------------------------------------------------------ reading
     def read(self, now_s: float, shown: Mapping[str, Mapping[str, float | None]], lives: Sequence[Live]) -> dict[str, Points]:
@@ -68,6 +70,7 @@ class Field:
         faulty = {asset for live in lives for asset in (found if live.kind == "all_silent" else (live.asset,)) if live.fault.klass in ("link", "value")}
         for asset in faulty | self._away:
             found[asset] = self._through(asset, found[asset], now_s, [x for x in lives if x.asset == asset or x.kind == "all_silent"])
+        self._read_s = now_s
         return found
 
     def _honest(self, asset: str, points: Mapping[str, float | None]) -> Points:
@@ -75,7 +78,7 @@ class Field:
         line = self._lines.get(asset)
         if line is None:
             line = self._lines[asset] = Line()
-        before = line.points
+        line.before = before = line.points
         line.points = found = {
             name: last if (last := before.get(name)) is not None and last.value == value else MISSING if value is None else Reading(value)
             for name, value in points.items()
@@ -97,7 +100,7 @@ class Field:
                 line.quiet_until_s = now_s + BACKOFF_S[min(line.failures, len(BACKOFF_S)) - 1]
                 line.sent.clear()
             if not line.held:  # it was well until now: the last cycle's readings stay
-                line.held, line.at_s = line.past[-1][1] if line.past else told, now_s - 1.0
+                line.at_s, line.held = line.past[-1] if line.past and line.past[-1][0] >= self._read_s else (self._read_s, line.before)
             for live in lost:
                 live.touched += 1
             self._away.add(asset)
