@@ -43,7 +43,8 @@ class Commands:
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge every write of the cycle."""
         decision = step.decision
-        self._switches(truth)
+        if step.lives or self._local:
+            self._switches(truth)
         if decision.writes and below_control(decision):
             yield decision.stage.value, f"{len(decision.writes)} writes in stage {decision.stage.value}"
         for write in decision.writes:

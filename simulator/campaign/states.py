@@ -40,6 +40,8 @@ STATES: Mapping[str, str] = {
 """By name, with what each means."""
 
 FROM_ALARM = frozenset({"reserve_short", "silent", "load_unknown", "soc_unknown", "astray", "no_plan", "no_former", "locked"})
+EVERY = 5
+"""What lasts is looked for in every fifth cycle."""
 FROM_EVENT = frozenset({"tripped", "start_failed", "adopted", "stop_cancelled", "plan_refused", "plan_failed"})
 
 
@@ -50,6 +52,7 @@ class States:
         self.reached: set[str] = set()
         self._dark = False
         self._planned = False
+        self._count = 0
 
     def add(self, step: Step, truth: Truth) -> None:
         """Look at one cycle."""
@@ -75,7 +78,9 @@ class States:
             return
         if self._dark and flows.formers:
             found.add("black_start")
-        self._plant(step, truth)
+        self._count += 1
+        if self._count % EVERY == 0:
+            self._plant(step, truth)
 
     def _plant(self, step: Step, truth: Truth) -> None:
         found, flows = self.reached, step.flows

@@ -33,6 +33,7 @@ DELAYED_S, TWICE_S = 20.0, 5.0
 class Line:
     """What is known of one device between cycles, as `ems.fieldbus` knows it."""
 
+    shown: Mapping[str, float | None] = field(default_factory=dict)
     points: dict[str, Reading] = field(default_factory=dict)
     before: dict[str, Reading] = field(default_factory=dict)
     held: Points = field(default_factory=dict)
@@ -79,6 +80,9 @@ class Field:
         if line is None:
             line = self._lines[asset] = Line()
         line.before = before = line.points
+        if points == line.shown:
+            return before
+        line.shown = points
         line.points = found = {
             name: last if (last := before.get(name)) is not None and last.value == value else MISSING if value is None else Reading(value)
             for name, value in points.items()

@@ -199,8 +199,9 @@ def test_no_command_below_stage_control_nor_to_what_is_local_or_unseen() -> None
     writes = (Write("dg1", "running", 1.0),)
     assert told(Commands(SITE), scene.decision(writes=writes, stage=Stage.SHADOW), scene.truth)
     scene.plant.diesels[0].local = True
-    assert told(Commands(SITE), scene.decision(writes=writes), scene.truth, 3) == []
-    assert told(Commands(SITE), scene.decision(writes=writes), scene.truth, 6)
+    local = replace(scene.decision(writes=writes), lives=[Live(fault("local", "dg1"), 1)])
+    assert told(Commands(SITE), local, scene.truth, 3) == []
+    assert told(Commands(SITE), local, scene.truth, 6)
     scene.plant.diesels[0].local = False
     blind = replace(scene.step.image.assets["dg1"], quality=Quality.BAD)
     step = replace(scene.decision(writes=writes), image=replace(scene.step.image, assets={**scene.step.image.assets, "dg1": blind}))
