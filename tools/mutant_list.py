@@ -37,27 +37,41 @@ CONTROLLER, SETPOINTS, COMMITMENT = "ems/controller.py", "ems/setpoints.py", "em
 KEEPER, ALARMS, SITUATION = "ems/plan_keeper.py", "ems/alarms.py", "ems/situation.py"
 
 MUTANTS = (
-    Mutant("stale_as_zero", IMAGE, "reading.value if usable else None", "reading.value if usable else 0.0", "what cannot be used is read as zero"),
-    Mutant("never_stale", IMAGE, "reading.age_s > self._stale_s", "reading.age_s > 1e12", "old values are used"),
-    Mutant("not_finite_accepted", IMAGE, "or not math.isfinite(value):", "or value is None:", "NaN and infinity get into the image"),
+    Mutant(
+        "stale_as_zero",
+        IMAGE,
+        "                points[name] = None\n                continue\n            if name",
+        "                points[name] = 0.0\n                continue\n            if name",
+        "what cannot be used is read as zero",
+    ),
+    Mutant("never_stale", IMAGE, "old > stale_s or", "old > 1e12 or", "old values are used"),
+    Mutant("not_finite_accepted", IMAGE, "or not isfinite(value):", "or value == 3.125:", "NaN and infinity get into the image"),
     Mutant("bad_quality_used", IMAGE, "or reading.quality is Quality.BAD", "or reading.quality is None", "a bad status is ignored"),
     Mutant("load_forgotten", IMAGE, "load = memory.load_kw if memory.load_kw is not None else 0.0", "load = 0.0", "an unseen load is taken as zero"),
     Mutant("no_read_back", IMAGE, "        if off > max(", "        if off > 1e9 + max(", "nobody looks whether a unit follows"),
     Mutant("wall_clock_timers", IMAGE, "now_s=telemetry.now_s,", "now_s=telemetry.time.timestamp(),", "timers run on the wall clock"),
-    Mutant("soc_floor_low", GUARDS, "floor = seat.battery.soc_min if", "floor = seat.battery.soc_min - 0.02 if", "the lower SoC limit is two per cent too low"),
+    Mutant(
+        "soc_floor_low",
+        GUARDS,
+        "floor = seat.battery.soc_min if",
+        "floor = seat.battery.soc_min - 0.02 if",
+        "the lower SoC limit is two per cent too low",
+    ),
     Mutant("soc_top_high", GUARDS, "top = seat.battery.soc_max if", "top = seat.battery.soc_max + 0.02 if", "the upper SoC limit is two per cent too high"),
     Mutant("open_without_soc", GUARDS, "return None if known else (", "return None if True else (", "the guard opens where the charge is unknown"),
-    Mutant("bms_ignored", GUARDS, '    ("bms", bms_limit),\n', "", "what the BMS allows is not asked"),
+    Mutant("bms_ignored", GUARDS, '    ("bms", bms_limit, STORAGE),\n', "", "what the BMS allows is not asked"),
     Mutant("charge_sign", GUARDS, "ac_kw(unit, -charge_room_kw(", "ac_kw(unit, charge_room_kw(", "the room to charge has the wrong sign"),
     Mutant("no_minimum_loading", GUARDS, "Bound(unit.min_loading * unit.rated_kw,", "Bound(0.0 * unit.rated_kw,", "diesels have no minimum loading"),
     Mutant(
         "last_former_may_stop", GUARDS, "if not held or {w.asset for w in stops} != set(held):", "if True:", "the last unit that holds the bus may be stopped"
     ),
     Mutant("last_look_blind", GUARDS, "    if not math.isfinite(power_kw):", "    if power_kw is None:", "the last look lets NaN pass"),
-    Mutant("largest_unit_ignored", RESERVE, "if self._rule.largest_unit:", "if False:", "no reserve for the loss of the largest unit"),
-    Mutant("reserve_without_energy", RESERVE, "min(ceiling - power, energy)", "min(ceiling - power, 1e9)", "reserve in kW without the kWh behind it"),
+    Mutant("largest_unit_ignored", RESERVE, "if rule.largest_unit:", "if False:", "no reserve for the loss of the largest unit"),
+    Mutant(
+        "reserve_without_energy", RESERVE, "held[inverter.id] = min(left, energy_kw)", "held[inverter.id] = left", "reserve in kW without the kWh behind it"
+    ),
     Mutant("retries_unbounded", SEQUENCER, "if failed > diesel.retries:", "if failed > 10**9:", "a set that does not start is tried for ever"),
-    Mutant("start_given_up", SEQUENCER, "> START_GRACE * total_start_s(diesel) + 2.0", "> 0.5 * total_start_s(diesel)", "a start is given up half-way"),
+    Mutant("start_given_up", SEQUENCER, "> START_GRACE * diesel.start_s + SPARE_S", "> 0.5 * diesel.start_s", "a start is given up half-way"),
     Mutant("min_up_ignored", SEQUENCER, "now_s - memory.started_s < diesel.min_up_s", "now_s - memory.started_s < 0.0", "minimum up time is not kept"),
     Mutant(
         "trip_forgotten",

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from ems.config.site import Battery
+from ems.config.site import Battery, Site
 from ems.decision import Phase
-from ems.reserve import Supply
-from ems.rules import Rules
-from ems.sequencer import startable
+from ems.reserve import ReserveRule, Supply
+from ems.sequencer import COMING, startable
 from simulator.campaign.hand import SETTLE_S
 from simulator.campaign.truth import Step, Truth
 
@@ -182,8 +181,8 @@ class Reserve:
 
     id, name = "I6", "reserve"
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, site: Site) -> None:
+        self._rule = ReserveRule(site)
         self._short = self._hidden = self._count = 0
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
@@ -205,7 +204,7 @@ class Reserve:
     def _idle(self, step: Step, truth: Truth) -> list[str]:
         """Return the diesels that could be started now, if none is on its way."""
         units = step.decision.memory.units
-        if any(u.phase is Phase.STARTING for u in units.values()):
+        if any(u.phase in COMING for u in units.values()):
             return []
         orders, limits = step.decision.memory.manual, step.decision.memory.limits
         found = []
@@ -230,10 +229,11 @@ class Reserve:
             discharge_limit_kw={b.id: b.discharge_kw(0.0) for b in truth.plant.batteries.values()},
             limits=step.decision.memory.limits,
             not_forming=frozenset(i.id for i in truth.plant.inverters if not i.forming),
+            hold_s=step.decision.reserve.hold_s,
         )
-        true = self._rules.reserve.assess(supply, flows.load_kw + flows.station_kw)
+        true = self._rule.assess(supply, flows.load_kw + flows.station_kw)
         hidden = true.short_kw - step.decision.reserve.short_kw
-        starting = any(u.phase is Phase.STARTING for u in step.decision.memory.units.values())
+        starting = any(u.phase in COMING for u in step.decision.memory.units.values())
         self._hidden = self._hidden + 1 if hidden > HIDDEN * truth.peak_kw and not starting and step.decision.reserve.short_kw <= 1.0 else 0
         if self._hidden * HIDDEN_EVERY * step.dt_s > TRANSIENT_S:
             yield "hidden", f"reserve is really short by {true.short_kw:.0f} kW ({true.contingency}), the EMS thinks {step.decision.reserve.short_kw:.0f} kW"

@@ -21,7 +21,6 @@ from ems.decision import Memory, Phase
 from ems.errors import Failed
 from ems.model import Request, Telemetry
 from ems.plan_keeper import PlanKeeper
-from ems.rules import Rules
 from simulator.campaign.case import Case
 from simulator.campaign.conduct import AlarmDue, AlarmStorm, Commands, Data, Recovery
 from simulator.campaign.hand import SETTLE_S, Hand
@@ -334,7 +333,7 @@ def watched(site: Site, case: Case) -> list[Invariant]:
     """Return the invariants of a case, fresh."""
     ends = [f.end_s for f in case.faults]
     found: list[Invariant] = [
-        Balance(), Charge(), Rating(), MinimumLoading(), Former(), Reserve(Rules(site)), Service(), Starts(),
+        Balance(), Charge(), Rating(), MinimumLoading(), Former(), Reserve(site), Service(), Starts(),
         Commands(site), Data(site), AlarmDue(), AlarmStorm(),
     ]  # fmt: skip
     if not any(math.isinf(end) for end in ends):

@@ -11,7 +11,6 @@ import pytest
 
 from ems.decision import Alarm, Event, Memory, Mode, Phase, Stage, UnitMemory, Write
 from ems.model import Quality, Reading
-from ems.rules import Rules
 from simulator.campaign.case import drawn
 from simulator.campaign.conduct import RAISES, AlarmDue, AlarmStorm, Commands, Data, Recovery
 from simulator.campaign.hand import DOUBT_S, SETTLE_S, Hand
@@ -131,13 +130,13 @@ def test_short_reserve_wants_an_alarm_and_a_remedy() -> None:
     short = replace(scene.step.decision.reserve, required_kw=400.0, available_kw=100.0)
     units = {**scene.step.decision.memory.units, "dg2": UnitMemory(Phase.OFF, -1e6)}
     step = scene.decision(mode=Mode.AUTO, reserve=short, alarms=(), memory=replace(scene.step.decision.memory, units=units))
-    assert told(Reserve(Rules(SITE)), step, scene.truth, 3) == []
-    assert {subject for subject, _ in told(Reserve(Rules(SITE)), step, scene.truth, 4)} == {"alarm", "remedy"}
+    assert told(Reserve(SITE), step, scene.truth, 3) == []
+    assert {subject for subject, _ in told(Reserve(SITE), step, scene.truth, 4)} == {"alarm", "remedy"}
     started = {**units, "dg2": UnitMemory(Phase.STARTING, 0.0)}
     cared = replace(
         step, decision=replace(step.decision, alarms=(Alarm("reserve_short", "warning", None, "", ""),), memory=replace(step.decision.memory, units=started))
     )
-    assert told(Reserve(Rules(SITE)), cared, scene.truth, 20) == []
+    assert told(Reserve(SITE), cared, scene.truth, 20) == []
 
 
 def test_a_hidden_shortage_is_found() -> None:
@@ -146,7 +145,7 @@ def test_a_hidden_shortage_is_found() -> None:
     step = scene.flows(power_kw={"dg1": 290.0, "inv1": 240.0}, running={"dg1": True, "dg2": False})
     memory = replace(step.decision.memory, units={"dg1": UnitMemory(Phase.ONLINE, 0.0), "dg2": UnitMemory(Phase.OFF, 0.0)})
     step = replace(step, decision=replace(step.decision, mode=Mode.AUTO, reserve=held, memory=memory))
-    assert "hidden" in {subject for subject, _ in told(Reserve(Rules(SITE)), step, scene.truth, 100)}
+    assert "hidden" in {subject for subject, _ in told(Reserve(SITE), step, scene.truth, 100)}
 
 
 def test_load_in_the_dark_though_somebody_could_serve_it() -> None:
