@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ems.config.profile import TAKES
 from ems.config.site import Deferrable, Diesel, Feeder, Hydro, Inverter, Site, Solar
+from ems.decision import Write
 from ems.image import STALE_CYCLES
 from ems.model import Quality, Reading
 from simulator.campaign.hand import SETTLE_S
@@ -48,31 +49,31 @@ class Commands:
         if decision.writes and below_control(decision):
             yield decision.stage.value, f"{len(decision.writes)} writes in stage {decision.stage.value}"
         for write in decision.writes:
-            told = f"{write.asset}.{write.command} = {write.value:g}"
-            if write.command not in self._takes.get(write.asset, ()):
-                yield write.asset, f"{told}: it takes no such command"
-                continue
-            if not math.isfinite(write.value):
-                yield write.asset, f"{told}: not a finite number"
-                continue
-            unit = step.image.assets[write.asset]
-            if not (unit.seen and unit.remote):
-                yield write.asset, f"{told}: it is {'local' if unit.seen else 'not seen'}"
-            if self._local.get(write.asset, 0) > LOCAL_CYCLES and not truth.hand.unseen(write.asset, step.at_s):
-                yield write.asset, f"{told}: it has been local for {self._local[write.asset]} cycles"
-            if write.command in LEVELS:
-                yield from self._inside(write.asset, told, write.value, step)
-            elif write.value not in (0.0, 1.0):
-                yield write.asset, f"{told}: a switch is 0 or 1"
+            for fault in self._faults(write, step, truth):
+                yield write.asset, f"{write.asset}.{write.command} = {write.value:g}: {fault}"
 
-    def _inside(self, asset: str, told: str, value: float, step: Step) -> Iterator[tuple[str, str]]:
-        low, high = self._span[asset]
-        limits = step.decision.memory.limits.get(asset)
-        if limits is not None and limits.max_kw is not None:
-            high = min(high, limits.max_kw)
-        slack = LIMIT_SLACK * max(abs(low), abs(high))
-        if not low - slack <= value <= high + slack:
-            yield asset, f"{told}: outside {low:g} to {high:g} kW"
+    def _faults(self, write: Write, step: Step, truth: Truth) -> Iterator[str]:
+        asset, value = write.asset, write.value
+        if write.command not in self._takes.get(asset, ()):
+            yield "it takes no such command"
+            return
+        unit = step.image.assets[asset]
+        if not (unit.seen and unit.remote):
+            yield "it is local" if unit.seen else "it is not seen"
+        if self._local and self._local.get(asset, 0) > LOCAL_CYCLES and not truth.hand.unseen(asset, step.at_s):
+            yield f"it has been local for {self._local[asset]} cycles"
+        if not math.isfinite(value):
+            yield "not a finite number"
+        elif write.command in LEVELS:
+            low, high = self._span[asset]
+            limits = step.decision.memory.limits.get(asset)
+            if limits is not None and limits.max_kw is not None:
+                high = min(high, limits.max_kw)
+            slack = LIMIT_SLACK * max(abs(low), abs(high))
+            if not low - slack <= value <= high + slack:
+                yield f"outside {low:g} to {high:g} kW"
+        elif value not in (0.0, 1.0):
+            yield "a switch is 0 or 1"
 
     def _switches(self, truth: Truth) -> None:
         plant = truth.plant

@@ -32,7 +32,8 @@ SHED_S = 900.0
 """Shed feeders are back after this time once there is capacity: band, reserve, one by one [s]."""
 HIDDEN = 0.05
 """Share of the peak load by which reserve may really be shorter than the EMS thinks."""
-HIDDEN_EVERY = 10
+HIDDEN_EVERY = 20
+"""What is really held is worked out in every so many cycles."""
 
 
 class Invariant(Protocol):
@@ -186,7 +187,7 @@ class Reserve:
         self._short = self._hidden = self._count = 0
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
-        """Judge what the EMS says, and every tenth cycle what is true."""
+        """Judge what the EMS says, and now and then what is true."""
         decision = step.decision
         if decision.mode.value not in ("auto", "fallback"):
             return

@@ -39,7 +39,7 @@ from simulator.scenario import Scenario, synthetic
 
 ORIGIN_S = 1000.0
 """The timer that never steps back shows this at the start: nothing may count from zero [s]."""
-HELD_S = 5.0
+HELD_S = 10.0
 """Made weather is asked for this often [s]."""
 SUBSTEP_S = 1.0
 """A stalled cycle lets the plant go on in steps of at most this [s]."""

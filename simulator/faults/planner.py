@@ -21,7 +21,7 @@ ANSWER_S = 4.0
 """An undisturbed answer takes this long [s of the site]."""
 SLOW = 30.0
 """A slow planner takes so many times as long at severity 1."""
-STEP_S, STEPS = 1800.0, 6
+STEP_S, STEPS = 1800.0, 4
 """Shortest step and number of steps of the roll-out. A roll-out knows no minimum up and down times: its steps are as long as these."""
 
 

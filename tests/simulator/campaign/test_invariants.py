@@ -145,7 +145,7 @@ def test_a_hidden_shortage_is_found() -> None:
     step = scene.flows(power_kw={"dg1": 290.0, "inv1": 240.0}, running={"dg1": True, "dg2": False})
     memory = replace(step.decision.memory, units={"dg1": UnitMemory(Phase.ONLINE, 0.0), "dg2": UnitMemory(Phase.OFF, 0.0)})
     step = replace(step, decision=replace(step.decision, mode=Mode.AUTO, reserve=held, memory=memory))
-    assert "hidden" in {subject for subject, _ in told(Reserve(SITE), step, scene.truth, 100)}
+    assert "hidden" in {subject for subject, _ in told(Reserve(SITE), step, scene.truth, 120)}
 
 
 def test_load_in_the_dark_though_somebody_could_serve_it() -> None:
