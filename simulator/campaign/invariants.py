@@ -19,6 +19,8 @@ from simulator.campaign.truth import Step, Truth
 BALANCE = 0.005
 """Share of the peak load by which the balance may be off."""
 RATING = 0.001
+OVERLOAD = 0.5
+"""Share of its rating by which a unit may be overloaded in a transient: above this its own protection trips within two seconds."""
 SOC = 0.005
 """How far SoC may be beyond its band: one cycle of full power, and the last look's own slack."""
 LOW_LOAD = 0.02
@@ -112,15 +114,24 @@ class Charge:
 
 
 class Rating:
-    """I3: nobody gives or takes more than its rating."""
+    """I3: nobody gives or takes more than its rating, but for a transient: what a governor takes up until others have followed."""
 
     id, name = "I3", "rating"
 
+    def __init__(self) -> None:
+        self._over_s: dict[str, float] = {}
+
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
-        """Physics forces nothing here: the balance leaves unserved what nobody can give."""
+        """Judge every source; an overload may last `TRANSIENT_S` up to `OVERLOAD` at the dynamic level, and does not exist at the energy level."""
         for asset, rated in truth.rated.items():
-            if abs(step.flows.power_kw[asset]) > rated * (1.0 + RATING):
-                yield asset, f"{step.flows.power_kw[asset]:.1f} kW of a rating of {rated:.1f} kW"
+            power = abs(step.flows.power_kw[asset])
+            if power <= rated * (1.0 + RATING):
+                if self._over_s:
+                    self._over_s.pop(asset, None)
+                continue
+            self._over_s[asset] = self._over_s.get(asset, 0.0) + step.dt_s
+            if step.flows.frequency_hz is None or power > rated * (1.0 + OVERLOAD) or self._over_s[asset] > TRANSIENT_S:
+                yield asset, f"{power:.1f} kW of a rating of {rated:.1f} kW for {self._over_s[asset]:.0f} s"
 
 
 class MinimumLoading:

@@ -102,6 +102,10 @@ def test_rating() -> None:
     scene = Scene()
     assert told(Rating(), scene.flows(power_kw={"dg1": 301.0}), scene.truth)
     assert told(Rating(), scene.flows(power_kw={"inv1": -251.0}), scene.truth)
+    governed = scene.flows(power_kw={"dg1": 330.0}, frequency_hz=49.6)
+    assert told(Rating(), governed, scene.truth, 55) == []
+    assert told(Rating(), governed, scene.truth, 65)
+    assert told(Rating(), scene.flows(power_kw={"dg1": 460.0}, frequency_hz=49.0), scene.truth)
 
 
 def test_minimum_loading_after_a_transient_unless_nothing_is_left_to_do() -> None:
