@@ -11,9 +11,9 @@ from ems.config.site import Deferrable, Diesel, Feeder, Hydro, Inverter, Site, S
 from ems.decision import Write
 from ems.image import STALE_CYCLES
 from ems.model import Quality, Reading
-from simulator.campaign.hand import SETTLE_S
+from simulator.campaign.hand import DOUBT_S, SETTLE_S
 from simulator.campaign.truth import Step, Truth, below_control
-from simulator.faults.alphabet import KINDS, NOT_SEEN
+from simulator.faults.alphabet import DOUBTED, KINDS, LIES, NOT_SEEN
 from simulator.faults.live import Live
 from simulator.faults.outside import Unit
 
@@ -105,10 +105,10 @@ class Data:
         if "site" in faulty:
             faulty = set(step.readings)
         for asset in faulty & step.image.assets.keys():
-            points, readings = step.image.assets[asset].points, step.readings[asset]
+            unit, readings = step.image.assets[asset], step.readings[asset]
             for name, reading in readings.items():
-                value = points.get(name)
-                inferred = name == "power_kw" and asset in truth.rated  # the one unseen source is what the balance leaves over
+                value = unit.points.get(name)
+                inferred = name in unit.suspect  # what the balance, a count or the time before tells of it
                 if value is not None and not inferred and self._unusable(reading):
                     yield asset, f"{asset}.{name} is {value:g} in the image from {said(reading)}"
                 if value is not None and not math.isfinite(value):
@@ -131,7 +131,8 @@ def said(reading: Reading) -> str:
 class AlarmDue:
     """I11: a fault brings its alarm within its bound, where one is due.
 
-    A device that is not seen at all may be told as silent instead; what ends before its bound owes nothing.
+    A device that is not seen at all may be told as silent instead; what ends before its bound owes nothing. A value that
+    has been far off for `DOUBT_S` without a break is to be doubted, or the balance that it opens is to be told.
     """
 
     id, name = "I11", "alarm due"
@@ -145,11 +146,16 @@ class AlarmDue:
         codes = None
         for live in step.lives:
             kind, key = KINDS[live.kind], id(live)
-            if not kind.alarms or key in self._seen:
+            if key in self._seen or not (kind.alarms or live.kind in LIES):
                 continue
             codes = codes if codes is not None else {(a.code, a.asset) for a in step.decision.alarms}
             if any(self._about(live, code, asset) for code, asset in codes):
                 self._seen.add(key)
+                continue
+            if live.kind in LIES:
+                if live.memo.get("far", 0) > DOUBT_S and live.point in ("power_kw", "soc"):
+                    self._seen.add(key)
+                    yield live.asset, f"{live.kind} of {live.target}: far off for {DOUBT_S:.0f} s and not doubted"
                 continue
             self._cycles[key] = self._cycles.get(key, 0) + 1
             late_s = step.at_s - live.fault.onset_s
@@ -159,6 +165,8 @@ class AlarmDue:
 
     def _about(self, live: Live, code: str, asset: str | None) -> bool:
         known = KINDS[live.kind].alarms
+        if live.kind in LIES and code in DOUBTED:
+            return True  # whom it blames is not asked here
         return (code in known or code in NOT_SEEN) and (asset is None or asset == live.asset or live.asset in ("planner", "site"))
 
 

@@ -91,7 +91,8 @@ LEVELS = ("load.power_kw", "solar.power_kw", "solar.available_kw", "hydro.power_
 MAIN = ("load.power_kw", "solar.power_kw", "hydro.power_kw", "diesel.power_kw", "inverter.power_kw", "battery.soc")
 SWITCHES = ("diesel.breaker_closed", "inverter.forming", "hydro.running")
 TAKERS = ("solar", "hydro", "diesel", "inverter", "deferrable")
-NOT_SEEN = ("silent", "soc_unknown", "load_unknown")
+NOT_SEEN = ("silent", "soc_unknown", "load_unknown", "doubt", "doubt_soc")
+DOUBTED = ("doubt", "doubt_soc", "balance", "silent", "soc_unknown")
 
 KINDS: Mapping[str, Kind] = {
     k.name: k
@@ -107,7 +108,7 @@ KINDS: Mapping[str, Kind] = {
         # ---------------------------------------------------------------- value: what arrives and is not true
         Kind("nan", "value", MAIN, (5.0, 300.0), NOT_SEEN),
         Kind("inf", "value", MAIN, (5.0, 300.0), NOT_SEEN),
-        Kind("sentinel", "value", MAIN, (5.0, 300.0)),
+        Kind("sentinel", "value", MAIN, (5.0, 300.0), NOT_SEEN),
         Kind("missing", "value", MAIN, (5.0, 300.0), NOT_SEEN),
         Kind("bad_status", "value", MAIN, (5.0, 300.0), NOT_SEEN),
         Kind("uncertain", "value", MAIN, (5.0, 300.0)),

@@ -14,6 +14,9 @@ SENTINELS = (-32768.0, 65535.0, 2147483648.0, 1e38)
 DRIFT_PER_S = 0.005 / 60.0
 """Half a per cent of the full scale a minute."""
 
+MATERIAL = 0.15
+"""A value that is off by more than this share of its full scale has to be doubted."""
+
 Twist = Callable[[Live, Reading, float, float], Reading]
 """From a fault, the honest reading, the point's full scale and seconds since the onset to what is read."""
 
@@ -115,6 +118,8 @@ def twisted(live: Live, honest: Reading, scale: float, since_s: float) -> Readin
         Since the onset of the fault [s].
     """
     read = TWISTS[live.kind](live, honest, scale, since_s)
+    far = read.value is not None and honest.value is not None and not abs(read.value - honest.value) <= MATERIAL * scale
+    live.memo["far"] = live.memo.get("far", 0) + 1 if far else 0
     if read != honest:
         live.touched += 1
     return read
