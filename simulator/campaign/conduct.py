@@ -23,6 +23,8 @@ LOCAL_CYCLES = 3
 """A switch to local is seen after so many cycles."""
 LOAD_SHARE = 0.5
 """A load that is not measured is taken as at least this share of what it is."""
+RESTORED_S = 1200.0
+"""After a dead bus people need this time [s]."""
 RAISES, RAISES_S = 6, 60.0
 """One cause is raised at most so often in this time [s]."""
 
@@ -206,6 +208,8 @@ class Recovery:
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge mode and links from a minute after the last fault on."""
+        if step.flows.blackout:
+            self._due_s = max(self._due_s, step.at_s + RESTORED_S)
         if step.at_s < self._due_s:
             return
         if step.decision.mode.value not in ("auto", "fallback"):

@@ -167,16 +167,14 @@ class Former:
 
     def __init__(self) -> None:
         self._held: tuple[str, ...] = ()
-        self._able_s = -1e9
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge the bus."""
-        if truth.able(step) if step.flows.formers == () else False:
-            self._able_s = step.at_s
         if step.flows.formers and not step.flows.blackout:
             self._held = step.flows.formers
             return
         mine = [f for f in self._held if not truth.hand.broken(f, step.at_s) and not self._ran_empty(f, step, truth)]
+        self._held = ()  # judged once: how long it stays dark is for people
         if mine:
             yield "", f"nobody holds the bus; {', '.join(mine)} did and was not taken away by the plant"
 

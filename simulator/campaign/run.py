@@ -44,6 +44,8 @@ HELD_S = 10.0
 SUBSTEP_S = 1.0
 """A stalled cycle lets the plant go on in steps of at most this [s]."""
 LOGGED_S = 60.0
+BLACK_START_S, DARK_S = 120.0, 1200.0
+"""A person orders a black start after so long in the dark, and again; after so long the run ends [s]."""
 RELEASE_S = 60.0
 """A person releases a lock-out this long after its cause is gone [s]."""
 EXCEPTION = "I14"
@@ -174,6 +176,8 @@ class _Life:
         self._broken: set[tuple[str, str]] = set()
         self._locked: dict[str, float] = {}
         self._seq = self._k = 0
+        self._dark_s: float | None = None
+        self._asked_s = 0.0
         self._declared_s = site.control.cycle_s
         self._elapsed_s = self._declared_s
         self._soc = {b.id: b.soc for b in self._plant.batteries.values()}
@@ -253,10 +257,14 @@ class _Life:
         return flows
 
     def _orders(self, time: datetime) -> Sequence[Request]:
-        """Return what a person orders: a lock-out is released some time after its cause is gone."""
+        """Return what a person orders: a lock-out is released some time after its cause is gone, a dead bus is started again."""
         if not self._memory.units:
             return ()
         orders = []
+        if self._dark_s is not None and self.at_s - self._asked_s >= BLACK_START_S:
+            self._asked_s = self.at_s
+            self._seq += 1
+            orders.append(Request(self._seq, f"r{self._seq}", "mode", None, {"mode": "black_start", "reason": "the bus is dead"}, "keeper", time))
         for unit, memory in self._memory.units.items():
             if memory.phase is not Phase.LOCKED:
                 self._locked.pop(unit, None)
@@ -277,9 +285,13 @@ class _Life:
                 self._break(invariant.id, invariant.name, subject, text)
         if step.flows.unserved_kw > 0.01 * self._truth.peak_kw or step.flows.blackout:
             self._hurt.append(step.at_s)
-        if step.flows.blackout:
-            self.outcome.dark_at_s = step.at_s
-            self.over = True  # what comes after is for people at the site
+        if not step.flows.blackout:
+            self._dark_s = None
+        elif self._dark_s is None:
+            self._dark_s = self._asked_s = step.at_s
+            self.outcome.dark_at_s = step.at_s if self.outcome.dark_at_s is None else self.outcome.dark_at_s
+        else:
+            self.over = step.at_s - self._dark_s > DARK_S  # what comes after is for people at the site
 
     def _break(self, invariant: str, name: str, subject: str, text: str) -> None:
         if (invariant, subject) in self._broken:

@@ -51,6 +51,8 @@ class Outside:
                 live.touched += 1
             case "estop" if unit is not None:
                 unit.estop = True
+                if isinstance(unit, DieselUnit):
+                    unit.wanted = False  # a set that is released does not start by itself
                 live.touched += 1
             case "by_hand" if unit is not None:
                 self._by_hand(live, unit)

@@ -67,6 +67,17 @@ def test_a_locked_set_is_released_by_a_person_once_its_cause_is_gone() -> None:
     assert outcome.befallen[0].verdict == "survived"
 
 
+def test_a_dead_bus_is_started_again_on_a_persons_order() -> None:
+    taken = [fault("estop", unit, 60.0, 60.0) for unit in ("dg1", "dg2", "inv1")]
+    case = replace(drawn(SITE, 5, 700.0, "energy"), faults=tuple(taken), running=("dg1",), soc=0.6)
+    outcome = run(SITE, case)
+    assert outcome.dark_at_s == 60.0
+    assert {"blackout", "black_start"} <= outcome.states
+    assert [v for v in outcome.violations if v.invariant == "I5"] == [], "the plant itself took every holder away"
+    assert {b.verdict for b in outcome.befallen} == {"degraded"}
+    assert outcome.simulated_s >= 700.0
+
+
 def test_the_report_adds_up_and_names_what_was_not_reached() -> None:
     report = Campaign(SITE, "isle.yaml", cases(SITE, 0, 3, 0.06, "energy"), 0.06, tries=0).run()
     assert (report["seeds"], report["level"], report["simulated_h"]) == (3, "energy", pytest.approx(0.18, rel=0.1))
