@@ -29,7 +29,7 @@ class Mutant:
     def tests(self) -> tuple[str, ...]:
         """The fast tests that look at it where the campaign has found nothing."""
         room, _, module = self.file.removesuffix(".py").partition("/")
-        return (f"tests/{room}/test_{module}.py", f"tests/{room}/test_controller.py")
+        return (f"tests/{room}/test_{module}.py", f"tests/{room}/test_controller.py", f"tests/{room}/test_always.py")
 
 
 IMAGE, GUARDS, RESERVE, SEQUENCER = "ems/image.py", "ems/guards.py", "ems/reserve.py", "ems/sequencer.py"

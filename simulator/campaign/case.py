@@ -21,6 +21,8 @@ LEVELS = ("energy", "dynamic")
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 BATTERY_ALONE = 0.3
 """Share of the runs that begin with all diesels off, where the battery can carry the load at that hour."""
+AT_AN_END = 0.3
+"""Share of the runs that begin with batteries at the end of their band: limits are broken there, if anywhere."""
 MARGIN = 1.2
 
 
@@ -81,6 +83,8 @@ def drawn(site: Site, seed: int, length_s: float, level: str) -> Case:
     batteries = site.of(Battery)
     low, high = max((b.soc_min for b in batteries), default=0.0), min((b.soc_max for b in batteries), default=1.0)
     soc = round(chance.uniform(low + 0.02, high), 3)
+    if chance.random() < AT_AN_END:
+        soc = round(chance.choice((low + 0.01, high - 0.01)), 3)
     load_kw = sum(synthetic(site, seed)(start, 60.0).load_kw.values())
     alone = chance.random() < BATTERY_ALONE and soc > low + 0.25 and _formers_kw(site) > MARGIN * load_kw
     made = schedule(site, seed, length_s)
