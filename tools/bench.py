@@ -230,7 +230,32 @@ def bench_plant() -> None:
     table("Speed of the plant, river", "make bench (plant)", ("level", "alone [x real time]", "with the controller [x real time]"), rows)
 
 
-PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch, "plant": bench_plant}
+# ------------------------------------------------------------------ campaign
+def bench_campaign() -> None:
+    """Simulated seconds per second of CPU of the fault campaign on `river`: controller, plan keeper, plant, faults and every invariant, no history."""
+    from ems.config.load import load_site
+    from simulator.campaign.case import drawn
+    from simulator.campaign.run import run
+
+    site = load_site(SITES / "river.yaml").site
+    rows: list[list[object]] = []
+    for level, hours in (("energy", 1.0), ("dynamic", 0.25)):
+        outcomes = [run(site, drawn(site, seed, 3600.0 * hours, level)) for seed in range(4)]
+        speeds = [o.simulated_s / o.cpu_s for o in outcomes]
+        total = sum(o.simulated_s for o in outcomes) / sum(o.cpu_s for o in outcomes)
+        rows.append([level, len(outcomes), sum(o.simulated_s for o in outcomes) / 3600.0, total, min(speeds), max(speeds)])
+    head = ("level", "runs", "simulated h", "simulated s per CPU s", "slowest", "quickest")
+    table("Fault campaign on river, one run of each regime", "make bench (campaign)", head, rows)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "replay": bench_replay,
+    "cycle": bench_cycle,
+    "plan": bench_plan,
+    "dispatch": bench_dispatch,
+    "plant": bench_plant,
+    "campaign": bench_campaign,
+}
 
 
 def main() -> None:

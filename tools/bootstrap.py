@@ -259,7 +259,7 @@ def run(task: str, arguments: list[str]) -> int:
         "demo": [tool("ems"), "demo"],
         "test": [tool("python"), "-m", "pytest", "-n", "2", "--dist", "loadgroup"],
         "bench": [tool("python"), "-m", "tools.bench"],
-        "campaign": [tool("ems"), "campaign", "configs/sites/river.yaml", "--seeds", "20", "--hours", "24"],
+        "campaign": [tool("python"), "-m", "tools.campaign"],
     }
     if task in commands:
         become([*commands[task], *arguments])

@@ -8,7 +8,6 @@ from api.cli.output import example
 from ems.errors import Failed
 
 LATER = (
-    ("campaign", "Seeded faults, with every rule checked in every step.", "ems campaign site.yaml --seeds 20 --hours 24"),
     ("sweep", "A study over sizes and policies.", "ems sweep study.yaml --workers 2 --out results"),
     ("mrv report", "The emission reductions of a period.", "ems mrv report data --from 2026-01-01 --to 2026-12-31 --lang ja --format xlsx --out 2026.xlsx"),
     ("mrv verify", "Recompute a ledger and its report.", "ems mrv verify data --json"),

@@ -19,7 +19,7 @@ import typer
 from api.cli.output import failure
 from ems.errors import EmsError
 
-COMMANDS = ("demo", "run", "check", "scan", "replay", "simulate", "export", "user", "init", "doctor", "later")
+COMMANDS = ("demo", "run", "check", "scan", "replay", "simulate", "campaign", "export", "user", "init", "doctor", "later")
 """Modules of this package with `register(app)`, in the order of the help; `later` fills in what the others leave out."""
 
 
