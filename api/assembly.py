@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from api.kernel_clock import TIME_ERROR, kernel_clock
 from drivers.modbus import ModbusDriver, ModbusLink
-from drivers.opcua import OpcUaDriver
+from drivers.mqtt import MqttDriver, MqttLink
+from drivers.opcua import OpcUaDriver, OpcUaLink
 from drivers.store.file import WAL_LIMIT_BYTES
 from drivers.store.history import History
 from drivers.store.ledger import LedgerStore
@@ -21,7 +22,7 @@ from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite
 from ems.config.profile import Command, Profile
-from ems.config.site import AnyAsset, Device, Feeder
+from ems.config.site import AnyAsset, Device, Feeder, Security
 from ems.controller import Controller
 from ems.decision import Alarm, Memory, Stage
 from ems.errors import BadInput, StoreError
@@ -165,15 +166,39 @@ def open_drivers(loaded: LoadedSite) -> dict[str, Driver]:
         device = _device(asset)
         timeouts[device.url] = max(device.timeout_s, timeouts.get(device.url, 0.0))
     links: dict[str, ModbusLink] = {}
-    return {asset_id: _driver(asset, loaded.profiles[asset_id], links, timeouts) for asset_id, asset in equipment.items()}
+    servers = Servers(loaded.site.control.cycle_s)
+    return {asset_id: _driver(asset, loaded.profiles[asset_id], links, timeouts, servers) for asset_id, asset in equipment.items()}
 
 
-def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[str, ModbusLink], timeouts: dict[str, float]) -> Driver:
+class Servers:
+    """The OPC UA servers and MQTT brokers of a site: devices with the same url and security share a session."""
+
+    def __init__(self, cycle_s: float) -> None:
+        self._cycle_s = cycle_s
+        self._opcua: dict[tuple[str, Security | None], OpcUaLink] = {}
+        self._mqtt: dict[tuple[str, Security | None], MqttLink] = {}
+
+    def opcua(self, device: Device) -> OpcUaLink:
+        """Return the session of an OPC UA device; its server is to tell once a cycle what has changed."""
+        key = (device.url, device.security)
+        if key not in self._opcua:
+            self._opcua[key] = OpcUaLink(device, self._cycle_s)
+        return self._opcua[key]
+
+    def mqtt(self, device: Device) -> MqttLink:
+        """Return the connection of an MQTT device."""
+        key = (device.url, device.security)
+        if key not in self._mqtt:
+            self._mqtt[key] = MqttLink(device)
+        return self._mqtt[key]
+
+
+def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[str, ModbusLink], timeouts: dict[str, float], servers: Servers) -> Driver:
     device, of = _device(asset), ratings(asset)
     if profile.protocol == "opcua":
-        return OpcUaDriver(asset.id, profile, device, device.timeout_s, of)
-    if profile.protocol not in ("modbus", "sunspec"):
-        raise BadInput(f"{profile.protocol} devices cannot be run in this version", asset.id, "a profile of modbus, sunspec or opcua")
+        return OpcUaDriver(asset.id, profile, device, device.timeout_s, of, servers.opcua(device))
+    if profile.protocol == "mqtt":
+        return MqttDriver(asset.id, profile, servers.mqtt(device), device.timeout_s, of)
     if device.url not in links:
         at = urlsplit(device.url)
         links[device.url] = ModbusLink(at.hostname or "", at.port or 0, timeouts[device.url])

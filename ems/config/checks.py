@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ems.config.profile import Profile
-from ems.config.site import AnyAsset, Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
+from ems.config.site import AnyAsset, Battery, Deferrable, Device, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
 
 Steps = tuple[str | int, ...]
 RATINGS = ("rated_kw", "rated_kva", "charge_kw", "discharge_kw", "capacity_kwh")
@@ -157,11 +157,7 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
         wanted = SCHEMES[profile.protocol]
         if scheme.removesuffix("s") != wanted:
             yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {scheme}://", f"{wanted}://HOST:PORT")
-        if profile.protocol == "opcua" and device.security is None and host not in LOOPBACK:
-            text = "OPC UA without security beyond this machine"
-            yield Mistake(
-                (*at, "security"), text, "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}, or {policy: none} to say that plain transport is meant"
-            )
+        yield from _security(at, device, profile, host)
         for address in _addresses(device.url.lower(), device.unit, profile):
             owner = taken.setdefault(address, asset.id)
             if owner != asset.id:
@@ -169,9 +165,36 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
                 break
 
 
+def _security(at: Steps, device: Device, profile: Profile, host: str) -> Iterator[Mistake]:
+    """Find transports that would show the plant, or a password, to whoever is on the way; `{policy: none}` says that this is meant."""
+    security, opcua = device.security, profile.protocol == "opcua"
+    plain = opcua or device.url.startswith("mqtt:")
+    if profile.protocol in ("opcua", "mqtt") and plain and security is None and host not in LOOPBACK:
+        text = f"{'OPC UA without security' if opcua else 'MQTT without TLS'} beyond this machine"
+        safe = "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}" if opcua else "mqtts://HOST:PORT"
+        yield Mistake((*at, "security"), text, f"{safe}, or security: {{policy: none}} to say that plain transport is meant")
+    if security is None:
+        return
+    given = security.model_fields_set
+    if opcua and security.policy != "none":
+        for field in ("certificate", "private_key", "trust"):
+            if getattr(security, field) is None:
+                yield Mistake(
+                    (*at, "security", field), f"no {field}", "the path of our certificate, its private_key, and a folder trust with the server's certificate"
+                )
+        if security.mode == "None":
+            yield Mistake((*at, "security", "mode"), f"{security.policy} without a signature", "SignAndEncrypt or Sign; or policy: none")
+    if profile.protocol == "mqtt" and ("mode" in given or security.policy != "none" and "policy" in given):
+        yield Mistake((*at, "security", "mode" if "mode" in given else "policy"), "policy and mode are of OPC UA", "mqtts:// in the url; or policy: none")
+    if profile.protocol == "mqtt" and plain and given & {"trust", "certificate", "private_key"}:
+        yield Mistake((*at, "url"), "certificates without TLS", "mqtts://HOST:PORT")
+    if profile.protocol == "mqtt" and (security.certificate is None) != (security.private_key is None):
+        yield Mistake((*at, "security"), "certificate and private_key belong together", "both or none")
+
+
 def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:
     """Return what a device occupies: a Modbus unit as a whole, elsewhere its nodes or topics."""
     if profile.protocol in ("modbus", "sunspec"):
         return [(url, f"unit {unit}")]
     places = [*profile.points.values(), *profile.commands.values()]
-    return [(url, name) for name in dict.fromkeys(p.node or p.topic for p in places) if name]
+    return [(url, name) for name in dict.fromkeys(p.node or " ".join(t for t in (p.topic, p.json_path) if t) for p in places) if name]

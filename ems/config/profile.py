@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ems.config.site import Names
-from ems.config.strict import REFERENCE, NotNegative, Positive, Strict, Text, wrong
+from ems.config.strict import JSON_PATH, REFERENCE, NotNegative, Positive, Strict, Text, wrong
 
 Kind = Literal["load", "feeder", "solar", "hydro", "diesel", "battery", "inverter", "deferrable", "tank", "meter", "weather"]
 Protocol = Literal["modbus", "opcua", "sunspec", "mqtt"]
@@ -51,6 +51,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "weather": (),
 }
 """The commands that each kind takes."""
+MQTT_TYPES = ("Double", "Boolean")
 
 
 class Defaults(Strict):
@@ -73,6 +74,8 @@ class Place(Strict):
     node: Text | None = None
     point: Reference | None = None
     topic: Text | None = None
+    json_path: Annotated[str, Field(pattern=JSON_PATH)] | None = Field(default=None, alias="json")
+    every_s: NotNegative = 0.0
     unit: Unit | None = None
     scale: float = 1.0
     of: str | None = None
@@ -178,6 +181,14 @@ class Profile(Strict):
     on_silence: OnSilence | None = None
     capabilities: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, data: Any) -> Any:
+        """MQTT carries numbers, unless a point says that it is a switch."""
+        if not isinstance(data, dict) or data.get("protocol") != "mqtt" or not isinstance(data.get("points"), dict):
+            return data
+        return {**data, "points": {n: {"type": "Double", **p} if isinstance(p, dict) else p for n, p in data["points"].items()}}
+
     @model_validator(mode="after")
     def _whole(self) -> Profile:
         for path, place in self._places():
@@ -252,6 +263,10 @@ def _check_place(path: tuple[str, ...], place: Place, protocol: Protocol, defaul
         raise wrong((*path, field), f"a {protocol} value needs {field}", {"address": "a zero-based address from 0 to 65535"}.get(field, f"its {field}"))
     if protocol == "opcua" and place.type not in NODE_TYPES:
         raise wrong((*path, "type"), f"{place.type} is no OPC UA type", " | ".join(NODE_TYPES))
+    if protocol == "mqtt":
+        _check_topic(path, place)
+    elif place.json_path is not None or place.every_s:
+        raise wrong((*path, "json" if place.json_path is not None else "every_s"), f"a {protocol} value has no such field", "mqtt")
     if protocol != "modbus":
         return
     table = place.table or defaults.table
@@ -264,6 +279,16 @@ def _check_place(path: tuple[str, ...], place: Place, protocol: Protocol, defaul
         raise wrong((*path, "table"), f"the {table} table cannot be written", "holding | coil")
     if registers(place, defaults)[-1][1] > 65535:
         raise wrong((*path, "address"), "the value reaches beyond the last address", f"at most {65536 - place.words}")
+
+
+def _check_topic(path: tuple[str, ...], place: Place) -> None:
+    """Refuse what MQTT does not have: commands, wildcards in a point's topic, other types than numbers and switches."""
+    if path[0] != "points":
+        raise wrong(path, "an MQTT device is read only", "no commands and no heartbeat: what a broker takes, nobody confirms")
+    if place.type not in MQTT_TYPES:
+        raise wrong((*path, "type"), f"{place.type} is no MQTT type", " | ".join(MQTT_TYPES))
+    if not place.topic or any(mark in place.topic for mark in "#+\0") or len(place.topic) > 200:
+        raise wrong((*path, "topic"), f"{place.topic!r} is no topic of one value", "a topic without the wildcards # and +")
 
 
 def _check_unit(path: tuple[str, ...], place: Place, protocol: Protocol) -> None:

@@ -12,6 +12,7 @@ from api import assembly
 from api.assembly import Control, clock_info, control_parts, open_drivers, ratings, site_clock, takes
 from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
+from drivers.mqtt import MqttDriver
 from drivers.opcua import OpcUaDriver
 from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestStore
@@ -65,6 +66,30 @@ def test_every_device_has_the_driver_of_its_protocol(loaded: LoadedSite) -> None
     assert (town.link.timeout_s, pv.link.timeout_s) == (2.0, 0.5)  # the longest of its devices
     assert (town.unit, feeder.unit, dg.unit) == (1, 2, 3)
     assert dg.of["rated_kw"] == 400.0
+
+
+def test_devices_of_one_server_share_a_session_unless_their_security_differs(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    servers = {
+        "inv1": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ""),
+        "inv2": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ""),
+        "inv3": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ", security: {policy: none}"),
+        "m1": ("meter", "measures: inv1", "mqtt-meter", "mqtt://127.0.0.1:1883", ""),
+        "m2": ("meter", "measures: inv2", "mqtt-meter", "mqtt://127.0.0.1:1883", ""),
+    }
+    lines = [
+        f'  - {{id: {i}, kind: {kind}, {more}, device: {{profile: {profile}, url: "{url}"{security}}}}}'
+        for i, (kind, more, profile, url, security) in servers.items()
+    ]
+    fixed = "site: {id: isle}\nassets:\n  - {id: town, kind: load, peak_kw: 400}\n  - {id: dg1, kind: diesel, rated_kw: 500}\n"
+    path.write_text(fixed + "\n".join(lines) + "\n", encoding="utf-8")
+    drivers: dict[str, Any] = open_drivers(load_site(path))
+    assert {asset: type(driver) for asset, driver in drivers.items()} == dict.fromkeys(("inv1", "inv2", "inv3"), OpcUaDriver) | dict.fromkeys(
+        ("m1", "m2"), MqttDriver
+    )
+    assert drivers["inv1"].link is drivers["inv2"].link
+    assert drivers["inv1"].link is not drivers["inv3"].link
+    assert drivers["m1"].link is drivers["m2"].link
 
 
 def test_percentages_may_refer_to_any_number_of_an_asset(loaded: LoadedSite) -> None:
