@@ -41,7 +41,7 @@ class Feed:
 
     def __init__(self, period_s: float, take: Take) -> None:
         self.period_s = period_s
-        self.heard_s = 0.0
+        self.began_s = self.heard_s = 0.0
         self.ended = False
         self.gap = False
         """Whether a message was lost, so that a change may have been missed."""
@@ -54,9 +54,14 @@ class Feed:
         self._keep_alive = 1
 
     @property
+    def word_s(self) -> float:
+        """How often it speaks at least: a keep-alive where nothing has changed [s]."""
+        return self.period_s * self._keep_alive
+
+    @property
     def silent_s(self) -> float:
         """After how long without a word it counts as silent [s]."""
-        return SILENT_PERIODS * self.period_s * self._keep_alive
+        return SILENT_PERIODS * self.word_s
 
     def silent(self, now_s: float) -> bool:
         """Whether it has ended or said nothing for too long."""
@@ -75,7 +80,7 @@ class Feed:
         asked.RequestedPublishingInterval = self.period_s * 1000.0
         asked.RequestedMaxKeepAliveCount = 1
         asked.RequestedLifetimeCount = max(10, math.ceil(LIFETIME_S / self.period_s))
-        self.heard_s = real_s()
+        self.began_s = self.heard_s = real_s()
         given = await client.uaclient.create_subscription(asked, self._heard)
         self._id, self.period_s, self._keep_alive = given.SubscriptionId, given.RevisedPublishingInterval / 1000.0, max(1, given.RevisedMaxKeepAliveCount)
         refused = []

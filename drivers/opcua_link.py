@@ -22,6 +22,7 @@ from drivers.opcua_feed import Feed
 from drivers.opcua_security import check_security, told
 from drivers.opcua_sessions import CONNECT_S, Sessions
 from drivers.opcua_sightings import Sightings
+from drivers.opcua_values import count_in, time_in
 from ems.clock import real_s
 from ems.config.site import Device
 from ems.errors import ConnectionLost, EmsError
@@ -29,8 +30,8 @@ from ems.errors import ConnectionLost, EmsError
 LOG = logging.getLogger("control")
 LOOK_S = 10.0
 """How often all nodes are read beside the subscription: for their stamps, and for an item that died alone [s]."""
-SILENCES = 2
-"""A session whose subscription fell silent this often is read from then on."""
+SILENCES, STEADY_S = 2, 60.0
+"""A session whose subscriptions fell silent this often, none having spoken for this long [s], is read from then on."""
 SAME_START_S = 2.0
 """Start times that differ by less are one: some servers reckon theirs anew each time [s]."""
 PER_CALL = 500
@@ -50,7 +51,7 @@ class OpcUaLink:
     device : Device
         Address and security.
     period_s : float
-        How often the server is to tell what has changed: once a cycle [s].
+        The cycle [s]: the server is to tell twice in it what has changed, and one that speaks less than once is read.
     subscribe : bool
         False: every point is read every time, as it is where the server refuses subscriptions.
     """
@@ -122,7 +123,7 @@ class OpcUaLink:
         """Learn what the server says of itself, look at every node, then subscribe."""
         self._per_read = PER_CALL
         limits = await self._ask(client, (PER_READ, PER_ITEMS))
-        self._per_read, self._per_items = _most(limits[PER_READ]), _most(limits[PER_ITEMS])
+        self._per_read, self._per_items = count_in(limits[PER_READ], PER_CALL), count_in(limits[PER_ITEMS], PER_CALL)
         about = await self._ask(client, ABOUT)
         self._silences = 0
         self._hear_of(about, new=True)
@@ -132,9 +133,12 @@ class OpcUaLink:
     async def _subscribed(self, client: Client) -> Feed | None:
         if not self.subscribe or self._silences >= SILENCES:
             return None
-        feed = Feed(self.period_s, self._take)
+        feed = Feed(self.period_s / 2, self._take)
         try:
             await feed.start(client, self._nodes(), self._per_items)
+            if feed.word_s > self.period_s:
+                await feed.end(client)
+                raise UaError(f"the server speaks every {feed.word_s:g} s only")
         except UaError as error:
             LOG.warning("%s: no subscription (%s); every point is read instead", self.url, told(error))
             return None
@@ -224,7 +228,7 @@ class OpcUaLink:
         sent_s = real_s()
         answers = await self._ask(client, [*ABOUT, *nodes])
         self._hear_of(answers)
-        server_time = _time(answers[CLOCK])
+        server_time = time_in(answers[CLOCK])
         for node in nodes:
             self._take(node, answers[node], sent_s, server_time)
         for device in self._devices:
@@ -237,7 +241,7 @@ class OpcUaLink:
 
     def _hear_of(self, answers: dict[ua.NodeId, ua.DataValue], new: bool = False) -> None:
         """Take what the server says of itself, before what it says of its nodes; `new`: in a new session."""
-        state, started = answers[STATE].Value, _time(answers[STARTED])
+        state, started = answers[STATE].Value, time_in(answers[STARTED])
         self.running = state is None or state.Value is None or state.Value == RUNNING
         before, self._started = self._started, started
         restarted = new and self._known if started is None or before is None else abs((started - before).total_seconds()) > SAME_START_S
@@ -255,7 +259,7 @@ class OpcUaLink:
                 await self._look(client)
                 feed.gap = False
                 if feed.silent(real_s()):
-                    self._silences += 1
+                    self._silences = self._silences + 1 if feed.heard_s - feed.began_s < STEADY_S else 1
                     LOG.warning("%s: the subscription fell silent; it is made anew", self.url)
                     await feed.end(client)
                     made = await self._subscribed(client)
@@ -286,14 +290,3 @@ class OpcUaLink:
         if self._client is not None:
             self._drop(self._client)
         await self._sessions.ended()
-
-
-def _most(answer: ua.DataValue) -> int:
-    """Return how many nodes a server takes in one request; 0 and silence mean that it does not say."""
-    value = None if answer.Value is None else answer.Value.Value
-    return min(value, PER_CALL) if isinstance(value, int) and value > 0 else PER_CALL
-
-
-def _time(answer: ua.DataValue) -> datetime | None:
-    value = None if answer.Value is None else answer.Value.Value
-    return value if isinstance(value, datetime) else None

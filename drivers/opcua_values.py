@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
@@ -77,3 +78,15 @@ def confirms(wanted: float, actual: float | None, target: Command, of: Mapping[s
         return False
     step = abs(target.scale * factor(target, of)) if target.type in INTEGERS and not is_switch(target) else 0.0
     return abs(actual - wanted) <= max(target.tolerance * abs(wanted), step) * (1 + 1e-6) + 1e-9
+
+
+def count_in(answer: ua.DataValue, most: int) -> int:
+    """Return the limit that a server tells, `most` where it tells none (which 0 means, too) or a higher one."""
+    value = None if answer.Value is None else answer.Value.Value
+    return min(value, most) if isinstance(value, int) and value > 0 else most
+
+
+def time_in(answer: ua.DataValue) -> datetime | None:
+    """Return the time that a node holds."""
+    value = None if answer.Value is None else answer.Value.Value
+    return value if isinstance(value, datetime) else None

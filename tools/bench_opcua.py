@@ -31,12 +31,13 @@ async def served(points: int) -> None:
         assert server.bserver is not None
         print(f"opc.tcp://127.0.0.1:{server.bserver.port}", flush=True)
         ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-        count = 0
+        count, due_s = 0, time.monotonic()
         while not ended.done():
+            due_s += 1.0
             count += 1
             for k, node in enumerate(nodes):
                 await server.write_attribute_value(node.nodeid, ua.DataValue(ua.Variant(float(count + k), ua.VariantType.Double)))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
 
 async def cost(url: str, subscribe: bool) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from ems.model import Quality
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PERIOD_S = 0.1
+PERIOD_S = 0.2
 PROFILE = Profile.model_validate(
     {
         "profile": "turbine",
@@ -170,6 +170,22 @@ async def test_a_server_without_subscriptions_is_read(server: Server, monkeypatc
     for value in (81.0, 82.0):
         await show(server, value)
         assert (await driver.read())["power_kw"].value == value
+    await driver.close()
+
+
+async def test_a_server_that_speaks_too_seldom_is_read(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = server.iserver.subscription_service.create_subscription
+
+    async def slow(params: ua.CreateSubscriptionParameters, *args: Any, **kwargs: Any) -> Any:
+        params.RequestedPublishingInterval = 5000.0
+        return await create(params, *args, **kwargs)
+
+    monkeypatch.setattr(server.iserver.subscription_service, "create_subscription", slow)
+    driver = driver_on(link_to(port_of(server)))
+    await driver.connect()
+    assert driver.link.feed is None
+    await show(server, 83.0)
+    assert (await driver.read())["power_kw"].value == 83.0
     await driver.close()
 
 

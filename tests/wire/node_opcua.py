@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.conftest import without
 
 FOLDER = Path(__file__).parent / "node-opcua"
 URI = "urn:test:plant"
@@ -21,10 +20,7 @@ def needed(peer: Callable[[str], Path]) -> Path:
     """Return the program that runs the server; without it, or its packages, skip or fail as for every peer."""
     node = peer("node")
     if not (FOLDER / "node_modules" / "node-opcua").is_dir():
-        missing = f"node-opcua is not installed: npm ci --ignore-scripts --prefix {FOLDER}"
-        if os.environ.get("EMS_REQUIRE_PEERS") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        without(f"node-opcua is not installed: npm ci --ignore-scripts --prefix {FOLDER}")
     return node
 
 

@@ -22,7 +22,11 @@ from tests.wire.certificates import made, written
 from tests.wire.mosquitto import free_port
 from tests.wire.node_opcua import Turbine, needed, turbine
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("node-opcua")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("node-opcua"),
+    pytest.mark.timeout(180),
+]  # a server takes four CPU seconds to start
 
 PERIOD_S = 0.2
 PROFILE = Profile.model_validate(
