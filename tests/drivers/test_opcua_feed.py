@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ PROFILE = Profile.model_validate(
     }
 )
 ASSETS = ("hydro1", "hydro2")
+STARTED = ua.NodeId.from_string("i=2257")
 POWER = ua.NodeId.from_string("ns=2;s=hydro1.Power")
 
 
@@ -187,6 +189,41 @@ async def test_a_server_that_speaks_too_seldom_is_read(server: Server, monkeypat
     await show(server, 83.0)
     assert (await driver.read())["power_kw"].value == 83.0
     await driver.close()
+
+
+async def test_zeros_of_a_server_that_restarted_are_missing_until_they_change(server: Server) -> None:
+    await show(server, 120.5)
+    driver = driver_on(link_to(port_of(server)))
+    await driver.connect()
+    await driver.close()
+    await show(server, 0.0)
+    await driver.connect()  # only the link was lost
+    assert (await driver.read())["power_kw"].value == 0.0
+    await show(server, 120.5)
+    await until_power(driver, 120.5, Quality.GOOD)
+    await driver.close()
+    await server.write_attribute_value(STARTED, ua.DataValue(ua.Variant(datetime.now(UTC) + timedelta(hours=1), ua.VariantType.DateTime)))
+    await show(server, 0.0)
+    await driver.connect()
+    readings = await driver.read()
+    assert (readings["power_kw"].value, readings["power_kw"].quality) == (None, Quality.BAD)
+    assert (readings["running"].value, readings["running"].quality) == (1.0, Quality.GOOD)  # as before
+    await show(server, 118.0)
+    await until_power(driver, 118.0, Quality.GOOD)
+    await show(server, 0.0)
+    await until_power(driver, 0.0, Quality.GOOD)
+    await driver.close()
+
+
+async def test_what_a_server_shows_that_does_not_run_is_suspect(server: Server) -> None:
+    await show(server, 120.5)
+    state = ua.NodeId.from_string("i=2259")
+    await server.write_attribute_value(state, ua.DataValue(ua.Variant(int(ua.ServerState.Test), ua.VariantType.Int32)))
+    driver = driver_on(link_to(port_of(server)))
+    await driver.connect()
+    assert (await driver.read())["power_kw"].quality is Quality.SUSPECT
+    await driver.close()
+    await server.write_attribute_value(state, ua.DataValue(ua.Variant(int(ua.ServerState.Running), ua.VariantType.Int32)))
 
 
 async def test_a_wrong_node_spoils_its_own_device_only(server: Server) -> None:

@@ -103,7 +103,9 @@ def server(both: tuple[Turbine, Turbine]) -> Turbine:
 async def until(driver: OpcUaDriver, holds: Callable[[Shown], bool]) -> Shown:
     """Read as a cycle does, connecting where there is no session, until it holds; return what was shown then."""
     shown: Shown = {}
-    for _ in range(600):
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + 100.0
+    while loop.time() < end_s:
         try:
             await driver.connect()
             shown = {name: (reading.value, reading.quality) for name, reading in (await driver.read()).items()}
