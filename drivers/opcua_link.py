@@ -265,6 +265,10 @@ class OpcUaLink:
                     made = await self._subscribed(client)
                     if self._client is client:
                         self.feed = made
+        except TimeoutError:
+            self._looked_s = real_s()  # slow, but alive while the subscription speaks: look again later
+            if feed.silent(self._looked_s):
+                self._drop(client)
         except Exception as error:  # noqa: BLE001 - as in an exchange, but nobody waits for this one: the next cycle finds the session gone
             LOG.warning("%s: %s", self.url, told(error))
             self._drop(client)
