@@ -92,17 +92,17 @@ class MqttLink:
     async def _run(self, ready: asyncio.Future[None]) -> None:
         """Listen until the connection is lost; the next `connect` begins anew, with a new client."""
         user = self._user()
-        client = Client(
-            self._at.hostname or "",
-            self._at.port or 0,
-            username=user[0] if user else None,
-            password=user[1] if user else None,
-            tls_context=self._tls,
-            timeout=CONNECT_S,
-            keepalive=KEEP_ALIVE_S,
-            max_queued_incoming_messages=MOST_QUEUED,
-        )
         try:
+            client = Client(
+                self._at.hostname or "",
+                self._at.port or 0,
+                username=user[0] if user else None,
+                password=user[1] if user else None,
+                tls_context=self._tls,
+                timeout=CONNECT_S,
+                keepalive=KEEP_ALIVE_S,
+                max_queued_incoming_messages=MOST_QUEUED,
+            )
             async with client:
                 if self.topics:
                     await client.subscribe([(topic, 1) for topic in self.topics])

@@ -248,6 +248,7 @@ class OpcUaLink:
         self._known = True
         if restarted:
             LOG.warning("%s: the server has restarted; its values count again once they show life", self.url)
+            self._looked_s = 0.0  # where it came to light in an open session: look at the others, too
         if restarted or new:
             for device in self._devices:
                 device.begin(restarted, started)
