@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from api.kernel_clock import TIME_ERROR, kernel_clock
-from drivers.modbus import ModbusDriver, ModbusLink
+from drivers.modbus import ModbusDriver, ModbusLink, line_s, link_to
 from drivers.opcua import OpcUaDriver
 from drivers.store.file import WAL_LIMIT_BYTES
 from drivers.store.history import History
@@ -19,6 +18,7 @@ from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestReader
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.config.endpoint import Endpoint, endpoint
 from ems.config.load import LoadedSite
 from ems.config.profile import Command, Profile
 from ems.config.site import AnyAsset, Device, Feeder
@@ -160,25 +160,29 @@ def takes(profile: Profile) -> dict[str, float | None]:
 def open_drivers(loaded: LoadedSite) -> dict[str, Driver]:
     """Return a driver for every asset and feeder with a device; units of one Modbus url share its connection."""
     equipment = {a.id: a for a in (*loaded.site.assets, *loaded.site.of(Feeder)) if a.device is not None}
-    timeouts: dict[str, float] = {}
+    timeouts: dict[Endpoint, float] = {}
     for asset in equipment.values():
         device = _device(asset)
-        timeouts[device.url] = max(device.timeout_s, timeouts.get(device.url, 0.0))
-    links: dict[str, ModbusLink] = {}
+        line = endpoint(device.url)
+        timeouts[line] = max(device.timeout_s, timeouts.get(line, 0.0))
+    links: dict[Endpoint, ModbusLink] = {}
     return {asset_id: _driver(asset, loaded.profiles[asset_id], links, timeouts) for asset_id, asset in equipment.items()}
 
 
-def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[str, ModbusLink], timeouts: dict[str, float]) -> Driver:
+def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[Endpoint, ModbusLink], timeouts: dict[Endpoint, float]) -> Driver:
     device, of = _device(asset), ratings(asset)
     if profile.protocol == "opcua":
         return OpcUaDriver(asset.id, profile, device, device.timeout_s, of)
     if profile.protocol not in ("modbus", "sunspec"):
         raise BadInput(f"{profile.protocol} devices cannot be run in this version", asset.id, "a profile of modbus, sunspec or opcua")
-    if device.url not in links:
-        at = urlsplit(device.url)
-        links[device.url] = ModbusLink(at.hostname or "", at.port or 0, timeouts[device.url])
+    line = endpoint(device.url)
+    if line not in links:
+        links[line] = link_to(line, timeouts[line])
+    if profile.protocol == "modbus" and (least_s := line_s(profile, line)) >= device.timeout_s:
+        text = f"timeout_s {device.timeout_s:g} is shorter than the {least_s:.2f} s that its registers take at {line.baud} baud"
+        raise BadInput(text, asset.id, f"timeout_s: {2 * least_s:.1f}, or fewer points")
     kind = SunSpecDriver if profile.protocol == "sunspec" else ModbusDriver
-    return kind(asset.id, profile, device.unit, links[device.url], device.timeout_s, of)
+    return kind(asset.id, profile, device.unit, links[line], device.timeout_s, of)
 
 
 def _device(asset: AnyAsset | Feeder) -> Device:
