@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,8 @@ from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.endpoint import Endpoint, endpoint
 from ems.config.load import LoadedSite
-from ems.config.profile import Command, Profile
-from ems.config.site import AnyAsset, Device, Feeder
+from ems.config.profile import UNITS, Command, Profile
+from ems.config.site import AnyAsset, Device, Diesel, Feeder, Meter
 from ems.controller import Controller
 from ems.decision import Alarm, Memory, Stage
 from ems.errors import BadInput, StoreError
@@ -31,6 +31,7 @@ from ems.minutes import MinuteBook, Totals
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from ems.record import ClockInfo
+from ems.sequencer import START_GRACE, total_start_s
 from optimizer.worker import WorkerPlanner
 
 LOG = logging.getLogger("control")
@@ -102,19 +103,21 @@ def control_parts(
     history, ledger = History(data / "history.db"), LedgerStore(data / "ledger.db")
     memory, saved_cycle = _memory(ledger)
     cycle_s = site.control.cycle_s
-    fieldbus = open_fieldbus(loaded, READ_SHARE * cycle_s)
+    drivers = open_drivers(loaded)
+    fieldbus = Fieldbus(wires(loaded, drivers, clock.speed), READ_SHARE * cycle_s)
+    links = {str(d.link): d.link for d in drivers.values() if isinstance(d, ModbusDriver)}
     keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s), PLAN_PAUSE_S * clock.speed)
     loop = Loop(
         site=site,
         controller=Controller(site, stage),
         fieldbus=fieldbus,
         keeper=keeper,
-        book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed),
+        book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed, counter_ends(loaded)),
         stores=Stores(history, ledger, RequestReader(data / "site.db")),
         clock=clock,
         memory=resumed(memory, clock.now_s()),
         cycle=max(cycle, saved_cycle, history.last_cycle()),
-        tell=tell,
+        tell=lambda beat: tell({**beat, "links": {line: link.counts.document() for line, link in links.items()}}),
         outside=lambda: (*outside(), *control.notices()),
         clock_info=lambda: clock_info(clock.speed),
     )
@@ -137,9 +140,33 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
         return Memory(), 0
 
 
-def open_fieldbus(loaded: LoadedSite, wait_s: float) -> Fieldbus:
-    """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
-    return Fieldbus({asset: Wire(driver, takes(loaded.profiles[asset])) for asset, driver in open_drivers(loaded).items()}, wait_s)
+def wires(loaded: LoadedSite, drivers: Mapping[str, Driver], speed: float = 1.0) -> dict[str, Wire]:
+    """Return what the field bus knows of every asset and feeder that has a device; nothing is connected yet."""
+    profiles = loaded.profiles
+    return {asset: Wire(driver, takes(profiles[asset]), once(profiles[asset], loaded.site.asset(asset), speed)) for asset, driver in drivers.items()}
+
+
+def once(profile: Profile, asset: AnyAsset | Feeder, speed: float = 1.0) -> dict[str, float]:
+    """Return the commands that act each time they are sent, with the real time each is given to show its effect: at least a diesel's start [s]."""
+    start_s = START_GRACE * total_start_s(asset) / speed if isinstance(asset, Diesel) else 0.0
+    return {
+        name: max(command.pulse_s + command.settle_s, start_s if name == "running" else 0.0)
+        for name, command in profile.commands.items()
+        if not command.idempotent
+    }
+
+
+def counter_ends(loaded: LoadedSite) -> dict[str, float]:
+    """Return where each counter wraps [house unit]: as its profile says, else at the end of an unsigned type; a meter has its `register_max`."""
+    found = {}
+    for asset, profile in loaded.profiles.items():
+        for name, point in profile.points.items():
+            unit = UNITS[point.unit][1] if point.unit is not None else 1.0
+            if point.wraps_at is not None:
+                found[f"{asset}.{name}"] = point.wraps_at
+            elif point.counter and point.type.startswith("uint") and point.scale_point is None and not isinstance(loaded.site.asset(asset), Meter):
+                found[f"{asset}.{name}"] = 2.0 ** (16 * point.words) * abs(point.scale) * unit
+    return found
 
 
 def takes(profile: Profile) -> dict[str, float | None]:

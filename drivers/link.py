@@ -21,7 +21,8 @@ import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from drivers.frames import READ_FUNCTION, Framing, Question, Refused, Rejected, TcpFrames, reading, words_of, writing
 from ems.clock import real_s
@@ -61,6 +62,10 @@ class Counts:
     def spurn(self, reason: str) -> None:
         """Count an answer that is not used."""
         self.rejected[reason] += 1
+
+    def document(self) -> dict[str, Any]:
+        """Return the counts as JSON takes them."""
+        return {f.name: dict(value) if isinstance(value := getattr(self, f.name), Counter) else value for f in fields(self)}
 
 
 class ModbusLink:
