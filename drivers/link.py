@@ -194,19 +194,17 @@ class ModbusLink:
         ConnectionLost
             Nothing did in time.
         """
-        try:
-            if self._owed:
-                await self._settled(unit, question)
+        tries = 1 if self._framing.numbered or not question.reads else 2
+        while True:
+            tries -= 1
             try:
+                if self._owed:
+                    await self._settled(unit, question)
                 return await self._asked(unit, question)
-            except Rejected:
-                if self._framing.numbered or not question.reads:
+            except Rejected as error:
+                if not tries:
+                    error.where = f"{self} unit {unit}"
                     raise
-                await self._settled(unit, question)
-                return await self._asked(unit, question)
-        except Rejected as error:
-            error.where = f"{self} unit {unit}"
-            raise
 
     async def _settled(self, unit: int, question: Question) -> None:
         """Make sure that no answer is owed which would fit this question: ask something of another shape first."""

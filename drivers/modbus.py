@@ -22,7 +22,7 @@ from ems.errors import BadInput, ConnectionLost, Failed
 from ems.model import Quality, Reading
 from ems.ports import WriteResult
 
-__all__ = ["BEHIND_GATEWAY", "Counts", "ModbusDriver", "ModbusLink", "Refused", "Words", "command_of", "judge", "line_s", "link_to"]
+__all__ = ["BEHIND_GATEWAY", "Counts", "ModbusDriver", "ModbusLink", "Refused", "SerialLink", "Words", "command_of", "judge", "line_s", "link_to"]
 
 FRAME_CHARACTERS = 8 + 5
 """What a serial read costs beside its data: the question, and the answer's unit, function, count and check."""

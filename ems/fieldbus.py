@@ -22,6 +22,8 @@ DEADBAND_KW = 0.1
 """A setpoint that moves less than this is not written again [kW]."""
 REFRESH_S = 60.0
 """A setpoint is written again after this time [s, real] where its profile does not say how often."""
+GRACE_S = 0.1
+"""A cycle waits no longer than this for a device that failed last time [s, real]: what it says counts in the next one."""
 UNKNOWN = Reading(None)
 SETPOINTS = ("power_kw", "limit_kw")
 """Commands that are levels: written on change and refreshed. All others are orders: written once, each time."""
@@ -90,8 +92,12 @@ class Fieldbus:
             if line.reading is None and now >= line.quiet_until_s:
                 line.reading = asyncio.create_task(self._read_one(line.wire.driver))
         tasks = [line.reading for line in self._lines.values() if line.reading is not None]
+        sound = [line.reading for line in self._lines.values() if line.reading is not None and not line.failures]
+        grace_s = min(GRACE_S, self._wait_s)
         if tasks:
-            await asyncio.wait(tasks, timeout=self._wait_s)
+            await asyncio.wait(tasks, timeout=self._wait_s if len(sound) == len(tasks) else grace_s)
+        if sound and len(sound) < len(tasks) and not all(task.done() for task in sound):
+            await asyncio.wait(sound, timeout=self._wait_s - grace_s)
         for line in self._lines.values():
             self._harvest(line)
         now = real_s()

@@ -187,7 +187,14 @@ def bench_replay() -> None:
     table("Replay with rules", "make bench (replay)", ("site", "policy", "steps", "steps/s", "site seconds per second"), rows)
 
 
-PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch}
+def bench_field() -> None:
+    """Modbus against bare pymodbus."""
+    from tools.bench_modbus import bench_modbus
+
+    bench_modbus(table, percentile)
+
+
+PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "modbus": bench_field, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch}
 
 
 def main() -> None:
