@@ -112,13 +112,13 @@ def from_raw(raw: float, place: Place, of: Mapping[str, float]) -> float | None:
     """Return the house value of the number on the wire, whatever carried it; None for NaN, infinity and unknown codes."""
     if not math.isfinite(raw):
         return None
-    if is_switch(place):
-        return _switched(int(raw), place)
     if isinstance(place, Point) and place.mask is not None:
         raw = (int(raw) & place.mask) >> shift_of(place.mask)
+    if is_switch(place):
+        return _switched(int(raw), place)
     if isinstance(place, Point) and place.none is not None:
         return 0.0 if raw == place.none else float(raw) or -1.0  # code 0 is a fault here, and must not read as none
-    value = raw * place.scale * factor(place, of)
+    value = (raw * place.scale + place.offset) * factor(place, of)
     return value if math.isfinite(value) else None
 
 
@@ -144,8 +144,9 @@ def encode(value: float | None, place: Place, profile: Profile, of: Mapping[str,
             raw %= 1 << 16 * place.words
         if isinstance(place, Point) and place.mask is not None:
             raw = _masked(raw, place.mask, value)
-        if isinstance(place, Point) and field_mask(place) is not None and place.type.startswith("int") and raw >> 16 * place.words - 1:
-            raw -= 1 << 16 * place.words  # a field in the sign bit of a signed type
+        folded = isinstance(place, Point) and (place.counter or field_mask(place) is not None)
+        if folded and place.type.startswith("int") and raw >> 16 * place.words - 1 == 1:
+            raw -= 1 << 16 * place.words  # into the sign bit of a signed type
     try:
         words = _words(struct.pack(">" + FORMATS[place.type], raw))
     except (struct.error, OverflowError):
@@ -172,7 +173,7 @@ def to_raw(value: float, place: Place, of: Mapping[str, float]) -> float:
         return _code(value, place)
     if isinstance(place, Point) and place.none is not None:
         return place.none if value == 0 else value
-    return value / (place.scale * factor(place, of))
+    return (value / factor(place, of) - place.offset) / place.scale
 
 
 def rescaled(place: P, exponent: float | None) -> P | None:
@@ -187,6 +188,15 @@ def field_mask(place: Place) -> int | None:
     if not isinstance(place, Point):
         return None
     return place.mask if place.bit is None else 1 << place.bit
+
+
+def put_field(words: Sequence[int], new: Sequence[int], place: Place, defaults: Defaults) -> list[int]:
+    """Return words with the place's own bits taken from `new` and all others as they were."""
+    mask = field_mask(place)
+    if mask is None:
+        return list(new)
+    own = turned(_words(mask.to_bytes(2 * place.words, "big")), place, defaults)
+    return [(old & ~bits) | (word & bits) for old, word, bits in zip(words, new, own, strict=True)]
 
 
 def shift_of(mask: int) -> int:
@@ -223,8 +233,15 @@ def factor(place: Place, of: Mapping[str, float]) -> float:
 
 
 def is_switch(place: Place) -> bool:
-    """Whether it is on or off: a coil, a bit of a word, or two codes."""
-    return place.type == "bool" or (isinstance(place, Point) and place.bit is not None) or (isinstance(place, Command) and place.on is not None)
+    """Whether it is on or off: a coil, a bit of a word, or by its codes."""
+    if isinstance(place, Point | Command) and place.on is not None:
+        return True
+    return place.type == "bool" or (isinstance(place, Point) and place.bit is not None)
+
+
+def on_codes(point: Point) -> tuple[int, ...]:
+    """Return the codes at which a switch by code is on."""
+    return point.on if isinstance(point.on, tuple) else () if point.on is None else (point.on,)
 
 
 def _switched(raw: int, place: Place) -> float | None:
@@ -233,6 +250,8 @@ def _switched(raw: int, place: Place) -> float | None:
         return 1.0 if raw == place.on else 0.0 if raw == place.off else None
     if not isinstance(place, Point):
         return float(raw != 0)
+    if place.on is not None:
+        return float(raw in on_codes(place))
     return float((raw != 0 if place.bit is None else raw >> place.bit & 1) != place.invert)
 
 
@@ -241,7 +260,12 @@ def _code(value: float, place: Place) -> int:
     on = value >= 0.5
     if isinstance(place, Command) and place.on is not None and place.off is not None:
         return place.on if on else place.off
-    return int(on != place.invert) << (place.bit or 0) if isinstance(place, Point) else int(on)
+    if not isinstance(place, Point):
+        return int(on)
+    if place.on is not None:
+        codes = on_codes(place)
+        return codes[0] if on else next(code for code in (*place.text, *range(len(codes) + 1)) if code not in codes)
+    return int(on != place.invert) << (place.bit or 0)
 
 
 def _check_range(value: float, command: Command) -> None:

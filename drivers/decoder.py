@@ -104,7 +104,7 @@ def _ready(block: Block, profile: Profile, of: Mapping[str, float]) -> ReadyBloc
             fields[offset, kind] = len(fields)
             end = offset + point.words
         index = fields[offset, kind]
-        if is_switch(point) or point.mask is not None or point.none is not None:
+        if is_switch(point) or point.mask is not None or point.none is not None or point.offset:
             coded.append((name, index, _converter(point, of), marks))
         else:
             plain.append((name, index, point.scale * scale, marks))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ems.config.site import Names
 from ems.config.strict import REFERENCE, NotNegative, Positive, Strict, Text, wrong
@@ -75,6 +75,7 @@ class Place(Strict):
     topic: Text | None = None
     unit: Unit | None = None
     scale: float = 1.0
+    offset: float = 0.0
     of: str | None = None
     scale_point: str | None = None
 
@@ -104,10 +105,12 @@ class Place(Strict):
 class Point(Place):
     """One value that the device gives.
 
-    `missing` are raw words that mean "no value" at this point alone, `wraps_at` is in the house unit.
+    `missing` are raw words that mean "no value" at this point alone, `wraps_at` is in the house unit. A point with `on` is a
+    switch: on at this code, or these, and off at all others.
     """
 
     bit: Annotated[int, Field(ge=0, le=63)] | None = None
+    on: int | tuple[int, ...] | None = None
     mask: Annotated[int, Field(gt=0)] | None = None
     invert: bool = False
     counter: bool = False
@@ -122,6 +125,8 @@ class Point(Place):
             raise wrong("mask", "a point is one bit or a field of bits", "bit or mask")
         if self.mask is not None and "0" in bin(self.mask)[2:].rstrip("0"):
             raise wrong("mask", f"the bits of {self.mask:#x} do not stand together", "neighbouring bits, as 0x00F0")
+        if self.on is not None and (self.bit is not None or self.none is not None or self.counter):
+            raise wrong("on", "a point is one bit, a switch by code, a fault or a counter", "bit, on, none or counter")
         if self.invert and self.bit is None and self.type not in ("bool", "Boolean"):
             raise wrong("invert", "only a switch can be inverted; a number has a negative scale", "a bit, a coil or a discrete input")
         if self.wraps_at is not None and not self.counter:
@@ -201,6 +206,11 @@ class Profile(Strict):
     heartbeat: Heartbeat | None = None
     on_silence: OnSilence | None = None
     capabilities: tuple[str, ...] = ()
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _several_marks(cls, marks: Any) -> Any:
+        return {kind: tuple(mark) if isinstance(mark, list) else mark for kind, mark in marks.items()} if isinstance(marks, dict) else marks
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:

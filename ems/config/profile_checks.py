@@ -51,7 +51,7 @@ def capabilities(profile: Profile) -> tuple[str, ...]:
     points, commands = profile.points, profile.commands
     levels = [c for c in commands.values() if c.pulse_s == 0]
     has = {
-        "measure": any(not p.counter and p.unit is not None for p in points.values()),
+        "measure": any(not p.counter and (p.unit is not None or profile.protocol == "sunspec") for p in points.values()),
         "counters": any(p.counter for p in points.values()),
         "faults": "fault" in points,
         "local_switch": "remote" in points,
@@ -106,7 +106,7 @@ def _codes(path: Steps, place: Place, profile: Profile) -> Iterator[Mistake]:
         yield Mistake(
             (*path, "type"), f"{place.type} takes {place.words} registers, a block {profile.defaults.max_block}", f"max_block of at least {place.words}"
         )
-    codes: dict[str, int] = {}
+    codes: list[tuple[str, int]] = []
     if isinstance(place, Point):
         if place.counter and (place.bit is not None or place.type in ("bool", "string")):
             yield Mistake((*path, "counter"), "a switch or text does not count", "a number")
@@ -117,8 +117,9 @@ def _codes(path: Steps, place: Place, profile: Profile) -> Iterator[Mistake]:
                 yield Mistake((*path, field), f"{place.type} has no bit {top}", f"bits 0 to {wide - 1}")
         if place.text and place.type not in INTEGERS:
             yield Mistake((*path, "text"), f"texts for codes of {place.type}", "an integer type")
-        codes |= {} if place.none is None else {"none": place.none}
-        codes |= {f"text {code}": code for code in place.text}
+        codes += [] if place.none is None else [("none", place.none)]
+        codes += [("on", code) for code in (place.on if isinstance(place.on, tuple) else () if place.on is None else (place.on,))]
+        codes += [("text", code) for code in place.text]
         marks = place.missing if isinstance(place.missing, tuple) else () if place.missing is None else (place.missing,)
         if marks and place.type not in WORDS:
             yield Mistake((*path, "missing"), f"{place.type} has no mark for a missing value", "a type of numbers")
@@ -126,9 +127,9 @@ def _codes(path: Steps, place: Place, profile: Profile) -> Iterator[Mistake]:
             if not -(1 << wide - 1) <= mark < 1 << wide:
                 yield Mistake((*path, "missing"), f"{mark:#x} is no raw word of {place.type}", f"{wide} bits")
     if isinstance(place, Command):
-        codes |= {f: c for f, c in (("on", place.on), ("off", place.off), ("release", place.release)) if c is not None}
-    for field, code in codes.items():
-        at = (*path, "text", code) if field.startswith("text") else (*path, field)
+        codes += [(f, c) for f, c in (("on", place.on), ("off", place.off), ("release", place.release)) if c is not None]
+    for field, code in codes:
+        at = (*path, "text", code) if field == "text" else (*path, field)
         kind = "uint16" if place.type == "bool" else place.type
         if kind not in INTEGERS:
             yield Mistake(at, f"a code in {place.type}", " | ".join(INTEGERS))
@@ -144,8 +145,12 @@ def _scale_point(path: Steps, place: Place, profile: Profile) -> Iterator[Mistak
         yield Mistake(at, f"there is no point {place.scale_point!r}", " | ".join(n for n in profile.points if n != path[-1]) or "a point of this profile")
     elif scale is place or scale.scale_point is not None or scale.bit is not None or scale.type not in INTEGERS:
         yield Mistake(at, f"{place.scale_point!r} is no scale factor", "an integer point of its own, as int16, that no other scales")
-    elif place.type == "string" or place.type == "bool" or (isinstance(place, Point) and (place.bit is not None or place.none is not None or place.text)):
-        yield Mistake(at, "only numbers are scaled", "a point without bit, none and text")
+    elif (
+        place.type == "string"
+        or place.type == "bool"
+        or (isinstance(place, Point) and (place.bit is not None or place.on is not None or place.none is not None or place.text))
+    ):
+        yield Mistake(at, "only numbers are scaled", "a point without bit, on, none and text")
 
 
 def _command(path: Steps, command: Command, profile: Profile) -> Iterator[Mistake]:
