@@ -104,7 +104,7 @@ def control_parts(
     memory, saved_cycle = _memory(ledger)
     cycle_s = site.control.cycle_s
     drivers = open_drivers(loaded)
-    fieldbus = Fieldbus(wires(loaded, drivers, clock.speed), READ_SHARE * cycle_s)
+    fieldbus = open_fieldbus(loaded, drivers, READ_SHARE * cycle_s, clock.speed)
     links = {str(d.link): d.link for d in drivers.values() if isinstance(d, ModbusDriver)}
     keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s), PLAN_PAUSE_S * clock.speed)
     loop = Loop(
@@ -140,10 +140,10 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
         return Memory(), 0
 
 
-def wires(loaded: LoadedSite, drivers: Mapping[str, Driver], speed: float = 1.0) -> dict[str, Wire]:
-    """Return what the field bus knows of every asset and feeder that has a device; nothing is connected yet."""
-    profiles = loaded.profiles
-    return {asset: Wire(driver, takes(profiles[asset]), once(profiles[asset], loaded.site.asset(asset), speed)) for asset, driver in drivers.items()}
+def open_fieldbus(loaded: LoadedSite, drivers: Mapping[str, Driver], wait_s: float, speed: float = 1.0) -> Fieldbus:
+    """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
+    profiles, site = loaded.profiles, loaded.site
+    return Fieldbus({a: Wire(d, takes(profiles[a]), once=once(profiles[a], site.asset(a), speed)) for a, d in drivers.items()}, wait_s)
 
 
 def once(profile: Profile, asset: AnyAsset | Feeder, speed: float = 1.0) -> dict[str, float]:

@@ -102,14 +102,20 @@ async def compare(port: int, devices: int) -> tuple[Cost, Cost, Cost]:
     await asyncio.gather(*(c.connect() for c in clients), *(d.connect() for d in drivers))
     question = reading("holding", 0, REGISTERS)
 
+    def bare_read(k: int, c: AsyncModbusTcpClient) -> Callable[[], Awaitable[object]]:
+        return lambda: c.read_holding_registers(0, count=REGISTERS, device_id=1 + k % 199)
+
+    def alone(d: ModbusDriver) -> Callable[[], Awaitable[object]]:
+        return lambda: asked(d)
+
     async def asked(d: ModbusDriver) -> bytes:
         async with d.link.turn(d.unit, TIMEOUT_S):
             return await d.link.ask(d.unit, question)
 
     bare, transport, whole = Cost(), Cost(), Cost()
     kinds: list[tuple[Cost, list[Callable[[], Awaitable[object]]]]] = [
-        (bare, [lambda c=c, k=k: c.read_holding_registers(0, count=REGISTERS, device_id=1 + k % 199) for k, c in enumerate(clients)]),
-        (transport, [lambda d=d: asked(d) for d in drivers]),
+        (bare, [bare_read(k, c) for k, c in enumerate(clients)]),
+        (transport, [alone(d) for d in drivers]),
         (whole, [d.read for d in drivers]),
     ]
     for _ in range(ROUNDS[devices]):

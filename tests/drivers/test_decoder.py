@@ -88,7 +88,8 @@ def sunspec_like(**more: Point) -> Profile:
     ],
 )
 def test_a_scale_factor_applies_in_the_same_breath(words: tuple[int, int], value: float | None) -> None:
-    decoder, found = Decoder(sunspec_like(), {}), {}
+    decoder = Decoder(sunspec_like(), {})
+    found: dict[str, float | None] = {}
     decoder.blocks[0].values(b"\x03\x04" + struct.pack(">2h", *words), found)
     decoder.scale(found)
     assert found["power_kw"] == (None if value is None else pytest.approx(value))

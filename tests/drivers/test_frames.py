@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.frames import Rejected as Misfit
+from drivers.frames import Rejected as Rejected
 from drivers.frames import RtuFrames, TcpFrames, crc16, reading, words_of, writing
 
 ASK = reading("holding", 10, 2)
@@ -67,13 +67,13 @@ def test_what_does_not_fit_a_read(answer: str, reason: str) -> None:
     tcp, rtu = TcpFrames(), RtuFrames()
     tcp.wrap(7, ASK.pdu)
     pdu = bytes.fromhex(answer)
-    with pytest.raises(Misfit) as caught:
+    with pytest.raises(Rejected) as caught:
         tcp.take(bytearray((1).to_bytes(2, "big") + bytes(2) + (len(pdu) + 1).to_bytes(2, "big") + bytes([7]) + pdu), 7, ASK, refused)
     assert caught.value.reason == reason
     spurned: list[str] = []
     try:
         assert rtu.take(bytearray(rtu.wrap(7, pdu)), 7, ASK, spurned.append) is None
-    except Misfit as misfit:  # where the bytes cannot be told from a damaged answer
+    except Rejected as misfit:  # where the bytes cannot be told from a damaged answer
         spurned.append(misfit.reason)
     assert spurned or answer in ("03060001ffff",), "skipped, or still waited for: it is shorter than it says"
 
@@ -91,7 +91,7 @@ def test_acknowledgements(answer: str, fits: bool) -> None:
         assert tcp.take(frame, 7, ask, refused) == pdu
         assert rtu.take(bytearray(rtu.wrap(7, pdu)), 7, ask, refused) == pdu
         return
-    with pytest.raises(Misfit):
+    with pytest.raises(Rejected):
         tcp.take(frame, 7, ask, refused)
     spurned: list[str] = []
     assert rtu.take(bytearray(rtu.wrap(7, pdu)), 7, ask, spurned.append) is None
@@ -108,7 +108,7 @@ def test_noise_is_never_an_answer(data: bytes, cut: int) -> None:
             buffer += part
             try:
                 answer = framing.take(buffer, 7, ASK, lambda reason: None)
-            except Misfit:
+            except Rejected:
                 break
             if answer is not None:
                 assert answer[0] & 0x7F == 3
@@ -127,7 +127,8 @@ def test_a_serial_answer_is_found_behind_noise_and_in_pieces(noise: bytes, step:
 
 
 def test_a_late_answer_of_a_neighbour_is_skipped_on_a_serial_line() -> None:
-    rtu, spurned = RtuFrames(), []
+    rtu = RtuFrames()
+    spurned: list[str] = []
     buffer = bytearray(rtu.wrap(6, GOOD) + rtu.wrap(7, bytes.fromhex("03020001")) + rtu.wrap(7, GOOD))
     assert rtu.take(buffer, 7, ASK, spurned.append) == GOOD
     assert spurned == ["unit", "length"]
@@ -143,5 +144,5 @@ def test_damage_is_seen_whatever_bit_turned() -> None:
             bad[bit // 8] ^= 1 << bit % 8
         try:
             assert rtu.take(bad, 7, ASK, lambda reason: None) is None
-        except Misfit as misfit:
+        except Rejected as misfit:
             assert misfit.reason == "crc"

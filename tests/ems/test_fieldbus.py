@@ -148,7 +148,7 @@ async def test_a_bug_in_a_driver_is_not_swallowed() -> None:
 
 async def test_a_pulse_waits_for_its_effect_however_often_it_is_wanted() -> None:
     unit = Device(running=0.0)
-    field = Fieldbus({"a": Wire(unit, {"running": None}, {"running": 60.0})}, 0.2)
+    field = Fieldbus({"a": Wire(unit, {"running": None}, once={"running": 60.0})}, 0.2)
 
     async def cycle(value: float) -> None:
         await field.read()
@@ -169,7 +169,7 @@ async def test_a_pulse_waits_for_its_effect_however_often_it_is_wanted() -> None
 
 async def test_a_pulse_whose_answer_was_lost_is_decided_by_reading_alone() -> None:
     unit = Device(running=0.0)
-    field = Fieldbus({"a": Wire(unit, {"running": None}, {"running": 0.02})}, 0.2)
+    field = Fieldbus({"a": Wire(unit, {"running": None}, once={"running": 0.02})}, 0.2)
     await field.read()
     unit.fault = ConnectionLost("no answer in time")
     await field.write([Write("a", "running", 1.0)])

@@ -200,7 +200,7 @@ async def test_no_set_starts_twice_however_many_answers_are_lost(c_port: int) ->
         buses = {}
         for k in range(1, SETS + 1):
             device = ModbusDriver(f"dg{k}", KEY, k, linked(port, False, 0.5), 0.03, {})
-            buses[f"dg{k}"] = Fieldbus({f"dg{k}": Wire(device, {"running": None}, {"running": 5.0})}, 0.5)
+            buses[f"dg{k}"] = Fieldbus({f"dg{k}": Wire(device, {"running": None}, once={"running": 5.0})}, 0.5)
             stack.push_async_callback(device.close)
 
         async def trials(asset: str) -> int:
