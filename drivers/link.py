@@ -17,14 +17,12 @@ must be answered. A serial unit answers in order: what it owed has come by then,
 from __future__ import annotations
 
 import asyncio
-import heapq
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, fields
-from typing import Any
 
-from drivers.frames import READ_FUNCTION, Framing, Question, Refused, Rejected, TcpFrames, reading, words_of, writing
+from drivers.frames import BEHIND_GATEWAY, READ_FUNCTION, Framing, Question, Refused, Rejected, TcpFrames, reading, words_of, writing
+from drivers.stream import Counts, Expected, Stream
+from drivers.turns import Turns
 from ems.clock import real_s
 from ems.errors import BadInput, ConnectionLost
 
@@ -34,38 +32,6 @@ TRIED_S = 60.0
 """A dead unit that the living have left no turn for so long is asked in its order [s]."""
 MOST_GAPS = 20
 """A question waits for a quiet line so many times at most."""
-MOST_UNASKED = 4096
-"""So many bytes that nobody asked for are kept at most."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has happened on a link since it was made; for people, nothing decides on it.
-
-    Attributes
-    ----------
-    asked, answered, silent, refused : int
-        Questions sent; answered rightly, not in time, with an exception.
-    opened : int
-        Connections.
-    rejected : Counter[str]
-        Answers that were not used, by reason (`drivers.frames.REASONS`).
-    """
-
-    asked: int = 0
-    answered: int = 0
-    silent: int = 0
-    refused: int = 0
-    opened: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def spurn(self, reason: str) -> None:
-        """Count an answer that is not used."""
-        self.rejected[reason] += 1
-
-    def document(self) -> dict[str, Any]:
-        """Return the counts as JSON takes them."""
-        return {f.name: dict(value) if isinstance(value := getattr(self, f.name), Counter) else value for f in fields(self)}
 
 
 class ModbusLink:
@@ -89,7 +55,7 @@ class ModbusLink:
         self.host, self.port, self.timeout_s = host, port, timeout_s
         self.counts = Counts()
         self._framing: Framing = TcpFrames() if framing is None else framing
-        self._turns = _Turns()
+        self._turns = Turns()
         self._stream: Stream | None = None
         self._units: set[int] = set()
         self._silent: dict[int, float] = {}
@@ -129,8 +95,7 @@ class ModbusLink:
             raise ConnectionLost("no turn on the shared connection in time", f"{self} unit {unit}")
         sound = False
         try:
-            now_s = real_s()
-            self._until_s = min(now_s + timeout_s, asked_s + timeout_s) if dead else now_s + timeout_s
+            self._until_s = timeout_s + (asked_s if dead else real_s())
             if not self.open:
                 await self._opened(asked_s)
             yield
@@ -151,7 +116,7 @@ class ModbusLink:
         try:
             async with asyncio.timeout(min(self.timeout_s, max(0.0, self._until_s - real_s()))):
                 self._stream = await self._connected(Stream(self.counts))
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:  # the last: a host name that cannot be one
             self._unreached_s = real_s()
             raise ConnectionLost("cannot connect", str(self)) from error
         self.counts.opened += 1
@@ -234,8 +199,11 @@ class ModbusLink:
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[bytes] = loop.create_future()
         now_s = real_s()
-        timer = loop.call_later(max(0.0, min(self.timeout_s, self._until_s - now_s)), _expire, waiting)
-        stream.expect(_Expected(self._framing, unit, question, waiting))
+        left_s = min(self.timeout_s, self._until_s - now_s)
+        if left_s <= 0.0:
+            raise ConnectionLost("its turn was over before all was asked", where)  # and nothing more is sent
+        timer = loop.call_later(left_s, _expire, waiting)
+        stream.expect(Expected(self._framing, unit, question, waiting))
         self.counts.asked += 1
         settled = False
         try:
@@ -256,7 +224,10 @@ class ModbusLink:
             stream.expect(None)
             if not settled and not self._framing.numbered:
                 self._owed.setdefault(unit, {})[(question.function, question.size)] = now_s
-        self._silent.pop(unit, None)
+        if answer[0] & 0x80 and answer[1] in BEHIND_GATEWAY:
+            self._silent[unit] = real_s()
+        else:
+            self._silent.pop(unit, None)
         if answer[0] & 0x80:
             self.counts.refused += 1
             raise Refused(answer[1], where)
@@ -275,110 +246,3 @@ class ModbusLink:
 def _expire(waiting: asyncio.Future[bytes]) -> None:
     if not waiting.done():
         waiting.set_exception(TimeoutError())
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """The question under way, and who waits for its answer."""
-
-    framing: Framing
-    unit: int
-    question: Question
-    waiting: asyncio.Future[bytes]
-
-
-class Stream(asyncio.Protocol):
-    """Bytes out and in of one connection; finds the answer that is waited for as soon as it is whole."""
-
-    def __init__(self, counts: Counts) -> None:
-        self.counts = counts
-        self.lost = False
-        self.heard_s = 0.0
-        self._buffer = bytearray()
-        self._expected: _Expected | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way out."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def expect(self, expected: _Expected | None) -> None:
-        """Say which answer is waited for; what came before a question answers none."""
-        self._expected = expected
-        if expected is not None and self._buffer and not expected.framing.numbered:
-            self.counts.spurn("unasked")
-            self._buffer.clear()
-
-    def send(self, frame: bytes) -> None:
-        """Send a frame."""
-        if self._transport is None or self.lost:
-            raise ConnectionLost("the connection was closed")
-        self._transport.write(frame)
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes in; hand over the answer, or why there will be none."""
-        self.heard_s = real_s()
-        self._buffer += data
-        expected = self._expected
-        if expected is None or expected.waiting.done():
-            if len(self._buffer) > MOST_UNASKED:
-                self.counts.spurn("unasked")
-                self.close()
-            return
-        try:
-            answer = expected.framing.take(self._buffer, expected.unit, expected.question, self.counts.spurn)
-        except Rejected as misfit:
-            expected.waiting.set_exception(misfit)
-            return
-        if answer is not None:
-            expected.waiting.set_result(answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits."""
-        self.lost = True
-        if self._expected is not None and not self._expected.waiting.done():
-            self._expected.waiting.set_exception(ConnectionLost("the connection was closed"))
-
-    def close(self) -> None:
-        """Close at once: what was not sent is not sent any more."""
-        self.lost = True
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class _Turns:
-    """Who may use a line next: the lowest rank first, within a rank in their order."""
-
-    def __init__(self) -> None:
-        self._busy = False
-        self._count = 0
-        self._queue: list[tuple[tuple[int, float], int, asyncio.Future[None]]] = []
-
-    async def take(self, rank: tuple[int, float], patience_s: float | None) -> bool:
-        """Wait for the turn; False where it did not come in time."""
-        if not self._busy:
-            self._busy = True
-            return True
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._count += 1
-        heapq.heappush(self._queue, (rank, self._count, mine))
-        try:
-            async with asyncio.timeout(patience_s):
-                await mine
-        except TimeoutError:
-            return mine.done() and not mine.cancelled()  # it may have come in the same moment
-        except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
-                self.give()
-            raise
-        return True
-
-    def give(self) -> None:
-        """Hand the line to the next one that still waits."""
-        while self._queue:
-            _, _, following = heapq.heappop(self._queue)
-            if not following.done():
-                following.set_result(None)
-                return
-        self._busy = False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from drivers.codec import Block, address_of, blocks, decode, encode, encode_raw, rescaled, table_of, text, to_raw, within_tolerance
 from drivers.decoder import Decoder, ReadyBlock
 from drivers.frames import BEHIND_GATEWAY, Refused, RtuFrames
-from drivers.link import Counts, ModbusLink
+from drivers.link import ModbusLink
 from drivers.serial_line import SerialLink
 from ems.clock import real_s
 from ems.config.endpoint import Endpoint
@@ -22,7 +22,7 @@ from ems.errors import BadInput, ConnectionLost, Failed
 from ems.model import Quality, Reading
 from ems.ports import WriteResult
 
-__all__ = ["BEHIND_GATEWAY", "Counts", "ModbusDriver", "ModbusLink", "Refused", "SerialLink", "Words", "command_of", "judge", "line_s", "link_to"]
+__all__ = ["BEHIND_GATEWAY", "ModbusDriver", "ModbusLink", "Refused", "SerialLink", "Words", "command_of", "judge", "line_s", "link_to"]
 
 FRAME_CHARACTERS = 8 + 5
 """What a serial read costs beside its data: the question, and the answer's unit, function, count and check."""

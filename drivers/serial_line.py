@@ -8,7 +8,8 @@ import os
 import serial
 
 from drivers.frames import RtuFrames
-from drivers.link import ModbusLink, Stream
+from drivers.link import ModbusLink
+from drivers.stream import Stream
 from ems.config.endpoint import Endpoint
 
 GAP_CHARACTERS = 3.5
