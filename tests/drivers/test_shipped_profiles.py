@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from api.probe import _read, _rows
 from drivers.codec import INTEGERS, decode, encode, factor, field_mask, is_switch, on_codes, rescaled
 from drivers.decoder import Decoder
 from drivers.modbus import ModbusDriver, ModbusLink
@@ -158,6 +159,11 @@ async def test_texts_are_read_when_asked_for() -> None:
     try:
         assert await device.texts() == {"serial": "SHIMA-01"}
         assert "serial" not in await device.read()
+        shown = {row["point"]: row for row in _rows("bess1", profile, await _read(device))}
+        assert (shown["serial"]["text"]["en"], shown["serial"]["quality"]) == ("SHIMA-01", "good")
+        face.unit.put("input", 0, [0] * 8)
+        empty = {row["point"]: row for row in _rows("bess1", profile, await _read(device))}
+        assert empty["serial"]["quality"] == "bad"
     finally:
         await device.close()
         await server.shutdown()
