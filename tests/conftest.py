@@ -16,11 +16,13 @@ settings.load_profile("house")
 
 PEERS = {  # name: the programs that will do, and the Debian package that brings the first
     "chromium": (("chromium", "chromium-browser"), "chromium"),
+    "gcc": (("gcc", "cc"), "gcc"),
     "mbpoll": (("mbpoll",), "mbpoll"),
     "mosquitto": (("mosquitto", "/usr/sbin/mosquitto"), "mosquitto"),
     "mosquitto_passwd": (("mosquitto_passwd",), "mosquitto"),
     "mosquitto_pub": (("mosquitto_pub",), "mosquitto-clients"),
     "node": (("node", "nodejs"), "nodejs"),
+    "pkg-config": (("pkg-config",), "pkg-config"),
     "victoria-metrics": (("victoria-metrics",), "victoria-metrics"),
 }
 

@@ -241,8 +241,16 @@ def bench_opcua() -> None:
     )
 
 
+def bench_field() -> None:
+    """Modbus against bare pymodbus."""
+    from tools.bench_modbus import bench_modbus
+
+    bench_modbus(table, percentile)
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "replay": bench_replay,
+    "modbus": bench_field,
     "cycle": bench_cycle,
     "plan": bench_plan,
     "dispatch": bench_dispatch,
