@@ -203,6 +203,7 @@ class SunSpecDriver(ModbusDriver):
         super().__init__(asset, on_wire(profile), unit, link, timeout_s, of)
         self.named = profile
         self._proved = False
+        self._blocks = blocks(self.profile.points, self.profile.defaults)
         self._backs = {name: self._places(command) for name, command in profile.commands.items()}
 
     async def read(self) -> Mapping[str, Reading]:

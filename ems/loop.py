@@ -173,6 +173,7 @@ class Loop:
         planned, taken = self._keeper.tick(image, decision)
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
         self._keep_minutes(image)
+        events += self._book.news()
         state = state_document(self._site, image, decision, plan, self._book.state_totals(), self._clock_info()) | {"skipped": self.skipped}
         first = (minute := telemetry.time.replace(second=0, microsecond=0)) != self._minute
         self._minute = minute

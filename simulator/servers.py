@@ -22,7 +22,7 @@ from asyncua.server.server import Server as OpcUaServer
 from pymodbus.server import ModbusTcpServer
 
 from ems.clock import real_s
-from ems.config.load import LoadedSite
+from ems.config.load import LoadedSite, shipped_profile
 from ems.config.profile import OnSilence, Profile
 from ems.config.site import AnyAsset, Device, Feeder, Load
 from ems.errors import Failed
@@ -90,17 +90,20 @@ class PlantServers:
     def _add(self, asset: AnyAsset | Feeder, profile: Profile) -> None:
         """Give an asset its face and its place on a server."""
         taken, of = partial(self._take, asset), ratings(asset)
-        url = asset.device.url if asset.device is not None else GENERIC
+        device = asset.device
+        if profile.protocol == "mqtt":  # there is no broker here: such a meter is shown as the built-in device of its kind
+            device, profile = None, shipped_profile(f"generic-{asset.kind}").for_asset(asset.id)
+        url = device.url if device is not None else GENERIC
         if profile.protocol == "opcua":
             node_face = OpcUaFace(asset.id, profile, of, taken)
             self._nodes.setdefault(url, []).append(node_face)
             self.faces.append(node_face)
         elif profile.protocol in ("modbus", "sunspec"):
             unit_face = (SunSpecFace if profile.protocol == "sunspec" else ModbusFace)(asset.id, profile, of, taken)
-            if asset.device is None:
+            if device is None:
                 url = f"{GENERIC} {sum(len(u) for k, u in self._units.items() if k.startswith(GENERIC)) // UNITS_PER_SERVER}"
             units = self._units.setdefault(url, {})
-            units[asset.device.unit if asset.device is not None else len(units) + 1] = (asset.id, unit_face)
+            units[device.unit if device is not None else len(units) + 1] = (asset.id, unit_face)
             self.faces.append(unit_face)
         else:
             raise Failed(f"{profile.protocol} devices are not simulated", asset.id, "modbus, sunspec or opcua")

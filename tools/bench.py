@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ems.clock import real_s
+from tools.bench_opcua import opcua_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
@@ -248,13 +249,32 @@ def bench_campaign() -> None:
     table("Fault campaign on river, one run of each regime", "make bench (campaign)", head, rows)
 
 
+def bench_opcua() -> None:
+    """CPU of 1,000 OPC UA points, by subscription against batched reads of the same server."""
+    table(
+        "1,000 OPC UA points, each changing once a second",
+        "make bench (opcua)",
+        ("way", "points", "devices", "changes seen /s", "CPU [ms/s]", "CPU / 50 ms", "CPU / subscription", "oldest value [s]"),
+        opcua_rows(),
+    )
+
+
+def bench_field() -> None:
+    """Modbus against bare pymodbus."""
+    from tools.bench_modbus import bench_modbus
+
+    bench_modbus(table, percentile)
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "replay": bench_replay,
+    "modbus": bench_field,
     "cycle": bench_cycle,
     "plan": bench_plan,
     "dispatch": bench_dispatch,
     "plant": bench_plant,
     "campaign": bench_campaign,
+    "opcua": bench_opcua,
 }
 
 

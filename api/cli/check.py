@@ -42,6 +42,7 @@ def check(
         document(resolved if rows is None else {**resolved, "probe": rows})
     else:
         sys.stdout.write("\n".join(lines(resolved)) + "\n")
+        sys.stdout.writelines(f"{line}\n" for line in abilities(loaded))
         sys.stdout.writelines(f"{_probe_line(row)}\n" for row in rows or ())
         sys.stdout.write(verdict(str(site), resolved, rows) + "\n")
     if rows is not None and any(row["quality"] == "bad" for row in rows):
@@ -68,6 +69,16 @@ def _probe(loaded: LoadedSite) -> list[dict[str, object]]:
 def _probe_line(row: Mapping[str, object]) -> str:
     value = "no value" if row["value"] is None else f"{row['value']} {row['unit'] or ''}".rstrip()
     return f"probe  {row['asset']}.{row['point']}: {value}, {row['quality']}"
+
+
+def abilities(loaded: LoadedSite) -> Iterator[str]:
+    """Give one line for each device: what its profile says that it can do."""
+    from ems.config.checks import devices
+    from ems.config.profile_checks import CAPABILITIES, capabilities
+
+    for _, asset in devices(loaded.site):
+        if asset.device is not None:
+            yield f"{asset.id}  device: {', '.join(CAPABILITIES[name] for name in capabilities(loaded.profiles[asset.id]))}"
 
 
 def lines(resolved: Mapping[str, Any]) -> Iterator[str]:

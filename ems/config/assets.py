@@ -11,7 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ems.config.endpoint import endpoint
 from ems.config.strict import TIME_OF_DAY, URL, Curve, Efficiency, Name, NotNegative, Positive, Ratio, Strict, Text, ascending, same_as, times, wrong
+from ems.errors import BadInput
 
 Forming = Literal["isochronous", "droop", "never"]
 TimeOfDay = Annotated[str, Field(pattern=TIME_OF_DAY)]
@@ -22,13 +24,24 @@ HYDRO_EFFICIENCY = 0.80  # of small turbine, gear and generator together; for wh
 
 
 class Security(Strict):
-    """OPC UA transport; user and password come from the environment."""
+    """Transport of OPC UA and MQTT; user and password come from the environment.
 
-    policy: Literal["none", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"] = "Basic256Sha256"
+    `policy` and `mode` are of OPC UA; with `credentials: plc1` user and password are EMS_PLC1_USER and EMS_PLC1_PASSWORD.
+    """
+
+    policy: Literal["none", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"] = "Basic256Sha256"
     mode: Literal["None", "Sign", "SignAndEncrypt"] = "SignAndEncrypt"
     certificate: str | None = None
     private_key: str | None = None
     trust: str | None = None
+    credentials: Name | None = None
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _sound(cls, policy: Any) -> Any:
+        if policy in ("Basic128Rsa15", "Basic256"):
+            raise wrong((), f"{policy} is broken and deprecated by the OPC Foundation", "Basic256Sha256 or Aes256_Sha256_RsaPss")
+        return policy
 
 
 class Device(Strict):
@@ -39,6 +52,14 @@ class Device(Strict):
     unit: Annotated[int, Field(ge=0, le=255)] = 1
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     security: Security | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Device:
+        try:
+            endpoint(self.url)
+        except BadInput as error:
+            raise wrong("url", error.error, error.expected) from None
+        return self
 
 
 class Equipment(Strict):

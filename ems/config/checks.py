@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ems.config.endpoint import Endpoint, endpoint
 from ems.config.profile import Profile
-from ems.config.site import AnyAsset, Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
+from ems.config.site import AnyAsset, Battery, Deferrable, Device, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
 
 Steps = tuple[str | int, ...]
 RATINGS = ("rated_kw", "rated_kva", "charge_kw", "discharge_kw", "capacity_kwh")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-SCHEMES = {"modbus": "tcp", "sunspec": "tcp", "opcua": "opc.tcp", "mqtt": "mqtt"}
+MODBUS_LINES = ("tcp", "rtu+tcp", "rtu")
+SCHEMES = {"modbus": MODBUS_LINES, "sunspec": MODBUS_LINES, "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
+SERIAL_UNITS = (1, 247)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +150,59 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
         Of every asset and feeder, placeholders replaced.
     """
     taken: dict[tuple[object, ...], str] = {}
+    lines: dict[str, tuple[Endpoint, str]] = {}
     for path, asset in devices(site):
         if asset.device is None:
             continue
         device, profile, at = asset.device, profiles[asset.id], (*path, "device")
         if profile.kind != asset.kind:
             yield Mistake((*at, "profile"), f"the profile {device.profile!r} is for a {profile.kind}", f"a profile for a {asset.kind}")
-        scheme, host = device.url.split("://")[0], device.url.split("://")[1].rsplit(":", 1)[0]
-        wanted = SCHEMES[profile.protocol]
-        if scheme.removesuffix("s") != wanted:
-            yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {scheme}://", f"{wanted}://HOST:PORT")
-        if profile.protocol == "opcua" and device.security is None and host not in LOOPBACK:
-            text = "OPC UA without security beyond this machine"
-            yield Mistake(
-                (*at, "security"), text, "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}, or {policy: none} to say that plain transport is meant"
-            )
-        for address in _addresses(device.url.lower(), device.unit, profile):
+        line, wanted = endpoint(device.url), SCHEMES[profile.protocol]
+        if line.scheme not in wanted:
+            yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {line.scheme}://", " | ".join(_form(scheme) for scheme in wanted))
+        if line.serial and not SERIAL_UNITS[0] <= device.unit <= SERIAL_UNITS[1]:
+            yield Mistake((*at, "unit"), f"unit {device.unit} does not exist on a serial line", "1 to 247")
+        same, owner = lines.setdefault(line.path if line.scheme == "rtu" else str(line), (line, asset.id))
+        if same != line and line.scheme == "rtu":
+            yield Mistake((*at, "url"), f"{asset.id!r} and {owner!r} set {line.path} differently", f"one baud rate, parity and stop bit: those of {owner!r}")
+        yield from _security(at, device, profile, line.host)
+        for address in _addresses(str(line) if line.scheme == "rtu" else device.url.lower(), device.unit, profile):
             owner = taken.setdefault(address, asset.id)
             if owner != asset.id:
                 yield Mistake(at, f"{asset.id!r} and {owner!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
                 break
+
+
+def _security(at: Steps, device: Device, profile: Profile, host: str) -> Iterator[Mistake]:
+    """Find transports that would show the plant, or a password, to whoever is on the way; `{policy: none}` says that this is meant."""
+    security, opcua = device.security, profile.protocol == "opcua"
+    plain = opcua or device.url.startswith("mqtt:")
+    if profile.protocol in ("opcua", "mqtt") and plain and security is None and host not in LOOPBACK:
+        text = f"{'OPC UA without security' if opcua else 'MQTT without TLS'} beyond this machine"
+        safe = "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}" if opcua else "mqtts://HOST:PORT"
+        yield Mistake((*at, "security"), text, f"{safe}, or security: {{policy: none}} to say that plain transport is meant")
+    if security is None:
+        return
+    given = security.model_fields_set
+    if opcua and security.policy != "none":
+        for field in ("certificate", "private_key", "trust"):
+            if getattr(security, field) is None:
+                yield Mistake(
+                    (*at, "security", field), f"no {field}", "the path of our certificate, its private_key, and a folder trust with the server's certificate"
+                )
+        if security.mode == "None":
+            yield Mistake((*at, "security", "mode"), f"{security.policy} without a signature", "SignAndEncrypt or Sign; or policy: none")
+    if profile.protocol == "mqtt" and ("mode" in given or security.policy != "none" and "policy" in given):
+        yield Mistake((*at, "security", "mode" if "mode" in given else "policy"), "policy and mode are of OPC UA", "mqtts:// in the url; or policy: none")
+    if profile.protocol == "mqtt" and plain and given & {"trust", "certificate", "private_key"}:
+        yield Mistake((*at, "url"), "certificates without TLS", "mqtts://HOST:PORT")
+    if profile.protocol == "mqtt" and (security.certificate is None) != (security.private_key is None):
+        yield Mistake((*at, "security"), "certificate and private_key belong together", "both or none")
+
+
+def _form(scheme: str) -> str:
+    """Return how a url of a scheme is written."""
+    return "rtu:///dev/ttyX?baud=9600&parity=N&stop=1" if scheme == "rtu" else f"{scheme}://HOST:PORT"
 
 
 def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:
@@ -174,4 +210,4 @@ def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]
     if profile.protocol in ("modbus", "sunspec"):
         return [(url, f"unit {unit}")]
     places = [*profile.points.values(), *profile.commands.values()]
-    return [(url, name) for name in dict.fromkeys(p.node or p.topic for p in places) if name]
+    return [(url, name) for name in dict.fromkeys(p.node or " ".join(t for t in (p.topic, p.json_path) if t) for p in places) if name]

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ems.config.site import Names
-from ems.config.strict import REFERENCE, NotNegative, Positive, Strict, Text, wrong
+from ems.config.strict import JSON_PATH, REFERENCE, NotNegative, Positive, Strict, Text, wrong
 
 Kind = Literal["load", "feeder", "solar", "hydro", "diesel", "battery", "inverter", "deferrable", "tank", "meter", "weather"]
 Protocol = Literal["modbus", "opcua", "sunspec", "mqtt"]
@@ -51,6 +51,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "weather": (),
 }
 """The commands that each kind takes."""
+MQTT_TYPES = ("Double", "Boolean")
 
 
 class Defaults(Strict):
@@ -73,9 +74,13 @@ class Place(Strict):
     node: Text | None = None
     point: Reference | None = None
     topic: Text | None = None
+    json_path: Annotated[str, Field(pattern=JSON_PATH)] | None = Field(default=None, alias="json")
+    every_s: NotNegative = 0.0
     unit: Unit | None = None
     scale: float = 1.0
+    offset: float = 0.0
     of: str | None = None
+    scale_point: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -101,18 +106,42 @@ class Place(Strict):
 
 
 class Point(Place):
-    """One value that the device gives."""
+    """One value that the device gives.
 
-    bit: Annotated[int, Field(ge=0, le=15)] | None = None
+    `missing` are raw words that mean "no value" at this point alone, `wraps_at` is in the house unit. A point with `on` is a
+    switch: on at this code, or these, and off at all others.
+    """
+
+    bit: Annotated[int, Field(ge=0, le=63)] | None = None
+    on: int | tuple[int, ...] | None = None
+    mask: Annotated[int, Field(gt=0)] | None = None
+    invert: bool = False
     counter: bool = False
+    wraps_at: Positive | None = None
     none: int | None = None
+    missing: int | tuple[int, ...] | None = None
     text: dict[int, Names] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Point:
+        if self.bit is not None and self.mask is not None:
+            raise wrong("mask", "a point is one bit or a field of bits", "bit or mask")
+        if self.mask is not None and "0" in bin(self.mask)[2:].rstrip("0"):
+            raise wrong("mask", f"the bits of {self.mask:#x} do not stand together", "neighbouring bits, as 0x00F0")
+        if self.on is not None and (self.bit is not None or self.none is not None or self.counter):
+            raise wrong("on", "a point is one bit, a switch by code, a fault or a counter", "bit, on, none or counter")
+        if self.invert and self.bit is None and self.type not in ("bool", "Boolean"):
+            raise wrong("invert", "only a switch can be inverted; a number has a negative scale", "a bit, a coil or a discrete input")
+        if self.wraps_at is not None and not self.counter:
+            raise wrong("wraps_at", "only a counter wraps", "counter: true")
+        return self
 
 
 class Command(Place):
     """One value that the device takes.
 
-    `min` and `max` are in the house unit. `read_back` is an address of the same type, or a node; None
+    `min` and `max` are in the house unit. A pulse clears itself at the device, or with `release` is cleared by us.
+    `read_back` is an address of the same type, or a node; None
     where the device does not give back what it was told, or (OPC UA) where the node itself is read.
     """
 
@@ -121,6 +150,7 @@ class Command(Place):
     on: int | None = None
     off: int | None = None
     pulse_s: NotNegative = 0.0
+    release: int | None = None
     idempotent: bool = Field(default_factory=lambda data: data["pulse_s"] == 0)
     read_back: Address | Text | None = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.02
@@ -139,6 +169,8 @@ class Command(Place):
             raise wrong("off", f"on and off are both {self.on}", "two different codes")
         if self.pulse_s > 0 and self.idempotent:
             raise wrong("idempotent", "a pulse is not idempotent: sent twice it may act twice", "idempotent: false, or pulse_s: 0")
+        if self.release is not None and self.pulse_s == 0:
+            raise wrong("release", "nothing to release: the command is no pulse", "pulse_s above 0")
         return self
 
 
@@ -169,7 +201,7 @@ class Profile(Strict):
     kind: Kind
     protocol: Protocol
     defaults: Defaults = Defaults()
-    missing: dict[str, int | Literal["nan"]] = Field(default_factory=dict)
+    missing: dict[str, int | tuple[int, ...] | Literal["nan"]] = Field(default_factory=dict)
     base: Address = 40000
     models: tuple[Annotated[int, Field(ge=1, le=65534)], ...] = ()
     points: dict[str, Point] = Field(min_length=1)
@@ -177,6 +209,19 @@ class Profile(Strict):
     heartbeat: Heartbeat | None = None
     on_silence: OnSilence | None = None
     capabilities: tuple[str, ...] = ()
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _several_marks(cls, marks: Any) -> Any:
+        return {kind: tuple(mark) if isinstance(mark, list) else mark for kind, mark in marks.items()} if isinstance(marks, dict) else marks
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, data: Any) -> Any:
+        """MQTT carries numbers, unless a point says that it is a switch."""
+        if not isinstance(data, dict) or data.get("protocol") != "mqtt" or not isinstance(data.get("points"), dict):
+            return data
+        return {**data, "points": {n: {"type": "Double", **p} if isinstance(p, dict) else p for n, p in data["points"].items()}}
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
@@ -210,8 +255,7 @@ class Profile(Strict):
                 other_path, other = taken.setdefault(word, (path, place))
                 if other is place:
                     continue
-                bits = (getattr(place, "bit", None), getattr(other, "bit", None))
-                if None in bits or bits[0] == bits[1]:
+                if not apart(place, other):
                     text = f"{'.'.join(path)} and {'.'.join(other_path)} are in the same {word[0]} register {word[1]}"
                     raise wrong(path, text, "registers of its own, or different bits of one register")
 
@@ -236,6 +280,14 @@ def registers(place: Place, defaults: Defaults) -> list[tuple[str, int]]:
     return [(place.table or defaults.table, place.address + k) for k in range(place.words)]
 
 
+def apart(a: Place, b: Place) -> bool:
+    """Whether two values can share words: fields of bits of one register, read in one way, with no bit in common."""
+    fields = [(p.mask if p.bit is None else 1 << p.bit) if isinstance(p, Point) else None for p in (a, b)]
+    if fields[0] is None or fields[1] is None or fields[0] & fields[1]:
+        return False
+    return (a.address, a.type, a.word_order, a.byte_order) == (b.address, b.type, b.word_order, b.byte_order)
+
+
 def house_unit(name: str) -> str | None:
     """Return the house unit that a name ends in, as `kw` for `power_kw`; None where it has none."""
     if name in RATIOS:
@@ -252,6 +304,10 @@ def _check_place(path: tuple[str, ...], place: Place, protocol: Protocol, defaul
         raise wrong((*path, field), f"a {protocol} value needs {field}", {"address": "a zero-based address from 0 to 65535"}.get(field, f"its {field}"))
     if protocol == "opcua" and place.type not in NODE_TYPES:
         raise wrong((*path, "type"), f"{place.type} is no OPC UA type", " | ".join(NODE_TYPES))
+    if protocol == "mqtt":
+        _check_topic(path, place)
+    elif place.json_path is not None or place.every_s:
+        raise wrong((*path, "json" if place.json_path is not None else "every_s"), f"a {protocol} value has no such field", "mqtt")
     if protocol != "modbus":
         return
     table = place.table or defaults.table
@@ -264,6 +320,16 @@ def _check_place(path: tuple[str, ...], place: Place, protocol: Protocol, defaul
         raise wrong((*path, "table"), f"the {table} table cannot be written", "holding | coil")
     if registers(place, defaults)[-1][1] > 65535:
         raise wrong((*path, "address"), "the value reaches beyond the last address", f"at most {65536 - place.words}")
+
+
+def _check_topic(path: tuple[str, ...], place: Place) -> None:
+    """Refuse what MQTT does not have: commands, wildcards in a point's topic, other types than numbers and switches."""
+    if path[0] != "points":
+        raise wrong(path, "an MQTT device is read only", "no commands and no heartbeat: what a broker takes, nobody confirms")
+    if place.type not in MQTT_TYPES:
+        raise wrong((*path, "type"), f"{place.type} is no MQTT type", " | ".join(MQTT_TYPES))
+    if not place.topic or any(mark in place.topic for mark in "#+\0") or len(place.topic) > 200:
+        raise wrong((*path, "topic"), f"{place.topic!r} is no topic of one value", "a topic without the wildcards # and +")
 
 
 def _check_unit(path: tuple[str, ...], place: Place, protocol: Protocol) -> None:

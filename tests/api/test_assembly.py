@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import pytest
 
 from api import assembly
-from api.assembly import Control, clock_info, control_parts, open_drivers, ratings, site_clock, takes
+from api.assembly import Control, clock_info, control_parts, counter_ends, once, open_drivers, ratings, site_clock, takes
 from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
+from drivers.mqtt import MqttDriver
 from drivers.opcua import OpcUaDriver
 from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestStore
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite, load_site, shipped_profile
+from ems.config.profile import Command
+from ems.config.site import Site
 from ems.decision import Memory, Mode, Stage
 from ems.errors import BadInput
 from ems.model import Limits, Quality
@@ -67,6 +71,30 @@ def test_every_device_has_the_driver_of_its_protocol(loaded: LoadedSite) -> None
     assert dg.of["rated_kw"] == 400.0
 
 
+def test_devices_of_one_server_share_a_session_unless_their_security_differs(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    servers = {
+        "inv1": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ""),
+        "inv2": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ""),
+        "inv3": ("inverter", "rated_kw: 200, forming: never", "generic-inverter", "opc.tcp://127.0.0.1:4840", ", security: {policy: none}"),
+        "m1": ("meter", "measures: inv1", "mqtt-meter", "mqtt://127.0.0.1:1883", ""),
+        "m2": ("meter", "measures: inv2", "mqtt-meter", "mqtt://127.0.0.1:1883", ""),
+    }
+    lines = [
+        f'  - {{id: {i}, kind: {kind}, {more}, device: {{profile: {profile}, url: "{url}"{security}}}}}'
+        for i, (kind, more, profile, url, security) in servers.items()
+    ]
+    fixed = "site: {id: isle}\nassets:\n  - {id: town, kind: load, peak_kw: 400}\n  - {id: dg1, kind: diesel, rated_kw: 500}\n"
+    path.write_text(fixed + "\n".join(lines) + "\n", encoding="utf-8")
+    drivers: dict[str, Any] = open_drivers(load_site(path))
+    assert {asset: type(driver) for asset, driver in drivers.items()} == dict.fromkeys(("inv1", "inv2", "inv3"), OpcUaDriver) | dict.fromkeys(
+        ("m1", "m2"), MqttDriver
+    )
+    assert drivers["inv1"].link is drivers["inv2"].link
+    assert drivers["inv1"].link is not drivers["inv3"].link
+    assert drivers["m1"].link is drivers["m2"].link
+
+
 def test_percentages_may_refer_to_any_number_of_an_asset(loaded: LoadedSite) -> None:
     found = ratings(loaded.site.asset("dg1"))
     assert (found["rated_kw"], found["min_loading"]) == (400.0, 0.3)
@@ -84,6 +112,35 @@ def test_percentages_may_refer_to_any_number_of_an_asset(loaded: LoadedSite) -> 
 )
 def test_what_expires_is_refreshed_at_a_third_of_its_time(profile: str, command: str, again_s: float | None) -> None:
     assert takes(shipped_profile(profile))[command] == again_s
+
+
+def test_a_pulse_is_given_the_time_of_a_start_to_show_its_effect(loaded: LoadedSite) -> None:
+    diesel, feeder = loaded.site.asset("dg1"), loaded.site.asset("f1")
+    assert once(shipped_profile("genset-controller"), diesel) == {"running": pytest.approx(1.5 * 65.0)}
+    assert once(shipped_profile("genset-controller"), diesel, speed=24.0) == {"running": 6.0}, "the pulse and five seconds to settle, of real time"
+    assert once(shipped_profile("generic-diesel"), diesel) == {}
+    pulsed = shipped_profile("generic-feeder").model_copy(update={"commands": {"breaker": Command(address=1, pulse_s=2.0, settle_s=3.0)}})
+    assert once(pulsed, feeder) == {"breaker": 5.0}
+
+
+def test_a_counter_wraps_where_its_profile_or_its_type_says(loaded: LoadedSite) -> None:
+    ends = counter_ends(loaded)
+    assert ends["dg1.fuel_l"] == pytest.approx(2**32 * 0.1)
+    assert "pv1.energy_kwh" not in ends, "nothing is guessed of a SunSpec accumulator"
+    said = shipped_profile("genset-paralleling")
+    assert counter_ends(replace(loaded, profiles={**loaded.profiles, "dg1": said}))["dg1.fuel_l"] == 99999999.9
+
+
+def test_the_link_follows_the_url(loaded: LoadedSite) -> None:
+    def url(text: str) -> LoadedSite:
+        data = loaded.site.model_dump(mode="json", by_alias=True)
+        data["assets"][2]["device"] = {"profile": "generic-diesel", "url": text, "unit": 3, "timeout_s": 1.0}
+        return replace(loaded, site=Site.model_validate(data))
+
+    made = {text: open_drivers(url(text))["dg1"] for text in ("tcp://h:502", "rtu+tcp://h:4001", "rtu:///dev/ttyS0?baud=19200&parity=E")}
+    assert [str(d.link) for d in made.values() if isinstance(d, ModbusDriver)] == ["tcp://h:502", "rtu+tcp://h:4001", "rtu:///dev/ttyS0"]
+    gap_s = 3.5 * 11 / 19200
+    assert [d.link.gap_s for d in made.values() if isinstance(d, ModbusDriver)] == [0.0, 0.0, pytest.approx(gap_s)]
 
 
 # ------------------------------------------------------------------ time
@@ -136,6 +193,8 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
     assert control.loop.memory.limits["pv1"].max_kw == 100.0  # the second request; the first had been taken
     assert told[0]["state"]["stage"] == "shadow"
     assert told[0]["state"]["clock"] == {"synced": True, "offset_s": None}
+    assert all(counts["opened"] == counts["answered"] == 0 for counts in told[0]["links"].values()), "counted by link, and nobody listens"
+    assert len(told[0]["links"]) == 2
     assert told[0]["state"]["assets"]["dg1"]["quality"] == "bad"  # nobody serves it, and it stays in the picture
 
     again = parts(loaded, tmp_path, told)

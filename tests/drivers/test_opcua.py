@@ -1,4 +1,4 @@
-"""The OPC UA driver against an OPC UA server with known nodes: quality, types, read-back, loss, trust."""
+"""The OPC UA driver against an OPC UA server with known nodes, every point read each time: quality, types, read-back, loss, sessions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import math
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from asyncua import Server, ua
 from asyncua.common.utils import ServiceError
-from asyncua.crypto.cert_gen import setup_self_signed_certificate
-from asyncua.server.user_managers import User, UserRole
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from drivers.opcua import CLOSE_S, OpcUaDriver, variant_of
+from drivers.opcua import CLOSE_S, OpcUaDriver, OpcUaLink, variant_of
 from ems.config.profile import Command, Profile
 from ems.config.site import Device
 from ems.errors import BadAnswer, BadInput, ConnectionLost
@@ -74,7 +70,8 @@ def url_of(server: Server) -> str:
 
 
 def driver_for(url: str, profile: Profile = PROFILE, timeout_s: float = 2.0, **device: Any) -> OpcUaDriver:
-    return OpcUaDriver("hydro1", profile, Device.model_validate({"profile": "x", "url": url, **device}), timeout_s, {"rated_kw": 250.0})
+    at = Device.model_validate({"profile": "x", "url": url, **device})
+    return OpcUaDriver("hydro1", profile, at, timeout_s, {"rated_kw": 250.0}, OpcUaLink(at, subscribe=False))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -239,6 +236,23 @@ async def test_a_server_that_is_away_is_a_lost_connection() -> None:
         await driver.close()
 
 
+@pytest.mark.parametrize(
+    "answer", [b"\x00" * 64, b"ACKF\x08\x00\x00\x00" * 4, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["zeros", "cut off", "a web server", "nothing"]
+)
+async def test_a_server_that_answers_nonsense_is_a_lost_connection(answer: bytes) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    driver = driver_for(f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    with pytest.raises(ConnectionLost, match="no OPC UA session"):
+        await driver.connect()
+    await driver.close()
+    server.close()
+
+
 async def test_a_server_that_goes_silent_is_given_up_in_time(server: Server) -> None:
     """A relay in front of the server stops passing anything on, as a dead radio link does."""
     silent = asyncio.Event()
@@ -301,43 +315,3 @@ async def test_a_full_server_is_left_in_peace(server: Server, monkeypatch: pytes
         await driver.connect()
     assert len(asked) == 1
     await driver.close()
-
-
-async def key_pair(folder: Path, name: str, usage: Any) -> tuple[Path, Path, str]:
-    key, certificate, uri = folder / f"{name}.key.pem", folder / name / f"{name}.der", f"urn:test:{name}"
-    certificate.parent.mkdir()
-    await setup_self_signed_certificate(key, certificate, uri, "localhost", [usage], {"organizationName": "test"})
-    return key, certificate, uri
-
-
-async def test_only_a_trusted_server_gets_user_and_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, certificate, uri = await key_pair(tmp_path, "server", ExtendedKeyUsageOID.SERVER_AUTH)
-    own_key, own, _ = await key_pair(tmp_path, "ems", ExtendedKeyUsageOID.CLIENT_AUTH)
-    users: list[tuple[str | None, str | None]] = []
-
-    class Users:
-        def get_user(self, iserver: Any, username: str | None = None, password: str | None = None, certificate: Any = None) -> User:
-            users.append((username, password))
-            return User(role=UserRole.User)
-
-    server = await made_server(Server(user_manager=Users()))
-    await server.set_application_uri(uri)
-    server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
-    await server.load_certificate(certificate)
-    await server.load_private_key(key)
-    await server.start()
-    monkeypatch.setenv("EMS_OPCUA_USER", "ems")
-    monkeypatch.setenv("EMS_OPCUA_PASSWORD", "secret")
-    security = {"certificate": str(own), "private_key": str(own_key)}
-    (tmp_path / "nobody").mkdir()
-    wary = [driver_for(url_of(server), security={**security, "trust": str(folder)}) for folder in (own.parent, tmp_path / "nobody")]
-    for refuses in wary:
-        with pytest.raises(ConnectionLost):
-            await refuses.connect()
-    assert users == []
-    driver = driver_for(url_of(server), security={**security, "trust": str(certificate.parent)})
-    await driver.connect()
-    assert (await driver.read())["power_kw"].value == 120.5
-    assert users == [("ems", "secret")]
-    await asyncio.gather(driver.close(), *(w.close() for w in wary))
-    await server.stop()
