@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from api.scan import FoundModel, FoundNode, SunSpecMap
-from drivers.sunspec import MODELS
+from api.scan import FoundNode
 from ems.config.profile import NODE_TYPES, TAKES, UNITS, house_unit
 
-INVERTERS, METERS, CONTROLS = (101, 102, 103), (201, 202, 203, 204), 123
-INVERTER_POINTS = {"power_kw": "W", "reactive_kvar": "VAr", "frequency_hz": "Hz", "energy_export_kwh": "WH", "temperature_c": "TmpCab", "state": "St"}
-METER_POINTS = {"energy_export_kwh": "TotWhExp", "energy_import_kwh": "TotWhImp", "power_kw": "W", "reactive_kvar": "VAR", "frequency_hz": "Hz"}
 SILENCE = "# on_silence: {after_s: 30, does: hold}   What the device does by itself when we are gone; ask the maker, and try it."
 NO_NAMES = ("true", "false", "null")
 """What YAML would not read as text."""
@@ -30,63 +26,6 @@ class Draft:
 
     text: str | None
     notes: tuple[str, ...] = ()
-
-
-def readable(models: Sequence[FoundModel]) -> tuple[int, ...]:
-    """Return the models that the driver can reach: from the first on, as long as each is known with its standard length, once."""
-    reached: list[int] = []
-    for model in models:
-        if model.id not in MODELS or MODELS[model.id].length != model.length or model.id in reached:
-            break
-        reached.append(model.id)
-    return tuple(reached)
-
-
-def sunspec_draft(found: SunSpecMap, kind: str | None) -> Draft:
-    """Return the profile of a SunSpec inverter or meter."""
-    reached = readable(found.models)
-    notes = []
-    if len(reached) < len(found.models):
-        first = found.models[len(reached)]
-        notes.append(f"the driver does not know model {first.id} with length {first.length}: it and what follows cannot be read in this version")
-    main = next((m for m in (*INVERTERS, *METERS) if m in reached), None)
-    if main is None:
-        return Draft(None, (*notes, f"no profile can be drafted without one of the models {', '.join(map(str, (*INVERTERS, *METERS)))}"))
-    drafted = kind or ("meter" if main in METERS else "solar")
-    points = METER_POINTS if main in METERS else INVERTER_POINTS
-    maker, model = found.texts.get("maker", ""), found.texts.get("model", "")
-    rows = [f"  {name}: {{point: {main}.{point}{', counter: true' if name.startswith('energy_') else ''}}}" for name, point in points.items()]
-    commands = _limit() if CONTROLS in reached and "limit_kw" in TAKES[drafted] else []
-    text = [
-        f"# Drafted by `ems scan` from {one_line(maker)} {one_line(model)}. Compare every value with the device's display before it is trusted.",
-        f"profile: {json.dumps(slug(f'{maker} {model}').replace('_', '-') or 'scanned')}",
-        f"kind: {drafted}",
-        "protocol: sunspec",
-        f"base: {found.base}",
-        f"models: [{', '.join(map(str, reached))}]",
-        "points:",
-        *rows,
-        *commands,
-        SILENCE,
-    ]
-    if not commands:
-        notes.append("no command is drafted: the device can be read only")
-    return Draft("\n".join(text) + "\n", tuple(notes))
-
-
-def _limit() -> list[str]:
-    """Return the power limit of the immediate controls; it reverts by itself, so it is refreshed."""
-    return [
-        "commands:",
-        "  limit_kw:",
-        f"    point: {CONTROLS}.WMaxLimPct",
-        "    unit: pct",
-        "    of: rated_kw",
-        f"    enable: {CONTROLS}.WMaxLim_Ena",
-        f"    revert_s: {CONTROLS}.WMaxLimPct_RvrtTms",
-        "    min: 0",
-        "    refresh_s: 20",
-    ]
 
 
 def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
@@ -174,9 +113,3 @@ def slug(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a device's text as it may stand in a comment: on one line, without what does not print."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def rows_of(found: SunSpecMap) -> list[Mapping[str, object]]:
-    """Return the chain as rows."""
-    reached = readable(found.models)
-    return [{"id": m.id, "name": m.name, "length": m.length, "address": m.address, "readable": k < len(reached)} for k, m in enumerate(found.models)]

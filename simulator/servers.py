@@ -78,7 +78,7 @@ class PlantServers:
         self.site = loaded.site
         self.faces: list[Face] = []
         self.addresses: dict[str, Device] = {}
-        self._units: dict[str, dict[int, tuple[str, ModbusFace | SunSpecFace]]] = {}
+        self._units: dict[str, dict[int, list[ModbusFace | SunSpecFace]]] = {}
         self._nodes: dict[str, list[OpcUaFace]] = {}
         self._modbus: list[ModbusTcpServer] = []
         self._opcua: list[OpcUaServer] = []
@@ -96,12 +96,14 @@ class PlantServers:
             self._nodes.setdefault(url, []).append(node_face)
             self.faces.append(node_face)
         elif profile.protocol in ("modbus", "sunspec"):
-            unit_face = (SunSpecFace if profile.protocol == "sunspec" else ModbusFace)(asset.id, profile, of, taken)
             if asset.device is None:
                 url = f"{GENERIC} {sum(len(u) for k, u in self._units.items() if k.startswith(GENERIC)) // UNITS_PER_SERVER}"
             units = self._units.setdefault(url, {})
-            units[asset.device.unit if asset.device is not None else len(units) + 1] = (asset.id, unit_face)
-            self.faces.append(unit_face)
+            here = units.setdefault(asset.device.unit if asset.device is not None else len(units) + 1, [])
+            before = here[-1] if here and isinstance(here[-1], SunSpecFace) else None  # a battery may be in the map of its inverter
+            is_sunspec = profile.protocol == "sunspec"
+            here.append(SunSpecFace(asset.id, profile, of, taken, before) if is_sunspec else ModbusFace(asset.id, profile, of, taken))
+            self.faces.append(here[-1])
         else:
             raise Failed(f"{profile.protocol} devices are not simulated", asset.id, "modbus, sunspec or opcua")
 
@@ -115,17 +117,17 @@ class PlantServers:
         points = self._whole(self.plant.observe(conditions))
         port = self.port
         for units in self._units.values():
-            for asset_id, face in units.values():
-                await face.begin(points[asset_id])
-            server, at = await registers.serve({n: face.unit for n, (_, face) in units.items()}, self.host, port)
+            for face in (face for faces in units.values() for face in faces):
+                await face.begin(points[face.asset])
+            server, at = await registers.serve({n: faces[-1].unit for n, faces in units.items()}, self.host, port)
             self._modbus.append(server)
             port = 0
-            for n, (asset_id, face) in units.items():
-                self.addresses[asset_id] = Device(profile=face.profile.profile, url=f"tcp://{self._reached}:{at}", unit=n)
-        for faces in self._nodes.values():
-            node_server, at = await opcua_face.serve(faces, self.host)
+            for n, face in ((n, face) for n, faces in units.items() for face in faces):
+                self.addresses[face.asset] = Device(profile=face.profile.profile, url=f"tcp://{self._reached}:{at}", unit=n)
+        for nodes in self._nodes.values():
+            node_server, at = await opcua_face.serve(nodes, self.host)
             self._opcua.append(node_server)
-            for node_face in faces:
+            for node_face in nodes:
                 await node_face.begin(points[node_face.asset])
                 self.addresses[node_face.asset] = Device(profile=node_face.profile.profile, url=f"opc.tcp://{self._reached}:{at}")
 

@@ -101,7 +101,8 @@ def save(out: Path, draft: Draft) -> None:
 
 def sunspec(url: str, unit: int, kind: str | None, timeout_s: float) -> tuple[dict[str, Any], Draft, list[str]]:
     """Scan one Modbus unit; returns the document, the draft and the lines to show."""
-    from api.draft import Draft, one_line, rows_of, sunspec_draft
+    from api.draft import Draft, one_line
+    from api.draft_sunspec import rows_of, sunspec_draft
     from drivers.modbus import ModbusLink
 
     address = urlsplit(url)
