@@ -55,7 +55,7 @@ class SunSpecFace:
                 self._fill(number, MODELS[standing.id], standing.address, standing.length)
         self._companions = {name: companions(command, profile, self._layout) for name, command in profile.commands.items()}
         self._values = {name: {n: self._scaled(p) for n, p in numbers_of(c).items()} for name, c in profile.commands.items()}
-        taking: list[Place] = [p for places in (*self._companions.values(), *self._values.values()) for p in places.values()]
+        taking: list[Place] = [p for places in self._companions.values() for p in places.values()] + [p for v in self._values.values() for p in v.values()]
         taking += [] if self._wire.heartbeat is None else [self._wire.heartbeat]
         self.unit.writable |= {("holding", address_of(place) + k) for place in taking for k in range(place.words)}
         self._beat = self._beats()
