@@ -18,7 +18,7 @@ from drivers.store.history import History
 from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestReader
 from drivers.sunspec import SunSpecDriver
-from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.clock import ScaledClock, WallClock, epoch_s, real_s
 from ems.config.load import LoadedSite
 from ems.config.profile import Command, Profile
 from ems.config.site import AnyAsset, Device, Feeder
@@ -31,6 +31,7 @@ from ems.minutes import MinuteBook, Totals
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from ems.record import ClockInfo
+from ems.watch import PERIODS
 from optimizer.worker import WorkerPlanner
 
 LOG = logging.getLogger("control")
@@ -139,7 +140,19 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
 
 def open_fieldbus(loaded: LoadedSite, wait_s: float) -> Fieldbus:
     """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
-    return Fieldbus({asset: Wire(driver, takes(loaded.profiles[asset])) for asset, driver in open_drivers(loaded).items()}, wait_s)
+    drivers = open_drivers(loaded)
+    return Fieldbus({a: Wire(d, takes(loaded.profiles[a]), watch_s(loaded.profiles[a], real_s())) for a, d in drivers.items()}, wait_s)
+
+
+def watch_s(profile: Profile, started_s: float) -> float | None:
+    """Return how long a heartbeat is watched before the first write [s]: three periods, and up to three more.
+
+    How many more follows from when this process began, so that of two gateways that get their power back at one
+    time, one begins to beat while the other is still watching.
+    """
+    if profile.heartbeat is None:
+        return None
+    return (PERIODS + int(started_s * 1e6) % (PERIODS + 1)) * profile.heartbeat.period_s
 
 
 def takes(profile: Profile) -> dict[str, float | None]:

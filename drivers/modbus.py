@@ -315,6 +315,20 @@ class ModbusDriver:
         async with self.link.turn(self.unit, self.timeout_s):
             await self.link.write(self.unit, table_of(beat, self.profile.defaults), address_of(beat), encode(float(count % 2), beat, self.profile, self.of))
 
+    async def heartbeat(self) -> float | None:
+        """Read the heartbeat back; a register that can only be written shows nothing."""
+        beat = self.profile.heartbeat
+        if beat is None:
+            return None
+        try:
+            async with self.link.turn(self.unit, self.timeout_s):
+                words = await self.link.read(self.unit, table_of(beat, self.profile.defaults), address_of(beat), beat.words)
+        except Refused as refusal:
+            if refusal.code in BEHIND_GATEWAY:
+                raise ConnectionLost(refusal.error, refusal.where) from refusal
+            return None
+        return decode(words, beat, self.profile, self.of)
+
     async def close(self) -> None:
         """Close the shared connection; another unit's next turn opens it again."""
         await self.link.close()

@@ -155,6 +155,16 @@ class OpcUaDriver:
             async with self._session() as client:
                 await self._put(client, node_of(beat), variant_of(float(count % 2), beat, self.of))
 
+    async def heartbeat(self) -> float | None:
+        """Read the heartbeat back; None where the server shows none."""
+        beat = self.profile.heartbeat
+        if beat is None:
+            return None
+        async with self._session() as client:
+            (answer,) = await client.uaclient.read_attributes([node_of(beat)], AttributeIds.Value)
+        raw = self._raw(answer, beat, node_of(beat))
+        return None if raw is None else from_raw(raw, beat, self.of)
+
     async def close(self) -> None:
         """End the session, so that the server need not wait for its timeout."""
         if self._client is not None:

@@ -73,6 +73,10 @@ class SunSpecDriver(ModbusDriver):
         if self.named.heartbeat is not None and self._proved:
             await super().beat(count)
 
+    async def heartbeat(self) -> float | None:
+        """Read the heartbeat back, once it is known where it is."""
+        return await super().heartbeat() if self._proved else None
+
     # ------------------------------------------------------------------ where things are
     @asynccontextmanager
     async def _proved_turn(self) -> AsyncIterator[None]:

@@ -233,7 +233,8 @@ def followers(site: Site, profiles: Mapping[str, Profile]) -> list[str]:
     """Return in words what each unit that does not form does without us."""
     formers = {u.id for u in formers_of(site)}
     found = []
-    for unit in (*site.of(Solar), *site.of(Hydro), *site.of(Inverter), *site.of(Diesel), *site.of(Deferrable)):
+    units: list[Solar | Former | Deferrable] = [*site.of(Solar), *site.of(Hydro), *site.of(Inverter), *site.of(Diesel), *site.of(Deferrable)]
+    for unit in units:
         if unit.id in formers:
             continue
         silence = profiles[unit.id].on_silence

@@ -111,7 +111,12 @@ def test_a_battery_at_its_floor_is_a_state_of_its_own():
 
 def test_more_formers_on_the_busbar_are_never_worse():
     for does in ("hold", "trip", "start", None):
-        units = {"dg1": (DIESEL, does, 30.0), "dg2": (DIESEL, "trip", 10.0), "hydro1": (HYDRO, "local_auto", 5.0), "inv1": (INVERTER, "hold", 30.0)}
+        units: dict[str, tuple[dict[str, object], str | None, float]] = {
+            "dg1": (DIESEL, does, 30.0),
+            "dg2": (DIESEL, "trip", 10.0),
+            "hydro1": (HYDRO, "local_auto", 5.0),
+            "inv1": (INVERTER, "hold", 30.0),
+        }
         states = walked(units)
         for (formers, low), after in states.items():
             parts = [a for (f, is_low), a in states.items() if is_low == low and len(f) == 1 and f[0] in formers]
