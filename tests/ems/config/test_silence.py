@@ -147,7 +147,7 @@ def test_a_large_fleet_is_walked_in_reasonable_time():
 
 
 def test_what_the_others_do_is_told():
-    units = {
+    units: dict[str, tuple[dict[str, object], str | None, float]] = {
         "pv1": ({"kind": "solar", "rated_kw": 90}, "hold", 30.0),
         "pv2": ({"kind": "solar", "rated_kw": 50}, "preset", 60.0),
         "dg1": (DIESEL, "hold", 30.0),
