@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,10 @@ def test_json_is_the_resolved_site(site: Path, capsys: pytest.CaptureFixture[str
     assert run(["check", str(site), "--json"]) == 0
     out, err = capsys.readouterr()
     resolved = json.loads(out)
+    gone = resolved.pop("if_ems_gone")
+    assert [(s["formers"], s["holds"], s["text"]) for s in gone["states"]] == [
+        (["dg1"], True, "if the EMS is gone while dg1 holds the busbar: dg1 goes on; dg1 holds")
+    ]
     assert resolved["assets"][1]["fuel"] == {"no_load_l_per_h": pytest.approx(6.3), "slope_l_per_kwh": 0.249, "points": []}
     assert resolved["site"]["name"]["ja"] == "試験"
     assert err == ""
@@ -66,16 +71,23 @@ def test_a_mistake_is_one_line_and_one_document(site: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(("quality", "code"), [("good", 0), ("bad", 1)])
 def test_probe_fails_when_a_point_does_not_answer(site: Path, quality: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    row = {"asset": "dg1", "point": "power_kw", "value": 12.5 if quality == "good" else None, "unit": "kW", "quality": quality}
+    row: dict[str, Any] = {"asset": "dg1", "point": "power_kw", "value": 12.5 if quality == "good" else None, "unit": "kW", "quality": quality}
+    row |= {"age_s": 0.021, "on_silence": {"after_s": 30.0, "does": "start", "value": None}} | ({"cause": "no answer"} if code else {})
     probe = ModuleType("api.probe")
     probe.probe_points = lambda loaded: [row]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "api.probe", probe)
     assert run(["check", str(site), "--probe", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["probe"] == [row]
     assert run(["check", str(site), "--probe"]) == code
-    probed, last = capsys.readouterr().out.splitlines()[-2:]
+    head, probed, last = capsys.readouterr().out.splitlines()[-3:]
     assert ("1 of 1 points could not be read" in last) is (quality == "bad")
-    assert probed == f"probe  dg1.power_kw: {'12.5 kW' if code == 0 else 'no value'}, {quality}"
+    assert head.split() == ["point", "value", "unit", "quality", "age", "on", "silence"]
+    shown = (
+        "dg1.power_kw  12.5   kW    good     0.02 s  start after 30 s"
+        if code == 0
+        else "dg1.power_kw  no value  kW    bad: no answer  0.02 s  start after 30 s"
+    )
+    assert probed == shown
 
 
 @pytest.mark.parametrize(
