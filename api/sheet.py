@@ -7,6 +7,7 @@ The tests are sentences for the person in front of the device: nothing here is t
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ STEPS = (
 )
 GREY, LINE = PatternFill("solid", fgColor="E6E6E6"), Side(style="thin", color="999999")
 BOX = Border(left=LINE, right=LINE, top=LINE, bottom=LINE)
+LINE_PT = 14.0
+"""Height of one line [points]."""
 WRAP = Alignment(wrap_text=True, vertical="top")
 
 
@@ -183,6 +186,21 @@ def _row(page: Worksheet, row: int, values: Sequence[object]) -> None:
             cell.value = value
 
 
+def _heights(page: Worksheet, first: int, widths: Sequence[float]) -> None:
+    """Give every row the height that its longest cell needs: programs that print do not all find it by themselves."""
+    for row in page.iter_rows(min_row=first):
+        needed = 1
+        for cell, width in zip(row, widths, strict=False):
+            parts = str(cell.value or "").split("\n")
+            needed = max(needed, sum(max(1, math.ceil(_width(part) / width)) for part in parts))
+        page.row_dimensions[row[0].row].height = LINE_PT * needed + 3
+
+
+def _width(text: str) -> int:
+    """Return how many characters wide a text is; those of Japanese are two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
 def _paper(page: Worksheet, widths: Sequence[float], title_row: int | None = None) -> None:
     for column, width in enumerate(widths, 1):
         page.column_dimensions[get_column_letter(column)].width = width
@@ -242,7 +260,9 @@ def _gone(page: Worksheet, loaded: LoadedSite) -> None:
     for told in followers(loaded.site, loaded.profiles):
         row += 1
         _row(page, row, (told, "", "", ""))
-    _paper(page, (110, 12, 24, 24), 1)
+    widths = (110, 12, 24, 24)
+    _heights(page, 2, widths)
+    _paper(page, widths, 1)
 
 
 def _device(page: Worksheet, asset: AnyAsset | Feeder, lines: Sequence[Line]) -> None:
@@ -254,4 +274,6 @@ def _device(page: Worksheet, asset: AnyAsset | Feeder, lines: Sequence[Line]) ->
         told = (line.asset, line.point, line.place, line.type, line.unit, line.scale, line.expected, line.read, line.quality, line.test)
         _row(page, row, (*told, "", "", "", ""))
     page.freeze_panes = "C4"
-    _paper(page, [width for _, _, width in HEADINGS], 3)
+    widths = [width for _, _, width in HEADINGS]
+    _heights(page, 4, widths)
+    _paper(page, widths, 3)

@@ -61,6 +61,7 @@ def test_every_point_has_a_line_its_test_and_room_to_sign(site: Path, capsys: Re
             assert line[0] == asset
             assert str(line[9]).count("\n") == 1  # the test in both languages
             assert line[7] is None and line[10:] == [None] * 4  # nothing was read, and nothing is signed
+        assert all((page.row_dimensions[4 + k].height or 0) >= 2 * 14 for k in range(len(lines)))  # both languages of a test can be read
     genset = rows_of(book["dg1"])
     assert genset["power_kw"][2:7] == ["input 1024", "int16", "kW", "100 W", "0 to 600"]
     assert genset["running"][2:7] == ["discrete 16", "bool", None, None, "0 | 1"]
