@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from api.draft_names import command_name, house_names
 from api.scan import FoundNode
 from ems.config.profile import NODE_TYPES, TAKES, UNITS, house_unit
 
@@ -38,12 +39,13 @@ def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
         return Draft(None, ("no profile can be drafted: no node that is only read holds a number or a switch",))
     left = [n for n in usable if n not in points and n.node not in {t.node for t in taken.values()}]
     text = [
-        "# Drafted by `ems scan`. The names are the server's: give each point the EMS's name (docs/nomenclature.md) and its true unit, and drop the rest.",
+        "# Drafted by `ems scan`. Names and units that the server does not tell are guesses: give each point the EMS's name (docs/nomenclature.md)",
+        "# and its true unit, and drop the rest.",
         "profile: scanned",
         f"kind: {drafted}" + ("" if kind else f"   # {' | '.join(TAKES)}"),
         "protocol: opcua",
         "points:",
-        *(_node_row(name, node, "") for name, node in named(points).items()),
+        *(_node_row(name, node, "") for name, node in _house_named(named(points), kind).items()),
         *(["commands:"] if taken else []),
         *(_node_row(name, node, "") for name, node in taken.items()),
         *(["# can be written too:"] if left else []),
@@ -54,12 +56,15 @@ def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
     return Draft("\n".join(text) + "\n", tuple(notes))
 
 
+def _house_named(nodes: Mapping[str, FoundNode], kind: str | None) -> dict[str, FoundNode]:
+    return dict(nodes) if kind is None else house_names(nodes, {name: node.path[-1] for name, node in nodes.items()}, kind)
+
+
 def commands_of(nodes: Iterable[FoundNode], kind: str) -> dict[str, FoundNode]:
-    """Return the writable nodes whose names end in a command of the kind, one for each command."""
+    """Return the writable nodes that are called like a command of the kind, one for each command."""
     taken: dict[str, FoundNode] = {}
     for node in nodes:
-        name = slug(node.path[-1])
-        command = next((c for c in TAKES[kind] if name == c or name.endswith(f"_{c}")), None)
+        command = command_name(node.path[-1], TAKES[kind])
         if node.writable and command is not None:
             taken.setdefault(command, node)
     return taken

@@ -87,7 +87,8 @@ async def scan_sunspec(link: ModbusLink, unit: int, timeout_s: float) -> SunSpec
     if silent is not None:
         raise silent
     bases = ", ".join(map(str, BASES))
-    raise Failed(f"unit {unit} answers, but shows no SunSpec map at {bases}", str(link), "a SunSpec device; others need a profile from the maker's list")
+    hint = "a SunSpec device; others need a profile from the maker's list, and --registers to record them"
+    raise Failed(f"unit {unit} answers, but shows no SunSpec map at {bases}", str(link), hint)
 
 
 async def _chain(link: ModbusLink, unit: int, timeout_s: float, base: int) -> SunSpecMap:

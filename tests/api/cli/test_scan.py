@@ -338,3 +338,32 @@ async def test_an_encrypted_server(tmp_path: Path, capsys: Read):
         assert len(json.loads(capsys.readouterr().out)["nodes"]) == 4
     finally:
         await server.stop()
+
+
+def test_a_maker_s_names_become_ours_where_they_are_clear(tmp_path: Path):
+    nodes = [
+        node("T1/ActivePower", value=120.5),
+        node("T1/Water-Level", "Float", 1.2),
+        node("T1/IsRunning", "Boolean", True),
+        node("T1/Freq", value=50.0),
+        node("T1/Ready", "Boolean", True),
+        node("T1/a/Flow", value=0.4),
+        node("T1/b/Flow", value=0.1),  # which of the two is meant is for a person to say
+        node("T1/Oil Pressure", value=3.1),
+        node("T1/ActivePowerSetpoint", value=100.0, writable=True),
+        node("T1/Command Run", "Boolean", False, writable=True),
+    ]
+    draft = opcua_draft(nodes, "hydro")
+    assert draft.text is not None
+    drafted = profile_of(draft.text, tmp_path)
+    assert {name: point.node for name, point in drafted.points.items()} == {
+        "power_kw": "ns=2;s=T1/ActivePower", "level_m": "ns=2;s=T1/Water-Level", "running": "ns=2;s=T1/IsRunning", "frequency_hz": "ns=2;s=T1/Freq",
+        "ready": "ns=2;s=T1/Ready", "a_flow": "ns=2;s=T1/a/Flow", "b_flow": "ns=2;s=T1/b/Flow", "oil_pressure": "ns=2;s=T1/Oil Pressure",
+    }  # fmt: skip
+    assert {name: command.node for name, command in drafted.commands.items()} == {
+        "power_kw": "ns=2;s=T1/ActivePowerSetpoint",
+        "running": "ns=2;s=T1/Command Run",
+    }
+    battery = opcua_draft([node("B/SoC", value=55.0), node("B/MaxCharge", value=90.0)], "battery")
+    assert battery.text is not None
+    assert {n: p.unit for n, p in profile_of(battery.text, tmp_path).points.items()} == {"soc": "pct", "charge_limit_kw": "kW"}
