@@ -7,7 +7,7 @@ plain registers as soon as the place of each model is known.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -120,6 +120,26 @@ def references(profile: Profile) -> list[str]:
     places: list[Place] = [*profile.points.values(), *profile.commands.values(), *((profile.heartbeat,) if profile.heartbeat else ())]
     found = [p.point for p in places] + [r for c in profile.commands.values() for r in (c.enable, c.revert_s, c.mirror, *c.also)]
     return [reference for reference in found if reference is not None]
+
+
+def mistakes(profile: Profile) -> Iterator[tuple[tuple[str | int, ...], BadInput]]:
+    """Give what the standard's tables do not have, each with its path in the profile."""
+    named: list[tuple[tuple[str | int, ...], str | None]] = [(("points", name, "point"), point.point) for name, point in profile.points.items()]
+    for name, command in profile.commands.items():
+        named += [(("commands", name, field), getattr(command, field)) for field in ("point", "enable", "revert_s", "mirror")]
+        named += [(("commands", name, "also"), reference) for reference in command.also]
+    named += [(("heartbeat", "point"), profile.heartbeat.point)] if profile.heartbeat else []
+    for n, number in enumerate(profile.models):
+        try:
+            _known(number, profile)
+        except BadInput as error:
+            yield ("models", n), error
+    for path, reference in named:
+        try:
+            if reference is not None:
+                register_of(reference, profile)
+        except BadInput as error:
+            yield path, error
 
 
 def register_of(reference: str | None, profile: Profile) -> tuple[int, Register]:

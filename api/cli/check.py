@@ -60,11 +60,21 @@ def check(
 
 
 def _refuse_unknown(loaded: LoadedSite) -> None:
-    """Make every driver, which connects to nobody, so that what a protocol does not know is refused here and not at the site."""
-    if any(device is not None for device in (loaded.site.asset(a).device for a in loaded.profiles)):
-        from api.assembly import open_drivers
+    """Refuse here and not at the site what a protocol does not know; a driver that is made connects to nobody."""
+    equipment = [asset for asset in map(loaded.site.asset, loaded.profiles) if asset.device is not None]
+    if not equipment:
+        return
+    from api.assembly import open_drivers
+    from drivers.sunspec_map import mistakes
+    from ems.config.yaml import read_yaml
 
-        open_drivers(loaded)
+    for asset in equipment:
+        profile = loaded.profiles[asset.id]
+        wrong = next(mistakes(profile), None) if profile.protocol == "sunspec" else None
+        if wrong is not None and asset.device is not None and asset.device.profile.endswith(".yaml"):
+            path, error = wrong
+            raise read_yaml(loaded.path.parent / asset.device.profile).bad(path, error.error, error.expected)
+    open_drivers(loaded)
 
 
 def _sheet(path: Path, loaded: LoadedSite, rows: Sequence[Mapping[str, Any]] | None) -> int:

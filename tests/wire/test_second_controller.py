@@ -238,3 +238,36 @@ async def test_a_device_without_a_heartbeat_has_nothing_to_watch(tmp_path: Path,
         await driver.read()
         assert await driver.heartbeat() is None
         await driver.close()
+
+
+async def test_a_heartbeat_is_read_back_over_every_protocol(tmp_path: Path) -> None:
+    """The inverter's is an OPC UA node, the battery's a SunSpec point, the genset's a register."""
+    text = (
+        "profile: bms\nkind: battery\nprotocol: sunspec\nmodels: [1, 802]\npoints: {soc: {point: 802.SoC}}\nheartbeat: {point: 802.CtrlHb}\n"
+        "on_silence: {after_s: 30, does: hold}\n"
+    )
+    (tmp_path / "bms.yaml").write_text(text, "utf-8")
+    (tmp_path / "site.yaml").write_text(
+        "site: {id: beats}\nassets:\n  - {id: town, kind: load, peak_kw: 200}\n  - {id: dg1, kind: diesel, rated_kw: 300}\n"
+        "  - {id: inv1, kind: inverter, rated_kw: 100}\n  - {id: bess1, kind: battery, behind: inv1, capacity_kwh: 200, charge_kw: 100, discharge_kw: 100, "
+        'device: {profile: bms.yaml, url: "tcp://10.0.0.1:502", unit: 4}}\n',
+        "utf-8",
+    )
+    loaded = load_site(tmp_path / "site.yaml")
+    servers = PlantServers(loaded, Plant(loaded.site))
+    try:
+        await servers.start(Conditions({"town": 150.0}, {}, {}))
+        write_as_simulated(loaded, tmp_path / "as-simulated.yaml", servers.addresses)
+        drivers = open_drivers(load_site(tmp_path / "as-simulated.yaml"))
+        faces = {face.asset: face for face in servers.faces}
+        for asset in ("dg1", "inv1", "bess1"):
+            await drivers[asset].connect()
+            await drivers[asset].read()
+            for count in (1, 2, 3):
+                await drivers[asset].beat(count)
+                assert await drivers[asset].heartbeat() == count % 2
+            assert faces[asset].heard_s is not None
+        for driver in drivers.values():
+            await driver.close()
+    finally:
+        await servers.stop()

@@ -105,3 +105,36 @@ def test_the_last_line_is_a_verdict(devices: tuple[str | None, ...], last: str):
 def test_the_text_ends_with_the_verdict(site: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["check", str(site)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{site} is valid; 1 asset has no device")
+
+
+SUN = """\
+profile: sun
+kind: solar
+protocol: sunspec
+models: [1, 103, 123]
+points:
+  power_kw: {point: 103.W}
+commands:
+  limit_kw: {point: 123.WMaxLimPct, unit: pct, of: rated_kw, enable: 123.WMaxLim_Ena}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "error"),
+    [
+        ("103.W}", "103.Wx}", ":6 points.power_kw.point", "SunSpec model 103 has no point Wx"),
+        ("103.W}", "203.W}", ":6 points.power_kw.point", "203.W is in none of the profile's models"),
+        ("[1, 103, 123]", "[1, 103, 123, 9]", ":4 models[3]", "SunSpec model 9 is not known here"),
+        ("123.WMaxLim_Ena", "123.Ena", ":8 commands.limit_kw.enable", "SunSpec model 123 has no point Ena"),
+        ("enable:", "also: {123.Conn2: 1}, enable:", ":8 commands.limit_kw.also", "SunSpec model 123 has no point Conn2"),
+        ("models: [1, 103, 123]", "models: []", ":4 models", "the SunSpec models of the device are not named"),
+    ],
+)
+def test_what_sunspec_does_not_have_is_told_by_file_and_line(tmp_path: Path, old: str, new: str, where: str, error: str, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "sun.yaml").write_text(SUN.replace(old, new, 1), "utf-8")
+    site = tmp_path / "site.yaml"
+    device = 'device: {profile: sun.yaml, url: "tcp://10.0.0.1:502", unit: 7}'
+    site.write_text(SITE + f"  - {{id: pv1, kind: solar, rated_kw: 90, {device}}}\n", "utf-8")
+    assert run(["check", str(site), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["error"], told["where"]) == (error, f"{tmp_path / 'sun.yaml'}{where}")
