@@ -18,6 +18,7 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
     "inverter": ("sunspec-der-storage", "sunspec-storage"),
     "battery": ("sunspec-der-battery", "sunspec-battery"),
     "meter": ("sunspec-meter",),
+    "load": ("sunspec-meter",),
 }
 """Shipped profiles that a draft follows, by kind; of two that give as many points the first."""
 STORAGE, METERS, INVERTERS, STRINGS = (124, 713, 802), family(201), (*family(101), 701), 160

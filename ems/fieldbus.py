@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ems.clock import real_s
 from ems.decision import Write
-from ems.errors import BadInput, Failed
+from ems.errors import BadAnswer, BadInput, Failed
 from ems.model import NOTHING, Reading
 from ems.ports import Driver, WriteResult
 from ems.watch import LOOK_EVERY, BeatWatch
@@ -120,7 +120,10 @@ class Fieldbus:
         line.reads += 1
         watch, beats = line.watch, line.beats
         if watch is not None and (not watch.begun or line.reads % LOOK_EVERY == 0):
-            value = await line.wire.driver.heartbeat()
+            try:
+                value = await line.wire.driver.heartbeat()
+            except BadAnswer:  # what was read stays read: a heartbeat that is not there costs the watch, not the device
+                value = None
             if line.watch is watch and line.beats == beats and beats % 2 == 0:  # no beat of ours was under way meanwhile
                 line.watch = watch.seen(value, real_s())
         return readings

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from ems.decision import Write
-from ems.errors import ConnectionLost
+from ems.errors import BadAnswer, ConnectionLost
 from ems.fieldbus import Fieldbus, Wire
 from ems.model import Reading
 from ems.ports import WriteResult
@@ -225,6 +225,18 @@ async def test_a_device_that_clears_or_hides_its_heartbeat_is_no_rival(shown: fl
         await field.read()
     assert field.rivals() == {}
     assert len(unit.beats) == 60
+
+
+async def test_a_heartbeat_that_is_not_there_costs_the_watch_and_not_the_device() -> None:
+    class Wrong(Device):
+        async def heartbeat(self) -> float | None:
+            raise BadAnswer("no such node")
+
+    unit = Wrong(power_kw=5.0)
+    field = watching(a=unit)
+    assert (await field.read())["a"]["power_kw"].value == 5.0
+    assert (field.faults(), field.watched) == ({}, True)
+    assert [s.result.ok for s in await field.write([Write("a", "power_kw", 1.0)])] == [True]
 
 
 async def test_a_beat_that_may_not_have_arrived_proves_nothing() -> None:

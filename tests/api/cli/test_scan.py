@@ -193,6 +193,7 @@ def chain(*models: tuple[int, int]) -> SunSpecMap:
         ([(1, 66), (701, 153), (703, 17), (704, 65), (713, 7)], None, "inverter", (1, 701, 703, 704), {"power_kw", "running"}, {"power_kw": "701.W"}),
         ([(1, 66), (713, 7), (802, 62)], None, "battery", (1, 713, 802), set(), {"soc": "802.SoC", "available_kwh": "713.WHAvail"}),
         ([(1, 66), (103, 50), (103, 50)], None, "solar", (1, 103), set(), {}),
+        ([(1, 66), (204, 105)], "load", "load", (1, 204), set(), {"power_kw": "204.W"}),  # the meter in the main feeder
     ],
 )  # fmt: skip
 def test_what_can_be_drafted_from_a_chain(
