@@ -133,7 +133,8 @@ def lines_of(site: SiteInfo, asset: AnyAsset | Feeder, profile: Profile, rows: S
     for name, point in profile.points.items():
         row = read.get(name, {})
         value = row.get("value")
-        yield line(name, point, "point", row.get("cause") if row and value is None else _rounded(value), str(row.get("quality", "")))
+        told = row.get("cause") or row.get("text", {}).get("en")  # a point may be a text, as a serial number is
+        yield line(name, point, "point", told if value is None else _rounded(value), str(row.get("quality", "")))
     for name, command in profile.commands.items():
         yield line(name, command, "command")
     if profile.heartbeat is not None:

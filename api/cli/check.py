@@ -123,7 +123,7 @@ def probe_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     value = row["value"]
     text = row.get("text")
-    shown = "no value" if value is None else f"{value:.6g}" + (f" ({text['en']})" if text else "")
+    shown = (text["en"] if text else "no value") if value is None else f"{value:.6g}" + (f" ({text['en']})" if text else "")
     silence = row.get("on_silence")
     preset = "" if silence is None or silence["value"] is None else f" {silence['value']:g}"
     told = "not declared" if silence is None else f"{silence['does']}{preset} after {silence['after_s']:g} s"
