@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from api.kernel_clock import TIME_ERROR, kernel_clock
-from drivers.modbus import ModbusDriver, ModbusLink
+from drivers.modbus import ModbusDriver, ModbusLink, line_s, link_to
 from drivers.opcua import OpcUaDriver
 from drivers.store.file import WAL_LIMIT_BYTES
 from drivers.store.history import History
@@ -19,9 +18,10 @@ from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestReader
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s, real_s
+from ems.config.endpoint import Endpoint, endpoint
 from ems.config.load import LoadedSite
-from ems.config.profile import Command, Profile
-from ems.config.site import AnyAsset, Device, Feeder
+from ems.config.profile import UNITS, Command, Profile
+from ems.config.site import AnyAsset, Device, Diesel, Feeder, Meter
 from ems.controller import Controller
 from ems.decision import Alarm, Memory, Stage
 from ems.errors import BadInput, StoreError
@@ -31,6 +31,7 @@ from ems.minutes import MinuteBook, Totals
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from ems.record import ClockInfo
+from ems.sequencer import START_GRACE, total_start_s
 from ems.watch import PERIODS
 from optimizer.worker import WorkerPlanner
 
@@ -103,19 +104,21 @@ def control_parts(
     history, ledger = History(data / "history.db"), LedgerStore(data / "ledger.db")
     memory, saved_cycle = _memory(ledger)
     cycle_s = site.control.cycle_s
-    fieldbus = open_fieldbus(loaded, READ_SHARE * cycle_s)
+    drivers = open_drivers(loaded)
+    fieldbus = open_fieldbus(loaded, drivers, READ_SHARE * cycle_s, clock.speed)
+    links = {str(d.link): d.link for d in drivers.values() if isinstance(d, ModbusDriver)}
     keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s), PLAN_PAUSE_S * clock.speed)
     loop = Loop(
         site=site,
         controller=Controller(site, stage),
         fieldbus=fieldbus,
         keeper=keeper,
-        book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed),
+        book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed, counter_ends(loaded)),
         stores=Stores(history, ledger, RequestReader(data / "site.db")),
         clock=clock,
         memory=resumed(memory, clock.now_s()),
         cycle=max(cycle, saved_cycle, history.last_cycle()),
-        tell=tell,
+        tell=lambda beat: tell({**beat, "links": {line: link.counts.document() for line, link in links.items()}}),
         outside=lambda: (*outside(), *control.notices()),
         clock_info=lambda: clock_info(clock.speed),
     )
@@ -138,10 +141,12 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
         return Memory(), 0
 
 
-def open_fieldbus(loaded: LoadedSite, wait_s: float) -> Fieldbus:
+def open_fieldbus(loaded: LoadedSite, drivers: Mapping[str, Driver], wait_s: float, speed: float = 1.0) -> Fieldbus:
     """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
-    drivers = open_drivers(loaded)
-    return Fieldbus({a: Wire(d, takes(loaded.profiles[a]), watch_s(loaded.profiles[a], real_s())) for a, d in drivers.items()}, wait_s)
+    profiles, site = loaded.profiles, loaded.site
+    return Fieldbus(
+        {a: Wire(d, takes(profiles[a]), watch_s(profiles[a], real_s()), once(profiles[a], site.asset(a), speed)) for a, d in drivers.items()}, wait_s
+    )
 
 
 def watch_s(profile: Profile, started_s: float) -> float | None:
@@ -153,6 +158,29 @@ def watch_s(profile: Profile, started_s: float) -> float | None:
     if profile.heartbeat is None:
         return None
     return (PERIODS + int(started_s * 1e6) % (PERIODS + 1)) * profile.heartbeat.period_s
+
+
+def once(profile: Profile, asset: AnyAsset | Feeder, speed: float = 1.0) -> dict[str, float]:
+    """Return the commands that act each time they are sent, with the real time each is given to show its effect: at least a diesel's start [s]."""
+    start_s = START_GRACE * total_start_s(asset) / speed if isinstance(asset, Diesel) else 0.0
+    return {
+        name: max(command.pulse_s + command.settle_s, start_s if name == "running" else 0.0)
+        for name, command in profile.commands.items()
+        if not command.idempotent
+    }
+
+
+def counter_ends(loaded: LoadedSite) -> dict[str, float]:
+    """Return where each counter wraps [house unit]: as its profile says, else at the end of an unsigned type; a meter has its `register_max`."""
+    found = {}
+    for asset, profile in loaded.profiles.items():
+        for name, point in profile.points.items():
+            unit = UNITS[point.unit][1] if point.unit is not None else 1.0
+            if point.wraps_at is not None:
+                found[f"{asset}.{name}"] = point.wraps_at
+            elif point.counter and point.type.startswith("uint") and point.scale_point is None and not isinstance(loaded.site.asset(asset), Meter):
+                found[f"{asset}.{name}"] = 2.0 ** (16 * point.words) * abs(point.scale) * unit
+    return found
 
 
 def takes(profile: Profile) -> dict[str, float | None]:
@@ -173,25 +201,29 @@ def takes(profile: Profile) -> dict[str, float | None]:
 def open_drivers(loaded: LoadedSite) -> dict[str, Driver]:
     """Return a driver for every asset and feeder with a device; units of one Modbus url share its connection."""
     equipment = {a.id: a for a in (*loaded.site.assets, *loaded.site.of(Feeder)) if a.device is not None}
-    timeouts: dict[str, float] = {}
+    timeouts: dict[Endpoint, float] = {}
     for asset in equipment.values():
         device = _device(asset)
-        timeouts[device.url] = max(device.timeout_s, timeouts.get(device.url, 0.0))
-    links: dict[str, ModbusLink] = {}
+        line = endpoint(device.url)
+        timeouts[line] = max(device.timeout_s, timeouts.get(line, 0.0))
+    links: dict[Endpoint, ModbusLink] = {}
     return {asset_id: _driver(asset, loaded.profiles[asset_id], links, timeouts) for asset_id, asset in equipment.items()}
 
 
-def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[str, ModbusLink], timeouts: dict[str, float]) -> Driver:
+def _driver(asset: AnyAsset | Feeder, profile: Profile, links: dict[Endpoint, ModbusLink], timeouts: dict[Endpoint, float]) -> Driver:
     device, of = _device(asset), ratings(asset)
     if profile.protocol == "opcua":
         return OpcUaDriver(asset.id, profile, device, device.timeout_s, of)
     if profile.protocol not in ("modbus", "sunspec"):
         raise BadInput(f"{profile.protocol} devices cannot be run in this version", asset.id, "a profile of modbus, sunspec or opcua")
-    if device.url not in links:
-        at = urlsplit(device.url)
-        links[device.url] = ModbusLink(at.hostname or "", at.port or 0, timeouts[device.url])
+    line = endpoint(device.url)
+    if line not in links:
+        links[line] = link_to(line, timeouts[line])
+    if profile.protocol == "modbus" and (least_s := line_s(profile, line)) >= device.timeout_s:
+        text = f"timeout_s {device.timeout_s:g} is shorter than the {least_s:.2f} s that its registers take at {line.baud} baud"
+        raise BadInput(text, asset.id, f"timeout_s: {2 * least_s:.1f}, or fewer points")
     kind = SunSpecDriver if profile.protocol == "sunspec" else ModbusDriver
-    return kind(asset.id, profile, device.unit, links[device.url], device.timeout_s, of)
+    return kind(asset.id, profile, device.unit, links[line], device.timeout_s, of)
 
 
 def _device(asset: AnyAsset | Feeder) -> Device:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api.assembly import open_drivers
+from drivers.modbus import ModbusDriver
 from ems.config.load import LoadedSite
 from ems.config.profile import UNITS, Place, Profile, house_unit
 from ems.errors import BadInput, Failed
@@ -34,7 +35,7 @@ def probe_points(loaded: LoadedSite) -> list[dict[str, Any]]:
     return [row for asset, answer in answers.items() for row in _rows(asset, loaded.profiles[asset], answer)]
 
 
-async def _read_all(drivers: Mapping[str, Driver]) -> dict[str, Mapping[str, Reading] | Failed]:
+async def _read_all(drivers: Mapping[str, Driver]) -> dict[str, Mapping[str, Reading | str] | Failed]:
     try:
         found = await asyncio.gather(*(_read(driver) for driver in drivers.values()))
     finally:
@@ -42,19 +43,28 @@ async def _read_all(drivers: Mapping[str, Driver]) -> dict[str, Mapping[str, Rea
     return dict(zip(drivers, found, strict=True))
 
 
-async def _read(driver: Driver) -> Mapping[str, Reading] | Failed:
+async def _texts(driver: Driver) -> Mapping[str, str]:
+    """Return the points that are text, which no cycle reads."""
+    if not isinstance(driver, ModbusDriver) or all(point.type != "string" for point in driver.profile.points.values()):
+        return {}
+    return await driver.texts()
+
+
+async def _read(driver: Driver) -> Mapping[str, Reading | str] | Failed:
     try:
         await driver.connect()
-        return await driver.read()
+        readings = await driver.read()
+        return {**readings, **(await _texts(driver))}
     except Failed as fault:
         return fault
 
 
-def _rows(asset: str, profile: Profile, answer: Mapping[str, Reading] | Failed) -> list[dict[str, Any]]:
+def _rows(asset: str, profile: Profile, answer: Mapping[str, Reading | str] | Failed) -> list[dict[str, Any]]:
     silence = None if profile.on_silence is None else profile.on_silence.model_dump()
     rows = []
     for name, point in profile.points.items():
-        reading = None if isinstance(answer, Failed) else answer.get(name)
+        found = None if isinstance(answer, Failed) else answer.get(name)
+        reading = Reading(None) if isinstance(found, str) else found
         value = reading.value if reading is not None and reading.value is not None and math.isfinite(reading.value) else None
         row: dict[str, Any] = {
             "asset": asset,
@@ -65,6 +75,9 @@ def _rows(asset: str, profile: Profile, answer: Mapping[str, Reading] | Failed) 
             "age_s": None if reading is None else round(reading.age_s, 3),
             "on_silence": silence,
         }
+        if isinstance(found, str) and found:
+            rows.append(row | {"text": {"en": found, "ja": found}, "quality": Quality.GOOD.value})
+            continue
         if value is not None and (text := point.text.get(round(value))) is not None:
             row["text"] = text.model_dump()
         if value is None:

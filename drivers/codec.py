@@ -10,15 +10,18 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from drivers.frames import PROTOCOL_MAX
 from ems.config.profile import UNITS, Command, Defaults, Place, Point, Profile
 from ems.errors import BadInput
 
-PROTOCOL_MAX = {"holding": 125, "input": 125, "coil": 2000, "discrete": 2000}
-"""Most words that one Modbus answer can carry, by table."""
-
 INTEGERS = {"int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q"}
 FORMATS = {**INTEGERS, "float32": "f", "float64": "d"}
+MOST_EXPONENT = 10
+"""A scale factor outside ten to the minus and plus tenth is no scale factor."""
+
+P = TypeVar("P", bound=Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def decode(words: Sequence[int], place: Place, profile: Profile, of: Mapping[str
         return None
     if place.type == "bool":
         return _switched(words[0], place)
-    words = _turned(words, place, profile.defaults)
+    words = turned(words, place, profile.defaults)
     if _is_missing(words, place, profile):
         return None
     return from_raw(struct.unpack(">" + FORMATS[place.type], _bytes(words))[0], place, of)
@@ -109,18 +112,21 @@ def from_raw(raw: float, place: Place, of: Mapping[str, float]) -> float | None:
     """Return the house value of the number on the wire, whatever carried it; None for NaN, infinity and unknown codes."""
     if not math.isfinite(raw):
         return None
+    if isinstance(place, Point) and place.mask is not None:
+        raw = (int(raw) & place.mask) >> shift_of(place.mask)
     if is_switch(place):
         return _switched(int(raw), place)
     if isinstance(place, Point) and place.none is not None:
         return 0.0 if raw == place.none else float(raw) or -1.0  # code 0 is a fault here, and must not read as none
-    value = raw * place.scale * factor(place, of)
+    value = (raw * place.scale + place.offset) * factor(place, of)
     return value if math.isfinite(value) else None
 
 
 def encode(value: float | None, place: Place, profile: Profile, of: Mapping[str, float]) -> list[int]:
     """Return the words for a value in the house unit; None gives the type's mark for "no value".
 
-    A point with `bit` gives its bit alone in the word. A counter wraps as a device's does.
+    A point with `bit` or `mask` gives its bits alone in the word. A counter wraps as a device's does. Where a `scale_point`
+    scales it the place is first to be `rescaled`.
 
     Raises
     ------
@@ -136,13 +142,25 @@ def encode(value: float | None, place: Place, profile: Profile, of: Mapping[str,
         raw = round(raw)
         if isinstance(place, Point) and place.counter:
             raw %= 1 << 16 * place.words
+        if isinstance(place, Point) and place.mask is not None:
+            raw = _masked(raw, place.mask, value)
+        folded = isinstance(place, Point) and (place.counter or field_mask(place) is not None)
+        if folded and place.type.startswith("int") and raw >> 16 * place.words - 1 == 1:
+            raw -= 1 << 16 * place.words  # into the sign bit of a signed type
     try:
         words = _words(struct.pack(">" + FORMATS[place.type], raw))
     except (struct.error, OverflowError):
         raise BadInput(f"{value:g} does not fit {place.type} at address {place.address}", expected="a value inside the range of the type") from None
-    if _is_missing(words, place, profile):
+    if field_mask(place) is None and _is_missing(words, place, profile):
         raise BadInput(f'{value:g} would be read as "no value" at address {place.address}', expected="a value with other words")
-    return _turned(words, place, profile.defaults)
+    return turned(words, place, profile.defaults)
+
+
+def encode_raw(code: int, place: Place, profile: Profile) -> list[int]:
+    """Return the words of a raw number, as it stands in the profile."""
+    if place.type == "bool":
+        return [code]
+    return turned(_words(struct.pack(">" + FORMATS[place.type], code)), place, profile.defaults)
 
 
 def to_raw(value: float, place: Place, of: Mapping[str, float]) -> float:
@@ -155,7 +173,42 @@ def to_raw(value: float, place: Place, of: Mapping[str, float]) -> float:
         return _code(value, place)
     if isinstance(place, Point) and place.none is not None:
         return place.none if value == 0 else value
-    return value / (place.scale * factor(place, of))
+    return (value / factor(place, of) - place.offset) / place.scale
+
+
+def rescaled(place: P, exponent: float | None) -> P | None:
+    """Return the place with the scale that its `scale_point` gave; None where that is no power of ten that devices use."""
+    if exponent is None or exponent != round(exponent) or abs(exponent) > MOST_EXPONENT:
+        return None
+    return place.model_copy(update={"scale": place.scale * 10.0**exponent})
+
+
+def field_mask(place: Place) -> int | None:
+    """Return which bits of its words a point has for itself; None where it has all."""
+    if not isinstance(place, Point):
+        return None
+    return place.mask if place.bit is None else 1 << place.bit
+
+
+def put_field(words: Sequence[int], new: Sequence[int], place: Place, defaults: Defaults) -> list[int]:
+    """Return words with the place's own bits taken from `new` and all others as they were."""
+    mask = field_mask(place)
+    if mask is None:
+        return list(new)
+    own = turned(_words(mask.to_bytes(2 * place.words, "big")), place, defaults)
+    return [(old & ~bits) | (word & bits) for old, word, bits in zip(words, new, own, strict=True)]
+
+
+def shift_of(mask: int) -> int:
+    """Return how far the lowest bit of a mask is from the right."""
+    return (mask & -mask).bit_length() - 1
+
+
+def _masked(raw: int, mask: int, value: float) -> int:
+    moved = raw << shift_of(mask)
+    if raw < 0 or moved & ~mask:
+        raise BadInput(f"{value:g} does not fit into the bits {mask:#x}", expected=f"at most {mask >> shift_of(mask)}")
+    return moved
 
 
 def text(words: Sequence[int], byte_order: str = "big") -> str:
@@ -180,17 +233,26 @@ def factor(place: Place, of: Mapping[str, float]) -> float:
 
 
 def is_switch(place: Place) -> bool:
-    """Whether it is on or off: a coil, a bit of a word, or two codes."""
-    return place.type == "bool" or (isinstance(place, Point) and place.bit is not None) or (isinstance(place, Command) and place.on is not None)
+    """Whether it is on or off: a coil, a bit of a word, or by its codes."""
+    if isinstance(place, Point | Command) and place.on is not None:
+        return True
+    return place.type == "bool" or (isinstance(place, Point) and place.bit is not None)
+
+
+def on_codes(point: Point) -> tuple[int, ...]:
+    """Return the codes at which a switch by code is on."""
+    return point.on if isinstance(point.on, tuple) else () if point.on is None else (point.on,)
 
 
 def _switched(raw: int, place: Place) -> float | None:
     """Return 1 or 0; None for a code that is neither on nor off."""
-    if isinstance(place, Point) and place.bit is not None:
-        return float(raw >> place.bit & 1)
     if isinstance(place, Command) and place.on is not None:
         return 1.0 if raw == place.on else 0.0 if raw == place.off else None
-    return float(raw != 0)
+    if not isinstance(place, Point):
+        return float(raw != 0)
+    if place.on is not None:
+        return float(raw in on_codes(place))
+    return float((raw != 0 if place.bit is None else raw >> place.bit & 1) != place.invert)
 
 
 def _code(value: float, place: Place) -> int:
@@ -198,7 +260,12 @@ def _code(value: float, place: Place) -> int:
     on = value >= 0.5
     if isinstance(place, Command) and place.on is not None and place.off is not None:
         return place.on if on else place.off
-    return int(on) << ((place.bit or 0) if isinstance(place, Point) else 0)
+    if not isinstance(place, Point):
+        return int(on)
+    if place.on is not None:
+        codes = on_codes(place)
+        return codes[0] if on else next(code for code in (*place.text, *range(len(codes) + 1)) if code not in codes)
+    return int(on != place.invert) << (place.bit or 0)
 
 
 def _check_range(value: float, command: Command) -> None:
@@ -210,7 +277,7 @@ def _check_range(value: float, command: Command) -> None:
         raise BadInput(f"{value:g} is outside the command's range", expected=f"{low:g} to {high:g}")
 
 
-def _turned(words: Sequence[int], place: Place, defaults: Defaults) -> list[int]:
+def turned(words: Sequence[int], place: Place, defaults: Defaults) -> list[int]:
     """Swap words and bytes between the wire's order and most significant first; doing it twice undoes it."""
     if (place.word_order or defaults.word_order) == "little":
         words = words[::-1]
@@ -227,15 +294,22 @@ def _words(data: bytes) -> list[int]:
     return list(struct.unpack(f">{len(data) // 2}H", data))
 
 
+def marks_of(place: Place, profile: Profile) -> frozenset[int]:
+    """Return the raw words, as one unsigned number, that mean "no value" here: the point's own, else its type's."""
+    own = place.missing if isinstance(place, Point) else None
+    marks = profile.missing.get(place.type) if own is None else own
+    return frozenset(mark % (1 << 16 * place.words) for mark in (marks if isinstance(marks, tuple) else (marks,)) if isinstance(mark, int))
+
+
 def _is_missing(words: Sequence[int], place: Place, profile: Profile) -> bool:
-    mark = profile.missing.get(place.type)
-    return isinstance(mark, int) and int.from_bytes(_bytes(words), "big") == mark % (1 << 16 * place.words)
+    marks = marks_of(place, profile)
+    return bool(marks) and int.from_bytes(_bytes(words), "big") in marks
 
 
 def _missing_words(place: Place, profile: Profile) -> list[int]:
-    mark = profile.missing.get(place.type)
-    if isinstance(mark, int):
-        return _turned(_words((mark % (1 << 16 * place.words)).to_bytes(2 * place.words, "big")), place, profile.defaults)
+    marks = marks_of(place, profile)
+    if marks:
+        return turned(_words(min(marks).to_bytes(2 * place.words, "big")), place, profile.defaults)
     if place.type in ("float32", "float64"):
-        return _turned(_words(struct.pack(">" + FORMATS[place.type], math.nan)), place, profile.defaults)
+        return turned(_words(struct.pack(">" + FORMATS[place.type], math.nan)), place, profile.defaults)
     raise BadInput(f'no mark for "no value" of type {place.type}', f"profile {profile.profile}: missing", f"{place.type}: the raw words")

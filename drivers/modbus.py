@@ -1,230 +1,46 @@
-"""Modbus TCP: one connection for all units of a gateway, and a device read and written by its profile.
+"""Modbus: a device read and written by its profile, over a link that it may share.
 
-pymodbus carries the frames; whether an answer fits its question is decided here, because pymodbus hands
-over answers of another function or length and takes transaction id 0 for any. Nothing is ever sent
-twice: `retries=0`, and whoever wants a second try asks again after reading back.
-
-Turns. The units behind one gateway share its connection one after another. Once its turn has come a unit
-has `timeout_s` for all its requests; waiting included a call ends within twice that. A unit that did not
-answer last time has only `timeout_s` in all: however many units are known to be dead, those that stand
-before a living one are gone when `timeout_s` has passed.
-
-After silence, a cancelled request or a wrong answer the connection is closed, so that a late answer meets
-nobody. The next turn opens it again; there is no reconnecting in the background.
+Whether an answer fits its question is decided in `drivers/frames.py`, who may ask when in `drivers/link.py`. Here points become
+blocks, blocks become readings, and a command is written once and read back.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsResponse, ReadDiscreteInputsResponse
-from pymodbus.pdu.register_message import ReadHoldingRegistersResponse, ReadInputRegistersResponse
-
-from drivers.codec import Block, address_of, blocks, decode, encode, table_of, within_tolerance
+from drivers.codec import Block, address_of, blocks, decode, encode, encode_raw, rescaled, table_of, text, to_raw, within_tolerance
+from drivers.decoder import Decoder, ReadyBlock
+from drivers.frames import BEHIND_GATEWAY, Refused, RtuFrames
+from drivers.link import ModbusLink
+from drivers.serial_line import SerialLink
 from ems.clock import real_s
+from ems.config.endpoint import Endpoint
 from ems.config.profile import Command, Profile
-from ems.errors import BadAnswer, BadInput, ConnectionLost
+from ems.errors import BadInput, ConnectionLost, Failed
 from ems.model import Quality, Reading
 from ems.ports import WriteResult
 
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # what it would log, we raise
+__all__ = ["BEHIND_GATEWAY", "ModbusDriver", "ModbusLink", "Refused", "SerialLink", "Words", "command_of", "judge", "line_s", "link_to"]
 
-READ_FUNCTION = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-REFUSALS = {
-    1: "illegal function",
-    2: "illegal address",
-    3: "illegal value",
-    4: "device failure",
-    5: "acknowledged only",
-    6: "device busy",
-    8: "memory error",
-    10: "gateway path unavailable",
-    11: "no answer behind the gateway",
-}
-BEHIND_GATEWAY = (10, 11)
+FRAME_CHARACTERS = 8 + 5
+"""What a serial read costs beside its data: the question, and the answer's unit, function, count and check."""
 
 
-class Refused(BadAnswer):
-    """The device answered with an exception: the connection is sound, the request was not taken."""
-
-    def __init__(self, code: int, where: str) -> None:
-        super().__init__(f"refused with exception {code} ({REFUSALS.get(code, 'unknown')})", where)
-        self.code = code
-
-
-def _whole(data: bytes) -> bool:
-    return len(data) > 0 and len(data) == 1 + data[0]
+def link_to(line: Endpoint, timeout_s: float) -> ModbusLink:
+    """Return the link to a device url; nothing is opened yet."""
+    if line.scheme == "rtu":
+        return SerialLink(line, timeout_s)
+    return ModbusLink(line.host, line.port, timeout_s, RtuFrames() if line.serial else None)
 
 
-class _Holding(ReadHoldingRegistersResponse):
-    """Registers only from a frame whose byte count is even and true; pymodbus itself does not look."""
-
-    def decode(self, data: bytes) -> None:
-        self.registers = []
-        if _whole(data) and data[0] % 2 == 0:
-            super().decode(data)
-
-
-class _Input(ReadInputRegistersResponse):
-    """The same for input registers."""
-
-    def decode(self, data: bytes) -> None:
-        self.registers = []
-        if _whole(data) and data[0] % 2 == 0:
-            super().decode(data)
-
-
-class _Coils(ReadCoilsResponse):
-    """Bits only from a frame whose byte count is true."""
-
-    def decode(self, data: bytes) -> None:
-        self.bits = []
-        if _whole(data):
-            super().decode(data)
-
-
-class _Discrete(ReadDiscreteInputsResponse):
-    """The same for discrete inputs."""
-
-    def decode(self, data: bytes) -> None:
-        self.bits = []
-        if _whole(data):
-            super().decode(data)
-
-
-class ModbusLink:
-    """One TCP connection, shared by the units behind it.
-
-    Parameters
-    ----------
-    host, port : str, int
-    timeout_s : float
-        For opening the connection, and the longest a single answer may take [s]: the longest of its devices.
-    """
-
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        self.host, self.port, self.timeout_s = host, port, timeout_s
-        self._client: AsyncModbusTcpClient | None = None
-        self._line = asyncio.Lock()
-        self._silent: set[int] = set()
-
-    def __str__(self) -> str:
-        return f"tcp://{self.host}:{self.port}"
-
-    @asynccontextmanager
-    async def turn(self, unit: int, timeout_s: float) -> AsyncIterator[None]:
-        """Hold the connection for one unit's requests, opened if need be.
-
-        Raises
-        ------
-        ConnectionLost
-            It cannot be opened, the unit is silent, or its turn did not come in time.
-        """
-        where = f"{self} unit {unit}"
-        end_s = real_s() + (timeout_s if unit in self._silent else 2 * timeout_s)
-        async with AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(end_s - real_s()):
-                    await stack.enter_async_context(self._line)
-            except TimeoutError:
-                raise ConnectionLost("no turn on the shared connection in time", where) from None
-            sound = False
-            try:
-                async with asyncio.timeout(min(timeout_s, end_s - real_s())):
-                    if self._client is None or not self._client.connected:
-                        await self._open()
-                    yield
-                sound = True
-            except (Refused, BadInput):
-                sound = True
-                raise
-            except (TimeoutError, ModbusException) as error:
-                self._silent.add(unit)
-                raise ConnectionLost("no answer in time", where) from error
-            finally:
-                if not sound:
-                    self._drop()
-
-    async def _open(self) -> None:
-        self._drop()
-        client = AsyncModbusTcpClient(self.host, port=self.port, timeout=self.timeout_s, retries=0, reconnect_delay=0)
-        for strict in (_Holding, _Input, _Coils, _Discrete):
-            client.register(strict)
-        if not await client.connect():
-            raise ConnectionLost("cannot connect", str(self))
-        self._client = client
-
-    def _drop(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    async def close(self) -> None:
-        """Close the connection once the turn under way has ended; the next turn opens it again."""
-        async with self._line:
-            self._drop()
-
-    async def read(self, unit: int, table: str, address: int, count: int) -> list[int]:
-        """Return `count` words of a table; only inside a turn."""
-        client = self._opened()
-        match table:
-            case "holding":
-                answer = await client.read_holding_registers(address, count=count, device_id=unit)
-            case "input":
-                answer = await client.read_input_registers(address, count=count, device_id=unit)
-            case "coil":
-                answer = await client.read_coils(address, count=count, device_id=unit)
-            case _:
-                answer = await client.read_discrete_inputs(address, count=count, device_id=unit)
-        where = f"{self} unit {unit} {table} {address}"
-        self._check(answer, unit, READ_FUNCTION[table], where)
-        got = answer.bits if table in ("coil", "discrete") else answer.registers
-        due = -(-count // 8) * 8 if table in ("coil", "discrete") else count
-        if len(got) != due:
-            raise BadAnswer(f"{len(got)} values came for a question about {count}", where, f"{due} values")
-        return [int(word) for word in got[:count]]
-
-    async def write(self, unit: int, table: str, address: int, words: Sequence[int]) -> None:
-        """Write words once and see them acknowledged; only inside a turn."""
-        client = self._opened()
-        where = f"{self} unit {unit} {table} {address}"
-        if table == "coil":
-            function = 5 if len(words) == 1 else 15
-            bits = [bool(word) for word in words]
-            answer = await (client.write_coil(address, bits[0], device_id=unit) if function == 5 else client.write_coils(address, bits, device_id=unit))
-        else:
-            function = 6 if len(words) == 1 else 16
-            answer = await (
-                client.write_register(address, words[0], device_id=unit) if function == 6 else client.write_registers(address, list(words), device_id=unit)
-            )
-        self._check(answer, unit, function, where)
-        # the echoed value is not compared: a device may clear a pulse or bound a value before it answers; reading back decides
-        if answer.address != address or (function in (15, 16) and answer.count != len(words)):
-            raise BadAnswer(f"a write of {answer.count} words at {answer.address} was acknowledged", where, "the write that was sent")
-
-    def _opened(self) -> AsyncModbusTcpClient:
-        if self._client is None:
-            raise ConnectionLost("not connected", str(self))
-        return self._client
-
-    def _check(self, answer: ModbusPDU, unit: int, function: int, where: str) -> None:
-        """Refuse what does not answer this question; pymodbus has already skipped other transaction ids, except 0."""
-        if answer.transaction_id == 0:
-            raise BadAnswer("an answer without a transaction id", where)
-        if answer.dev_id != unit:
-            raise BadAnswer(f"unit {answer.dev_id} answered", where, f"unit {unit}")
-        if answer.function_code & 0x7F != function:
-            raise BadAnswer(f"an answer to function {answer.function_code & 0x7F}", where, f"function {function}")
-        self._silent.discard(unit)
-        if answer.isError():
-            raise Refused(answer.exception_code, where)
+def line_s(profile: Profile, line: Endpoint) -> float:
+    """Return how long one read of all points takes on a serial line, the device's own time not counted [s]."""
+    wanted = blocks(profile.points, profile.defaults)
+    bits = {"coil", "discrete"}
+    characters = sum(FRAME_CHARACTERS + (-(-b.count // 8) if b.table in bits else 2 * b.count) for b in wanted)
+    return characters * line.character_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,28 +69,56 @@ class ModbusDriver:
     link : ModbusLink
         Shared with the other units of the same url.
     timeout_s : float
-        For one read or one write once its turn has come; with the wait for it at most twice that [s].
+        For one read or one write once its turn has come [s].
     of : Mapping[str, float]
         Ratings that percentages refer to.
     """
 
     def __init__(self, asset: str, profile: Profile, unit: int, link: ModbusLink, timeout_s: float, of: Mapping[str, float]) -> None:
         self.asset, self.profile, self.unit, self.link, self.timeout_s, self.of = asset, profile, unit, link, timeout_s, of
-        self._blocks = blocks(profile.points, profile.defaults)
+        self._decoder = Decoder(profile, of)
+        self._pressed: dict[str, float] = {}
 
     async def connect(self) -> None:
         """Open the shared connection; while it is open do nothing."""
-        async with self.link.turn(self.unit, self.timeout_s):
-            return
+        if not self.link.open:
+            async with self.link.turn(self.unit, self.timeout_s):
+                return
 
     async def read(self) -> Mapping[str, Reading]:
         """Read every point; those of a refused block are bad, any other fault spoils the whole read."""
+        found: dict[str, float | None] = {}
+        sent: list[tuple[ReadyBlock, float]] = []
         try:
             async with self.link.turn(self.unit, self.timeout_s):
-                words = await self.words(self._blocks)
+                if self._pressed:
+                    await self._release()
+                for block in self._decoder.blocks:
+                    sent.append((block, real_s()))
+                    try:
+                        block.values(await self.link.ask(self.unit, block.question), found)
+                    except Refused as refusal:
+                        if refusal.code in BEHIND_GATEWAY:
+                            raise
+                        found.update(dict.fromkeys(block.names))
         except Refused as refusal:
             raise ConnectionLost(refusal.error, refusal.where) from refusal
-        return words.readings({name: decode(words.of[name], point, self.profile, self.of) for name, point in self.profile.points.items()})
+        self._decoder.scale(found)
+        good, bad, now_s = Quality.GOOD, Quality.BAD, real_s()
+        readings: dict[str, Reading] = {}
+        for block, sent_s in sent:
+            age_s = now_s - sent_s
+            for name in block.names:
+                value = found[name]
+                readings[name] = Reading(value, bad if value is None else good, age_s)
+        return readings
+
+    async def texts(self) -> Mapping[str, str]:
+        """Read the points that are text: serial numbers and the like, which no cycle needs; empty where refused."""
+        points = {name: point for name, point in self.profile.points.items() if point.type == "string"}
+        async with self.link.turn(self.unit, self.timeout_s):
+            words = await self.words(blocks(points, self.profile.defaults))
+        return {name: text(words.of[name], point.byte_order or self.profile.defaults.byte_order) for name, point in points.items()}
 
     async def words(self, wanted: Sequence[Block]) -> Words:
         """Ask for blocks inside a turn; a gateway's word that nobody is behind it is raised, other refusals leave gaps."""
@@ -293,26 +137,54 @@ class ModbusDriver:
         return words
 
     async def write(self, command: str, value: float) -> WriteResult:
-        """Write one command once and read it back where the profile says where; a pulse clears itself and is not read back."""
+        """Write one command once and read it back where the profile says where; a pulse is not read back: its effect is."""
         target = command_of(self.profile, command, self.asset)
-        words = encode(value, target, self.profile, self.of)
+        to_raw(value, target, self.of)  # refuses a value out of range before anything is sent
         table = table_of(target, self.profile.defaults)
         try:
-            async with self.link.turn(self.unit, self.timeout_s):
+            async with self.link.turn(self.unit, self.timeout_s, first=True):
+                scaled = await self._scaled(target)
+                if scaled is None:
+                    return WriteResult(False, None, f"no scale factor {target.scale_point}")
+                words = encode(value, scaled, self.profile, self.of)
+                if target.release is not None:
+                    self._pressed[command] = real_s() + target.pulse_s  # noted first: the answer may be lost, the pulse not
                 await self.link.write(self.unit, table, address_of(target), words)
                 if not isinstance(target.read_back, int) or target.pulse_s > 0:
                     return WriteResult(True)
                 words = await self.link.read(self.unit, table, target.read_back, target.words)
         except Refused as refusal:
+            self._pressed.pop(command, None)
             return WriteResult(False, None, str(refusal))
-        return judge(value, decode(words, target, self.profile, self.of), target, self.of)
+        return judge(value, decode(words, scaled, self.profile, self.of), scaled, self.of)
+
+    async def _scaled(self, target: Command) -> Command | None:
+        """Return the command with the scale that its scale factor says now; a device may move it."""
+        if target.scale_point is None:
+            return target
+        point = self.profile.points[target.scale_point]
+        words = await self.link.read(self.unit, table_of(point, self.profile.defaults), address_of(point), point.words)
+        return rescaled(target, decode(words, point, self.profile, self.of))
+
+    async def _release(self) -> None:
+        """Clear the pulses whose time is over; inside a turn. One whose clearing is not acknowledged is cleared again."""
+        for command in [name for name, until_s in self._pressed.items() if real_s() >= until_s]:
+            target = self.profile.commands[command]
+            assert target.release is not None
+            words = encode_raw(target.release, target, self.profile)
+            try:
+                await self.link.write(self.unit, table_of(target, self.profile.defaults), address_of(target), words)
+            except Refused as refusal:
+                if refusal.code in BEHIND_GATEWAY:
+                    raise
+            self._pressed.pop(command, None)
 
     async def beat(self, count: int) -> None:
         """Toggle the heartbeat: the device watches for change, not for a number."""
         beat = self.profile.heartbeat
         if beat is None:
             return
-        async with self.link.turn(self.unit, self.timeout_s):
+        async with self.link.turn(self.unit, self.timeout_s, first=True):
             await self.link.write(self.unit, table_of(beat, self.profile.defaults), address_of(beat), encode(float(count % 2), beat, self.profile, self.of))
 
     async def heartbeat(self) -> float | None:
@@ -330,7 +202,12 @@ class ModbusDriver:
         return decode(words, beat, self.profile, self.of)
 
     async def close(self) -> None:
-        """Close the shared connection; another unit's next turn opens it again."""
+        """Clear what is still pressed and close the shared connection; another unit's next turn opens it again."""
+        if self._pressed and self.link.open:
+            self._pressed = dict.fromkeys(self._pressed, 0.0)
+            with suppress(Failed):
+                async with self.link.turn(self.unit, self.timeout_s, first=True):
+                    await self._release()
         await self.link.close()
 
 

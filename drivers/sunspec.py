@@ -32,6 +32,7 @@ class SunSpecDriver(ModbusDriver):
         super().__init__(asset, on_wire(profile, self._layout), unit, link, timeout_s, of)
         self._places = {name: self._registers(command) for name, command in profile.commands.items()}
         self._proved = False
+        self._blocks = blocks(self.profile.points, self.profile.defaults)
 
     async def read(self) -> Mapping[str, Reading]:
         """Read every point with its scale factor; those of a refused block are bad, any other fault spoils the whole read."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ems.clock import real_s
 from ems.decision import Write
@@ -26,6 +26,9 @@ DEADBAND_KW = 0.1
 """A setpoint that moves less than this is not written again [kW]."""
 REFRESH_S = 60.0
 """A setpoint is written again after this time [s, real] where its profile does not say how often."""
+GRACE_S = 0.1
+"""A cycle waits no longer than this for a device that failed last time [s, real]: what it says counts in the next one."""
+UNKNOWN = Reading(None)
 SETPOINTS = ("power_kw", "limit_kw")
 """Commands that are levels: written on change and refreshed. All others are orders: written once, each time."""
 
@@ -41,11 +44,14 @@ class Wire:
         Commands of its profile, with the time after which each is to be refreshed [s, real].
     watch_s : float | None
         How long its heartbeat must stand still before our first write [s, real]; None where it has none.
+    once : Mapping[str, float]
+        Of these the ones that act each time they are sent, as a pulse does, and how long one is given to show its effect [s, real].
     """
 
     driver: Driver
     takes: Mapping[str, float | None] = field(default_factory=lambda: NOTHING)
     watch_s: float | None = None
+    once: Mapping[str, float] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(slots=True)
@@ -57,8 +63,9 @@ class _Line:
     read_at_s: float = 0.0
     failures: int = 0
     quiet_until_s: float = 0.0
-    reading: asyncio.Task[Mapping[str, Reading]] | None = None
+    reading: asyncio.Task[tuple[Mapping[str, Reading], float]] | None = None
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    pressed: dict[str, tuple[float, float]] = field(default_factory=dict)
     fault: str = ""
     watch: BeatWatch | None = None
     reads: int = 0
@@ -107,16 +114,22 @@ class Fieldbus:
             if line.reading is None and now >= line.quiet_until_s:
                 line.reading = asyncio.create_task(self._read_one(line))
         tasks = [line.reading for line in self._lines.values() if line.reading is not None]
+        sound = [line.reading for line in self._lines.values() if line.reading is not None and not line.failures]
+        grace_s = min(GRACE_S, self._wait_s)
         if tasks:
-            await asyncio.wait(tasks, timeout=self._wait_s)
+            await asyncio.wait(tasks, timeout=self._wait_s if len(sound) == len(tasks) else grace_s)
+        if sound and len(sound) < len(tasks) and not all(task.done() for task in sound):
+            await asyncio.wait(sound, timeout=self._wait_s - grace_s)
         for line in self._lines.values():
             self._harvest(line)
         now = real_s()
         return {asset: self._aged(line, now) for asset, line in self._lines.items()}
 
-    async def _read_one(self, line: _Line) -> Mapping[str, Reading]:
+    async def _read_one(self, line: _Line) -> tuple[Mapping[str, Reading], float]:
+        """Return the readings and when they were complete [s, real]: the cycle may look at them later."""
         await line.wire.driver.connect()
         readings = await line.wire.driver.read()
+        complete_s = real_s()
         line.reads += 1
         watch, beats = line.watch, line.beats
         if watch is not None and (not watch.begun or line.reads % LOOK_EVERY == 0):
@@ -126,7 +139,7 @@ class Fieldbus:
                 value = None
             if line.watch is watch and line.beats == beats and beats % 2 == 0:  # no beat of ours was under way meanwhile
                 line.watch = watch.seen(value, real_s())
-        return readings
+        return readings, complete_s
 
     def _harvest(self, line: _Line) -> None:
         """Take what a finished read brought; a failed one lengthens the pause before the next."""
@@ -137,7 +150,9 @@ class Fieldbus:
         fault = task.exception()
         now = real_s()
         if fault is None:
-            line.readings, line.read_at_s, line.failures, line.fault = task.result(), now, 0, ""
+            line.readings, line.read_at_s = task.result()
+            line.failures, line.fault = 0, ""
+            self._decide(line)
             return
         if not isinstance(fault, Failed):
             raise fault
@@ -148,9 +163,17 @@ class Fieldbus:
         line.sent.clear()
         line.watch = None if line.watch is None else line.watch.lost()
 
+    def _decide(self, line: _Line) -> None:
+        """Forget the pulses that a reading asked for since shows to have acted, or not to have in the time they were given."""
+        for command, (value, at_s) in list(line.pressed.items()):
+            shown = line.readings.get(command, UNKNOWN)
+            passed_s = line.read_at_s - shown.age_s - at_s
+            if (passed_s >= 0.0 and shown.value == value) or passed_s >= line.wire.once[command]:
+                del line.pressed[command]
+
     def _aged(self, line: _Line, now: float) -> dict[str, Reading]:
         since = now - line.read_at_s
-        return {point: replace(reading, age_s=reading.age_s + since) for point, reading in line.readings.items()}
+        return {point: Reading(reading.value, reading.quality, reading.age_s + since) for point, reading in line.readings.items()}
 
     def faults(self) -> dict[str, str]:
         """Return why each device that failed last failed."""
@@ -190,6 +213,10 @@ class Fieldbus:
         return [sent for batch in batches for sent in batch]
 
     def _due(self, line: _Line, write: Write) -> bool:
+        """Whether to write: a level that changed or is to be refreshed, an order each time; a pulse not again before reading has decided."""
+        pressed = line.pressed.get(write.command)
+        if pressed is not None and pressed[0] == write.value:
+            return False
         if write.command not in SETPOINTS or write.command not in line.sent:
             return True
         value, at = line.sent[write.command]
@@ -199,6 +226,8 @@ class Fieldbus:
     async def _write_all(self, line: _Line, writes: Sequence[Write]) -> list[Sent]:
         sent = []
         for write in writes:
+            if write.command in line.wire.once:
+                line.pressed[write.command] = (write.value, real_s())  # before it is sent: an answer may be lost, the pulse not
             try:
                 result = await line.wire.driver.write(write.command, write.value)
             except (Failed, BadInput) as fault:

@@ -176,6 +176,7 @@ class Loop:
         planned, taken = self._keeper.tick(image, decision)
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
         self._keep_minutes(image)
+        events += self._book.news()
         state = state_document(self._site, image, decision, plan, self._book.state_totals(), self._clock_info()) | {
             "skipped": self.skipped,
             "withheld": self._fieldbus.withheld,

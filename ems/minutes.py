@@ -14,7 +14,8 @@ from typing import Any
 
 from ems.baseline import METHOD, DieselOnly, factor_of, fuel_factor_kg_per_l
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Meter, Site, Solar
-from ems.model import AssetImage, Image, Quality
+from ems.decision import Event
+from ems.model import NOTHING, AssetImage, Image, Quality
 from ems.physics import fuel_l_per_h
 
 MINUTE = timedelta(minutes=1)
@@ -79,9 +80,11 @@ class MinuteBook:
         Of the newest ledger row, so that they go on.
     pause_s : float | None
         Site time between two cycles above which nothing is integrated [s]; five cycles where not given.
+    ends : Mapping[str, float]
+        Where counters wrap, by asset and point as `dg1.fuel_l` [house unit]; a meter's `register_max` where not given.
     """
 
-    def __init__(self, site: Site, totals: Totals | None = None, pause_s: float | None = None) -> None:
+    def __init__(self, site: Site, totals: Totals | None = None, pause_s: float | None = None, ends: Mapping[str, float] = NOTHING) -> None:
         self.totals = totals or Totals()
         self._site = site
         self._pause_s = 5.0 * site.control.cycle_s if pause_s is None else pause_s
@@ -94,12 +97,19 @@ class MinuteBook:
         self._upto: datetime | None = None
         self._counters: dict[str, float] = {}
         self._running: dict[str, bool] = {}
+        self._ends = {f"{m.id}.energy_{way}_kwh": m.register_max for m in self._meters for way in ("export", "import")} | dict(ends)
+        self._news: list[Event] = []
 
     def state_totals(self) -> dict[str, float | None]:
         """Return what the REST state shows: CO2 displaced today [kg] and in all [t]; None without a fleet to compare with."""
         if not self._diesel_only.fleet:
             return {"displaced_kg_today": None, "displaced_t_total": None}
         return {"displaced_kg_today": self.totals.today_kg, "displaced_t_total": self.totals.displaced_kg / 1000.0}
+
+    def news(self) -> list[Event]:
+        """Return what happened to counters since the last call: each that fell otherwise than over its end."""
+        news, self._news = self._news, []
+        return news
 
     def add(self, image: Image) -> list[tuple[datetime, dict[str, Any]]]:
         """Take one cycle; return the rows of the minutes that are over, with their begin [UTC]."""
@@ -164,12 +174,13 @@ class MinuteBook:
     def _row(self, minute: Minute, image: Image) -> dict[str, Any]:
         before, after = self._counters, self._read_counters(image)
         self._counters = after
+        self._news += [replaced(name, before[name], after[name]) for name in after if name in before and self._advance(name, before, after) is None]
         fuel = self._fuel(minute, before, after)
         row: dict[str, Any] = {
             "seconds": round(minute.covered_s, 3),
             "load_kwh": rounded(minute.load_kwh) if minute.load_s >= KNOWN_SHARE * minute.covered_s else None,
             "assets": {asset: energy(minute.accounts.get(asset)) for asset in self._powered},
-            "meters": {m.id: register(m, before, after) for m in self._meters},
+            "meters": {m.id: self._register(m, before, after) for m in self._meters},
         }
         return row | self._displaced(minute, fuel)
 
@@ -179,12 +190,24 @@ class MinuteBook:
         for diesel in self._diesels.values():
             name, account = f"{diesel.id}.fuel_l", minute.accounts.get(diesel.id, Account())
             model = account.model_l if account.known_s >= KNOWN_SHARE * minute.covered_s else None
-            counted = after[name] - before[name] if name in before and name in after else None
+            counted = self._advance(name, before, after)
             most = 1.5 * fuel_l_per_h(diesel.fuel, diesel.rated_kw) * minute.covered_s / 3600.0 + diesel.start_l + COUNTER_STEP_L
             if counted is not None and not -1e-6 <= counted <= most:
                 counted = None  # a wrap, a reset or a new meter: nothing is booked from it
             found[diesel.id] = {"counter_l": rounded(counted), "model_l": rounded(model)}
         return found
+
+    def _advance(self, name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+        """Return how far a counter has come in a minute; None where it was not read at both ends, or fell."""
+        return advance(self._ends.get(name), before[name], after[name]) if name in before and name in after else None
+
+    def _register(self, meter: Meter, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+        """Return a meter's registers at both ends of a minute and the energy between them [kWh]; never a negative one."""
+        row: dict[str, Any] = {"measures": meter.measures, "method": "register"}
+        for way in ("export", "import"):
+            name = f"{meter.id}.energy_{way}_kwh"
+            row |= {f"{way}_start": before.get(name), f"{way}_end": after.get(name), f"{way}_kwh": rounded(self._advance(name, before, after))}
+        return row
 
     def _displaced(self, minute: Minute, fuel: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
         """Fuel, baseline and what lies between them, with its band; totals go on from the row before."""
@@ -245,21 +268,18 @@ def energy(account: Account | None) -> dict[str, Any]:
     return {"kwh": rounded(account.out_kwh), "in_kwh": rounded(account.in_kwh), "known_s": round(account.known_s, 3), "method": "integrated power"}
 
 
-def register(meter: Meter, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
-    """Return a meter's registers at both ends of a minute and the energy between them [kWh]; never a negative one."""
-    row: dict[str, Any] = {"measures": meter.measures, "method": "register"}
-    for way in ("export", "import"):
-        name = f"{meter.id}.energy_{way}_kwh"
-        start, end = before.get(name), after.get(name)
-        row |= {f"{way}_start": start, f"{way}_end": end, f"{way}_kwh": None if start is None or end is None else rounded(advance(meter, start, end))}
-    return row
-
-
-def advance(meter: Meter, start: float, end: float) -> float | None:
-    """Return how far a register has come [kWh], over its end where it wraps; None where it fell otherwise: a new meter."""
+def advance(wraps_at: float | None, start: float, end: float) -> float | None:
+    """Return how far a counter has come, over its end where it wraps; None where it fell otherwise: another meter, or one that was reset."""
     if end >= start:
         return end - start
-    return end + meter.register_max - start if start > 0.9 * meter.register_max and end < 0.1 * meter.register_max else None
+    wrapped = wraps_at is not None and start > 0.9 * wraps_at and end < 0.1 * wraps_at
+    return end + wraps_at - start if wrapped and wraps_at is not None else None
+
+
+def replaced(name: str, start: float, end: float) -> Event:
+    """Return the event of a counter that fell: nothing is booked from it for this minute, and it goes on from where it is."""
+    asset, _, point = name.partition(".")
+    return Event("counter_replaced", asset, f"{point} fell from {start:.10g} to {end:.10g}: another meter or a reset; this minute is booked without it")
 
 
 def measured(asset: AssetImage | None, point: str) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from drivers.codec import decode, encode, table_of
+from drivers.codec import INTEGERS, decode, encode, factor, field_mask, put_field, rescaled, table_of
 from ems.clock import real_s
 from ems.config.profile import Command, Place, Point, Profile, registers
 from ems.errors import BadInput
@@ -18,11 +19,24 @@ log = logging.getLogger(__name__)
 Taken = Callable[[str, float], None]
 """Called with the name of a command and its value in the house unit, when a client has written it."""
 
+P = TypeVar("P", bound=Place)
+
 STATES = {0.0: ("off", "sleeping", "standby"), 1.0: ("running",), 2.0: ("limited", "throttled")}
 """How profiles call what the plant knows as night, running and curtailed."""
 
 SHOWN_BY = {"breaker": "breaker_closed"}
 """Points that show a command's state under another name."""
+
+
+def exponents(profile: Profile, of: Mapping[str, float]) -> dict[str, float]:
+    """Return what the device's scale factors show, by the point that gives them: the finest that every value it could have still fits."""
+    largest = 1.2 * max(of.values(), default=1000.0)
+    found: dict[str, float] = {}
+    for place in (*profile.points.values(), *profile.commands.values()):
+        if place.scale_point is not None and place.type in INTEGERS:
+            needed = largest / abs(place.scale * factor(place, of)) / 2.0 ** (16 * place.words - 1)
+            found[place.scale_point] = max(found.get(place.scale_point, -3.0), math.ceil(math.log10(needed)))
+    return found
 
 
 class Face(Protocol):
@@ -76,6 +90,7 @@ class ModbusFace:
                 mapped.setdefault(table, set()).add(address)
         self.unit = Unit(mapped, writable, profile.defaults.max_gap)
         self.unit.on_write = self._written
+        self._exponents = exponents(profile, of)
 
     async def begin(self, points: Mapping[str, float | None]) -> None:
         """Fill points and commands."""
@@ -89,21 +104,29 @@ class ModbusFace:
     async def publish(self, points: Mapping[str, float | None]) -> None:
         """Encode every point into its registers."""
         for name, place in self.profile.points.items():
-            self._show(name, place, coded(name, points.get(name), place))
+            value = self._exponents.get(name, coded(name, points.get(name), place))
+            self._show(name, place, value)
 
     def _show(self, name: str, place: Place, value: float | None) -> None:
         table, address = registers(place, self.profile.defaults)[0]
-        if isinstance(place, Point) and place.bit is not None:
-            self.unit.put_bit(table, address, place.bit, bool(value))
+        if place.type == "string":
             return
+        if field_mask(place) is not None and value is None:
+            value = 0.0  # bits cannot say that they are missing
+        scaled = self._scaled(place)
         for shown in (value, None):
             try:
-                self.unit.put(table, address, encode(shown, place, self.profile, self.of))
+                words = encode(shown, scaled, self.profile, self.of)
+                self.unit.put(table, address, put_field(self._words(place), words, place, self.profile.defaults))
                 return
             except BadInput as error:
                 if name not in self._unmarked and shown is None:
                     log.warning("%s.%s cannot show a missing value: %s", self.asset, name, error)
                     self._unmarked.add(name)
+
+    def _scaled(self, place: P) -> P:
+        """Return the place with the scale factor that this device shows."""
+        return place if place.scale_point is None else rescaled(place, self._exponents[place.scale_point]) or place
 
     def _words(self, place: Place) -> list[int]:
         table, address = registers(place, self.profile.defaults)[0]
@@ -122,9 +145,9 @@ class ModbusFace:
         for name, command in self.profile.commands.items():
             if not touched & set(registers(command, self.profile.defaults)):
                 continue
-            value = decode(self._words(command), command, self.profile, self.of)
+            value = decode(self._words(command), self._scaled(command), self.profile, self.of)
             self._mirror(command)
-            if command.pulse_s > 0:
+            if command.pulse_s > 0 and command.release is None:
                 first = registers(command, self.profile.defaults)[0]
                 asyncio.get_running_loop().call_later(command.pulse_s, self.unit.put, *first, [0] * command.words)
             if value is not None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -15,7 +16,10 @@ settings.load_profile("house")
 
 PEERS = {  # name: the programs that will do, and the Debian package that brings the first
     "chromium": (("chromium", "chromium-browser"), "chromium"),
+    "gcc": (("gcc", "cc"), "gcc"),
     "mbpoll": (("mbpoll",), "mbpoll"),
+    "node": (("node", "nodejs"), "nodejs"),
+    "pkg-config": (("pkg-config",), "pkg-config"),
     "victoria-metrics": (("victoria-metrics",), "victoria-metrics"),
 }
 
@@ -23,10 +27,12 @@ PEERS = {  # name: the programs that will do, and the Debian package that brings
 def find_peer(name: str) -> Path:
     """Return the program of a foreign peer; without it skip, or fail where `EMS_REQUIRE_PEERS=1` says that it must be there."""
     programs, package = PEERS[name]
-    for program in programs:
-        if found := shutil.which(program):
-            return Path(found)
-    missing = f"{name} is not installed: apt install {package}"
+    found = next(filter(None, map(shutil.which, programs)), None)
+    return Path(found) if found is not None else without(f"{name} is not installed: apt install {package}")
+
+
+def without(missing: str) -> NoReturn:
+    """Skip a test that cannot run here, or fail it where everything has to be there."""
     if os.environ.get("EMS_REQUIRE_PEERS") == "1":
         pytest.fail(missing)
     pytest.skip(missing)

@@ -230,7 +230,21 @@ def bench_plant() -> None:
     table("Speed of the plant, river", "make bench (plant)", ("level", "alone [x real time]", "with the controller [x real time]"), rows)
 
 
-PARTS: dict[str, Callable[[], None]] = {"replay": bench_replay, "cycle": bench_cycle, "plan": bench_plan, "dispatch": bench_dispatch, "plant": bench_plant}
+def bench_field() -> None:
+    """Modbus against bare pymodbus."""
+    from tools.bench_modbus import bench_modbus
+
+    bench_modbus(table, percentile)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "replay": bench_replay,
+    "modbus": bench_field,
+    "cycle": bench_cycle,
+    "plan": bench_plan,
+    "dispatch": bench_dispatch,
+    "plant": bench_plant,
+}
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ def check(
         document({**resolved, "if_ems_gone": gone, **more, **({} if written is None else {"sheet": {"file": str(sheet), "lines": written}})})
     else:
         sys.stdout.write("\n".join(lines(resolved)) + "\n")
+        sys.stdout.writelines(f"{line}\n" for line in abilities(loaded))
         sys.stdout.writelines(f"{line}\n" for line in (*gone_lines(states, others), *probe_lines(rows or ())))
         sys.stdout.write(f"{sheet}: {written} lines to try and to sign\n" if written is not None else "")
         sys.stdout.write(verdict(str(site), resolved, rows) + "\n")
@@ -130,6 +131,16 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     age = row.get("age_s")
     cause = f"bad: {row['cause']}" if row.get("cause") else str(row["quality"])
     return (f"{row['asset']}.{row['point']}", shown, row["unit"] or "", cause, "" if age is None else f"{age:.2f} s", told)
+
+
+def abilities(loaded: LoadedSite) -> Iterator[str]:
+    """Give one line for each device: what its profile says that it can do."""
+    from ems.config.checks import devices
+    from ems.config.profile_checks import CAPABILITIES, capabilities
+
+    for _, asset in devices(loaded.site):
+        if asset.device is not None:
+            yield f"{asset.id}  device: {', '.join(CAPABILITIES[name] for name in capabilities(loaded.profiles[asset.id]))}"
 
 
 def lines(resolved: Mapping[str, Any]) -> Iterator[str]:

@@ -28,7 +28,8 @@ PACKAGES = {
     "anyio": "anyio", "pydantic-core": "pydantic_core", "scipy": "scipy", "starlette": "starlette", "urllib3": "urllib3",
     "argon2-cffi": "argon2", "asyncua": "asyncua", "cryptography": "cryptography", "cvxpy": "cvxpy", "fastapi": "fastapi", "highspy": "highspy",
     "influxdb-client": "influxdb_client", "msgpack": "msgpack", "numpy": "numpy", "prometheus-client": "prometheus_client", "pydantic": "pydantic",
-    "PyJWT": "jwt", "pymodbus": "pymodbus", "rich": "rich", "ruamel.yaml": "ruamel.yaml", "typer": "typer", "tzdata": "tzdata", "uvicorn": "uvicorn",
+    "PyJWT": "jwt", "pymodbus": "pymodbus", "pyserial": "serial", "rich": "rich", "ruamel.yaml": "ruamel.yaml", "typer": "typer", "tzdata": "tzdata",
+    "uvicorn": "uvicorn",
 }  # fmt: skip
 """What the edge service needs: name on the index, and what is imported."""
 STORES = ("history.db", "ledger.db", "site.db", "uplink.db")

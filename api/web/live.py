@@ -45,16 +45,18 @@ class LiveState:
         self.alarms: list[dict[str, Any]] = []
         self.explain: list[dict[str, Any]] = []
         self.advice: list[dict[str, Any]] = []
+        self.links: dict[str, dict[str, Any]] = {}
         self._received_s: float | None = None
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
 
     def update(self, beat: Mapping[str, Any]) -> None:
-        """Take a beat: `{"cycle", "state", "alarms", "explain"}`."""
+        """Take a beat: `{"cycle", "state", "alarms", "explain", "advice", "links"}`."""
         self.state = dict(beat["state"])
         self.alarms = list(beat.get("alarms", []))
         self.explain = list(beat.get("explain", []))
         self.advice = list(beat.get("advice", []))
+        self.links = dict(beat.get("links", {}))
         self._received_s = real_s()
         self._tell()
 

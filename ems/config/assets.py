@@ -11,7 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ems.config.endpoint import endpoint
 from ems.config.strict import TIME_OF_DAY, URL, Curve, Efficiency, Name, NotNegative, Positive, Ratio, Strict, Text, ascending, same_as, times, wrong
+from ems.errors import BadInput
 
 Forming = Literal["isochronous", "droop", "never"]
 TimeOfDay = Annotated[str, Field(pattern=TIME_OF_DAY)]
@@ -39,6 +41,14 @@ class Device(Strict):
     unit: Annotated[int, Field(ge=0, le=255)] = 1
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 0.5
     security: Security | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Device:
+        try:
+            endpoint(self.url)
+        except BadInput as error:
+            raise wrong("url", error.error, error.expected) from None
+        return self
 
 
 class Equipment(Strict):

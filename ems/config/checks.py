@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ems.config.endpoint import Endpoint, endpoint
 from ems.config.profile import Profile
 from ems.config.site import AnyAsset, Battery, Deferrable, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
 
 Steps = tuple[str | int, ...]
 RATINGS = ("rated_kw", "rated_kva", "charge_kw", "discharge_kw", "capacity_kwh")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-SCHEMES = {"modbus": "tcp", "sunspec": "tcp", "opcua": "opc.tcp", "mqtt": "mqtt"}
+MODBUS_LINES = ("tcp", "rtu+tcp", "rtu")
+SCHEMES = {"modbus": MODBUS_LINES, "sunspec": MODBUS_LINES, "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
+SERIAL_UNITS = (1, 247)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +150,36 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
         Of every asset and feeder, placeholders replaced.
     """
     taken: dict[tuple[object, ...], str] = {}
+    lines: dict[str, tuple[Endpoint, str]] = {}
     for path, asset in devices(site):
         if asset.device is None:
             continue
         device, profile, at = asset.device, profiles[asset.id], (*path, "device")
         if profile.kind != asset.kind:
             yield Mistake((*at, "profile"), f"the profile {device.profile!r} is for a {profile.kind}", f"a profile for a {asset.kind}")
-        scheme, host = device.url.split("://")[0], device.url.split("://")[1].rsplit(":", 1)[0]
-        wanted = SCHEMES[profile.protocol]
-        if scheme.removesuffix("s") != wanted:
-            yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {scheme}://", f"{wanted}://HOST:PORT")
-        if profile.protocol == "opcua" and device.security is None and host not in LOOPBACK:
+        line, wanted = endpoint(device.url), SCHEMES[profile.protocol]
+        if line.scheme not in wanted:
+            yield Mistake((*at, "url"), f"{profile.protocol} is not reached by {line.scheme}://", " | ".join(_form(scheme) for scheme in wanted))
+        if line.serial and not SERIAL_UNITS[0] <= device.unit <= SERIAL_UNITS[1]:
+            yield Mistake((*at, "unit"), f"unit {device.unit} does not exist on a serial line", "1 to 247")
+        same, owner = lines.setdefault(line.path if line.scheme == "rtu" else str(line), (line, asset.id))
+        if same != line and line.scheme == "rtu":
+            yield Mistake((*at, "url"), f"{asset.id!r} and {owner!r} set {line.path} differently", f"one baud rate, parity and stop bit: those of {owner!r}")
+        if profile.protocol == "opcua" and device.security is None and line.host not in LOOPBACK:
             text = "OPC UA without security beyond this machine"
             yield Mistake(
                 (*at, "security"), text, "security: {policy: Basic256Sha256, mode: SignAndEncrypt, ...}, or {policy: none} to say that plain transport is meant"
             )
-        for address in _addresses(device.url.lower(), device.unit, profile):
+        for address in _addresses(str(line) if line.scheme == "rtu" else device.url.lower(), device.unit, profile):
             owner = taken.setdefault(address, asset.id)
             if owner != asset.id:
                 yield Mistake(at, f"{asset.id!r} and {owner!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
                 break
+
+
+def _form(scheme: str) -> str:
+    """Return how a url of a scheme is written."""
+    return "rtu:///dev/ttyX?baud=9600&parity=N&stop=1" if scheme == "rtu" else f"{scheme}://HOST:PORT"
 
 
 def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:

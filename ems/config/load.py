@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ems.config.checks import Mistake, device_mistakes, devices, site_mistakes
 from ems.config.profile import Profile
+from ems.config.profile_checks import profile_mistakes
 from ems.config.silence import silence_mistakes
 from ems.config.site import Device, Site
 from ems.config.yaml import Document, read_yaml, validated, written
@@ -71,12 +72,15 @@ def shipped_profile(name: str) -> Profile:
     if name not in shipped_profiles():
         raise KeyError(name)
     with resources.as_file(resources.files("configs") / "profiles" / f"{name}.yaml") as path:
-        return validated(Profile, read_yaml(path))
+        return load_profile(path)
 
 
 def load_profile(path: Path) -> Profile:
     """Return the profile in a file."""
-    return validated(Profile, read_yaml(path))
+    document = read_yaml(path)
+    profile = validated(Profile, document)
+    _refuse(profile_mistakes(profile), document)
+    return profile
 
 
 def _refuse(mistakes: Iterator[Mistake], document: Document) -> None:

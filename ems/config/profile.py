@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ems.config.site import Names
 from ems.config.strict import REFERENCE, NotNegative, Positive, Strict, Text, wrong
@@ -75,7 +75,9 @@ class Place(Strict):
     topic: Text | None = None
     unit: Unit | None = None
     scale: float = 1.0
+    offset: float = 0.0
     of: str | None = None
+    scale_point: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -101,18 +103,42 @@ class Place(Strict):
 
 
 class Point(Place):
-    """One value that the device gives."""
+    """One value that the device gives.
 
-    bit: Annotated[int, Field(ge=0, le=15)] | None = None
+    `missing` are raw words that mean "no value" at this point alone, `wraps_at` is in the house unit. A point with `on` is a
+    switch: on at this code, or these, and off at all others.
+    """
+
+    bit: Annotated[int, Field(ge=0, le=63)] | None = None
+    on: int | tuple[int, ...] | None = None
+    mask: Annotated[int, Field(gt=0)] | None = None
+    invert: bool = False
     counter: bool = False
+    wraps_at: Positive | None = None
     none: int | None = None
+    missing: int | tuple[int, ...] | None = None
     text: dict[int, Names] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Point:
+        if self.bit is not None and self.mask is not None:
+            raise wrong("mask", "a point is one bit or a field of bits", "bit or mask")
+        if self.mask is not None and "0" in bin(self.mask)[2:].rstrip("0"):
+            raise wrong("mask", f"the bits of {self.mask:#x} do not stand together", "neighbouring bits, as 0x00F0")
+        if self.on is not None and (self.bit is not None or self.none is not None or self.counter):
+            raise wrong("on", "a point is one bit, a switch by code, a fault or a counter", "bit, on, none or counter")
+        if self.invert and self.bit is None and self.type not in ("bool", "Boolean"):
+            raise wrong("invert", "only a switch can be inverted; a number has a negative scale", "a bit, a coil or a discrete input")
+        if self.wraps_at is not None and not self.counter:
+            raise wrong("wraps_at", "only a counter wraps", "counter: true")
+        return self
 
 
 class Command(Place):
     """One value that the device takes.
 
-    `min` and `max` are in the house unit. `read_back` is an address of the same type, or a node; None
+    `min` and `max` are in the house unit. A pulse clears itself at the device, or with `release` is cleared by us.
+    `read_back` is an address of the same type, or a node; None
     where the device does not give back what it was told, or (OPC UA) where the node itself is read.
     SunSpec: `enable` takes 1 and `revert_s` how long it lasts; `mirror` takes the negative of the value,
     and each point of `also` its raw code.
@@ -123,6 +149,7 @@ class Command(Place):
     on: int | None = None
     off: int | None = None
     pulse_s: NotNegative = 0.0
+    release: int | None = None
     idempotent: bool = Field(default_factory=lambda data: data["pulse_s"] == 0)
     read_back: Address | Text | None = None
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.02
@@ -143,6 +170,8 @@ class Command(Place):
             raise wrong("off", f"on and off are both {self.on}", "two different codes")
         if self.pulse_s > 0 and self.idempotent:
             raise wrong("idempotent", "a pulse is not idempotent: sent twice it may act twice", "idempotent: false, or pulse_s: 0")
+        if self.release is not None and self.pulse_s == 0:
+            raise wrong("release", "nothing to release: the command is no pulse", "pulse_s above 0")
         return self
 
 
@@ -173,7 +202,7 @@ class Profile(Strict):
     kind: Kind
     protocol: Protocol
     defaults: Defaults = Defaults()
-    missing: dict[str, int | Literal["nan"]] = Field(default_factory=dict)
+    missing: dict[str, int | tuple[int, ...] | Literal["nan"]] = Field(default_factory=dict)
     base: Address = 40000
     models: tuple[Annotated[int, Field(ge=1, le=65534)], ...] = ()
     points: dict[str, Point] = Field(min_length=1)
@@ -181,6 +210,11 @@ class Profile(Strict):
     heartbeat: Heartbeat | None = None
     on_silence: OnSilence | None = None
     capabilities: tuple[str, ...] = ()
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _several_marks(cls, marks: Any) -> Any:
+        return {kind: tuple(mark) if isinstance(mark, list) else mark for kind, mark in marks.items()} if isinstance(marks, dict) else marks
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
@@ -214,8 +248,7 @@ class Profile(Strict):
                 other_path, other = taken.setdefault(word, (path, place))
                 if other is place:
                     continue
-                bits = (getattr(place, "bit", None), getattr(other, "bit", None))
-                if None in bits or bits[0] == bits[1]:
+                if not apart(place, other):
                     text = f"{'.'.join(path)} and {'.'.join(other_path)} are in the same {word[0]} register {word[1]}"
                     raise wrong(path, text, "registers of its own, or different bits of one register")
 
@@ -238,6 +271,14 @@ def registers(place: Place, defaults: Defaults) -> list[tuple[str, int]]:
     if place.address is None:
         return []
     return [(place.table or defaults.table, place.address + k) for k in range(place.words)]
+
+
+def apart(a: Place, b: Place) -> bool:
+    """Whether two values can share words: fields of bits of one register, read in one way, with no bit in common."""
+    fields = [(p.mask if p.bit is None else 1 << p.bit) if isinstance(p, Point) else None for p in (a, b)]
+    if fields[0] is None or fields[1] is None or fields[0] & fields[1]:
+        return False
+    return (a.address, a.type, a.word_order, a.byte_order) == (b.address, b.type, b.word_order, b.byte_order)
 
 
 def house_unit(name: str) -> str | None:

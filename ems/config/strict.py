@@ -10,14 +10,14 @@ from pydantic_core import PydanticCustomError
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,39}$"
 TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$"
-URL = r"^(tcp|opc\.tcp|mqtts?)://[^/\s:@]+:\d{1,5}(/\S*)?$"
+URL = r"^((tcp|rtu\+tcp|opc\.tcp|mqtts?)://[^/\s:@]+:\d{1,5}(/\S*)?|rtu://\S+)$"
 COUNTRY = "^[A-Z]{2}$"
 CURRENCY = "^[A-Z]{3}$"
 REFERENCE = r"^\d{1,5}\.[A-Za-z]\w*$"
 PATTERNS = {
     NAME: "a letter, then up to 39 letters, digits, _ or -",
     TIME_OF_DAY: "a time of day as 06:00, at most 24:00",
-    URL: "tcp://HOST:PORT, opc.tcp://HOST:PORT or mqtt://HOST:PORT, without user and password",
+    URL: "tcp://HOST:PORT, rtu+tcp://HOST:PORT, rtu:///dev/ttyX?baud=9600, opc.tcp://HOST:PORT or mqtt://HOST:PORT, without user and password",
     COUNTRY: "a country code of two letters, as PW",
     CURRENCY: "a currency code of three letters, as USD",
     REFERENCE: "a SunSpec model and point, as 103.W",

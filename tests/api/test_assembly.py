@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from api import assembly
-from api.assembly import Control, clock_info, control_parts, open_drivers, ratings, site_clock, takes
+from api.assembly import Control, clock_info, control_parts, counter_ends, once, open_drivers, ratings, site_clock, takes
 from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
 from drivers.opcua import OpcUaDriver
@@ -18,6 +19,8 @@ from drivers.store.requests import RequestStore
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite, load_site, shipped_profile
+from ems.config.profile import Command
+from ems.config.site import Site
 from ems.decision import Memory, Mode, Stage
 from ems.errors import BadInput
 from ems.model import Limits, Quality
@@ -86,6 +89,35 @@ def test_what_expires_is_refreshed_at_a_third_of_its_time(profile: str, command:
     assert takes(shipped_profile(profile))[command] == again_s
 
 
+def test_a_pulse_is_given_the_time_of_a_start_to_show_its_effect(loaded: LoadedSite) -> None:
+    diesel, feeder = loaded.site.asset("dg1"), loaded.site.asset("f1")
+    assert once(shipped_profile("genset-controller"), diesel) == {"running": pytest.approx(1.5 * 65.0)}
+    assert once(shipped_profile("genset-controller"), diesel, speed=24.0) == {"running": 6.0}, "the pulse and five seconds to settle, of real time"
+    assert once(shipped_profile("generic-diesel"), diesel) == {}
+    pulsed = shipped_profile("generic-feeder").model_copy(update={"commands": {"breaker": Command(address=1, pulse_s=2.0, settle_s=3.0)}})
+    assert once(pulsed, feeder) == {"breaker": 5.0}
+
+
+def test_a_counter_wraps_where_its_profile_or_its_type_says(loaded: LoadedSite) -> None:
+    ends = counter_ends(loaded)
+    assert ends["dg1.fuel_l"] == pytest.approx(2**32 * 0.1)
+    assert "pv1.energy_kwh" not in ends, "nothing is guessed of a SunSpec accumulator"
+    said = shipped_profile("genset-paralleling")
+    assert counter_ends(replace(loaded, profiles={**loaded.profiles, "dg1": said}))["dg1.fuel_l"] == 99999999.9
+
+
+def test_the_link_follows_the_url(loaded: LoadedSite) -> None:
+    def url(text: str) -> LoadedSite:
+        data = loaded.site.model_dump(mode="json", by_alias=True)
+        data["assets"][2]["device"] = {"profile": "generic-diesel", "url": text, "unit": 3, "timeout_s": 1.0}
+        return replace(loaded, site=Site.model_validate(data))
+
+    made = {text: open_drivers(url(text))["dg1"] for text in ("tcp://h:502", "rtu+tcp://h:4001", "rtu:///dev/ttyS0?baud=19200&parity=E")}
+    assert [str(d.link) for d in made.values() if isinstance(d, ModbusDriver)] == ["tcp://h:502", "rtu+tcp://h:4001", "rtu:///dev/ttyS0"]
+    gap_s = 3.5 * 11 / 19200
+    assert [d.link.gap_s for d in made.values() if isinstance(d, ModbusDriver)] == [0.0, 0.0, pytest.approx(gap_s)]
+
+
 # ------------------------------------------------------------------ time
 @pytest.mark.parametrize(("kernel", "speed", "synced"), [(0, 1.0, True), (5, 1.0, False), (None, 1.0, None), (0, 24.0, None)])
 def test_the_clock_is_trusted_as_the_kernel_says(kernel: int | None, speed: float, synced: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +168,8 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
     assert control.loop.memory.limits["pv1"].max_kw == 100.0  # the second request; the first had been taken
     assert told[0]["state"]["stage"] == "shadow"
     assert told[0]["state"]["clock"] == {"synced": True, "offset_s": None}
+    assert all(counts["opened"] == counts["answered"] == 0 for counts in told[0]["links"].values()), "counted by link, and nobody listens"
+    assert len(told[0]["links"]) == 2
     assert told[0]["state"]["assets"]["dg1"]["quality"] == "bad"  # nobody serves it, and it stays in the picture
 
     again = parts(loaded, tmp_path, told)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.codec import blocks, decode, encode, text, within_tolerance
+from drivers.codec import blocks, decode, encode, rescaled, text, within_tolerance
 from ems.config.profile import Command, Defaults, Point, Profile
 from ems.errors import BadInput
 
@@ -145,6 +145,47 @@ def test_bits_switches_and_faults() -> None:
     assert [decode([raw], fault, profile(), {}) for raw in (0, 3)] == [0.0, 3.0]
     assert encode(0.0, point(type="uint16", none=9), profile(), {}) == [9]
     assert decode([0], point(type="uint16", none=9), profile(), {}), "code 0 is a fault here and must not look like none"
+
+
+def test_fields_of_bits_codes_and_offsets_by_hand() -> None:
+    state = point(type="uint16", mask=0x0F00)
+    assert [decode([word], state, profile(), {}) for word in (0x0000, 0xF3FF, 0x0F00)] == [0.0, 3.0, 15.0]
+    assert encode(5.0, state, profile(), {}) == [0x0500]
+    with pytest.raises(BadInput, match="0xf00"):
+        encode(16.0, state, profile(), {})
+    top = point(type="int32", mask=0xF0000000)  # reaches into the sign
+    assert decode([0xA000, 0], top, profile(), {}) == 10.0
+    assert encode(10.0, top, profile(), {}) == [0xA000, 0]
+    assert decode([0x8000, 0], point(type="uint32", bit=31), profile(), {}) == 1.0
+    assert decode([0, 0x8000], point(type="uint32", bit=31, word_order="little"), profile(), {}) == 1.0
+    chain = point(type="uint16", bit=4, invert=True)
+    assert [decode([word], chain, profile(), {}) for word in (0, 16)] == [1.0, 0.0]
+    assert [encode(value, chain, profile(), {}) for value in (1.0, 0.0)] == [[0], [16]]
+    assert [decode([word], point(table="coil", invert=True), profile(), {}) for word in (0, 1)] == [1.0, 0.0]
+    mode = point(type="uint16", mask=0x0003, on=2)
+    assert [decode([word], mode, profile(), {}) for word in (0, 1, 2, 3, 0xFFFE)] == [0.0, 0.0, 1.0, 0.0, 1.0]
+    running = point(type="uint16", on=(0, 3))
+    assert [decode([word], running, profile(), {}) for word in (0, 1, 3)] == [1.0, 0.0, 1.0]
+    assert decode(encode(0.0, running, profile(), {}), running, profile(), {}) == 0.0
+    cell = point(type="uint16", unit="degC", offset=-40.0)
+    assert decode([65], cell, profile(), {}) == 25.0
+    assert encode(25.0, cell, profile(), {}) == [65]
+    half = point(type="int16", unit="pct", scale=0.1, offset=50.0, of="rated_kw")
+    assert decode([0xFF06], half, profile(), {"rated_kw": 200.0}) == 50.0
+
+
+def test_a_point_has_its_own_marks_for_no_value() -> None:
+    gauge = point(type="int16", missing=(0x7FFF, 0x7FFE))
+    assert [decode([word], gauge, profile(), {}) for word in (0x7FFF, 0x7FFE, 0x8000)] == [None, None, -32768.0], "its own, not its type's"
+    assert encode(None, gauge, profile(), {}) == [0x7FFE]
+    several = profile(missing={"uint16": (0xFFFF, 0xFFFE)})
+    assert [decode([word], point(type="uint16"), several, {}) for word in (0xFFFF, 0xFFFE, 0xFFFD)] == [None, None, 65533.0]
+
+
+def test_a_scale_factor_rescales_a_place() -> None:
+    place = Command(address=0, type="int16", unit="W", scale_point="sf")
+    assert [rescaled(place, exponent) and encode(0.5, rescaled(place, exponent), profile(), {}) for exponent in (0.0, 1.0, -1.0)] == [[500], [50], [5000]]
+    assert [rescaled(place, exponent) for exponent in (None, 0.5, 11.0, -11.0)] == [None] * 4
 
 
 def test_words_of_another_number_are_no_value() -> None:

@@ -268,3 +268,66 @@ async def test_a_device_in_local_gets_no_write_at_all() -> None:
     assert unit.beats == [20]
     assert [v for _, v in other.written] == [10.0, 20.0, 30.0]
     assert field.withheld == 4
+
+
+async def test_a_pulse_waits_for_its_effect_however_often_it_is_wanted() -> None:
+    unit = Device(running=0.0)
+    field = Fieldbus({"a": Wire(unit, {"running": None}, once={"running": 60.0})}, 0.2)
+
+    async def cycle(value: float) -> None:
+        await field.read()
+        await field.write([Write("a", "running", value)])
+
+    unit.fault = None
+    for _ in range(4):
+        await cycle(1.0)
+    assert unit.written == [("running", 1.0)], "its effect has not shown, and its time is not over"
+    await cycle(0.0)
+    assert unit.written[-1] == ("running", 0.0), "the other way is another order"
+    await cycle(1.0)
+    unit.values["running"] = 1.0
+    await cycle(1.0)
+    assert unit.written[2:] == [("running", 1.0), ("running", 1.0)], "seen to have acted: what is wanted now is a new order"
+    await field.close()
+
+
+async def test_a_pulse_whose_answer_was_lost_is_decided_by_reading_alone() -> None:
+    unit = Device(running=0.0)
+    field = Fieldbus({"a": Wire(unit, {"running": None}, once={"running": 0.02})}, 0.2)
+    await field.read()
+    unit.fault = ConnectionLost("no answer in time")
+    await field.write([Write("a", "running", 1.0)])
+    await asyncio.sleep(0.05)
+    for _ in range(3):  # its time is over, but nobody has seen the set since
+        await field.read()
+        await field.write([Write("a", "running", 1.0)])
+    unit.fault = None
+    assert unit.written == []
+    field._lines["a"].quiet_until_s = 0.0
+    await field.read()
+    await field.write([Write("a", "running", 1.0)])
+    assert unit.written == [("running", 1.0)], "a reading from after its time shows that it has not acted"
+    await field.close()
+
+
+async def test_age_counts_from_the_reading_and_not_from_when_the_cycle_looks_at_it() -> None:
+    quick, slow = Device(power_kw=1.0), Device(power_kw=2.0)
+    slow.delay_s = 0.15
+    field = bus(wait_s=0.5, a=quick, b=slow)
+    readings = await field.read()
+    assert readings["a"]["power_kw"].age_s >= 0.1 > readings["b"]["power_kw"].age_s
+    await field.close()
+
+
+async def test_a_cycle_does_not_wait_for_a_device_that_failed() -> None:
+    good, back = Device(power_kw=1.0), Device(power_kw=2.0)
+    back.fault = ConnectionLost("gone")
+    field = bus(wait_s=5.0, a=good, b=back)
+    await field.read()
+    back.fault, back.delay_s = None, 0.3
+    field._lines["b"].quiet_until_s = 0.0
+    assert (await field.read())["b"] == {}, "not in this cycle"
+    await asyncio.sleep(0.4)
+    assert (await field.read())["b"]["power_kw"].value == 2.0
+    assert field.faults() == {}
+    await field.close()

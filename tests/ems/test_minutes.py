@@ -180,3 +180,32 @@ def test_a_site_without_diesels_claims_nothing() -> None:
     rows = [row for s in range(61) for _, row in book.add(image(s))]
     assert (rows[0]["baseline_l"], rows[0]["displaced_co2_kg"], rows[0]["fuel_method"]) == (None, None, "no diesel")
     assert book.state_totals() == {"displaced_kg_today": None, "displaced_t_total": None}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "litres", "events"),
+    [
+        (100.0, 101.0, 1.0, 0),
+        (9999.5, 0.5, 1.0, 0),  # over its end, at 10,000 L
+        (5000.0, 0.0, None, 1),  # another meter, or one that was reset
+        (9999.5, 5000.0, None, 1),
+    ],
+    ids=["counts", "wraps", "reset", "replaced"],
+)
+def test_a_fuel_counter_that_falls_is_an_event_and_never_negative(first: float, last: float, litres: float | None, events: int) -> None:
+    book = MinuteBook(SITE, ends={"dg1.fuel_l": 10_000.0})
+    rows = [row for s in range(61) for row in book.add(image(s, dg1={"fuel_l": first if s < 30 else last}))]
+    assert rows[0][1]["fuel"]["dg1"]["counter_l"] == litres
+    assert rows[0][1]["fuel_l"] == (1.0 if litres is not None else 1.2), "without the counter by the curve"
+    news = book.news()
+    assert [(e.kind, e.asset) for e in news] == [("counter_replaced", "dg1")] * events
+    assert book.news() == []
+
+
+def test_a_replaced_meter_is_an_event_and_goes_on_from_where_it_is() -> None:
+    book = MinuteBook(SITE)
+    reads = [{"energy_export_kwh": 500.0 if s < 30 else 20.0 + s / 60} for s in range(121)]
+    rows = [row for s in range(121) for row in book.add(image(s, m1=reads[s]))]
+    assert rows[0][1]["meters"]["m1"]["export_kwh"] is None
+    assert rows[1][1]["meters"]["m1"]["export_kwh"] == pytest.approx(1.0)
+    assert ["m1" in e.asset and "500" in e.reason for e in book.news()] == [True]

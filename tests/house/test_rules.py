@@ -29,7 +29,11 @@ def ours(*parts: str) -> Iterator[Path]:
     """Return every file of the checkout below `parts` that is kept."""
     for path in sorted((ROOT.joinpath(*parts)).rglob("*")):
         inside = path.relative_to(ROOT).parts
-        made = inside[0] in NOT_OURS or inside[0].startswith(".venv") or any(part == "__pycache__" or part.endswith(("_cache", ".egg-info")) for part in inside)
+        made = (
+            inside[0] in NOT_OURS
+            or inside[0].startswith(".venv")
+            or any(part in ("__pycache__", "node_modules") or part.endswith(("_cache", ".egg-info")) for part in inside)
+        )
         if path.is_file() and not made:
             yield path
 

@@ -253,8 +253,10 @@ async def test_the_heartbeat_toggles(peer: Peer, link: ModbusLink) -> None:
     for count in (41, 42, 43):
         await driver(link).beat(count)
     assert [pdu.hex() for pdu in peer.writes] == ["06001e0001", "06001e0000", "06001e0001"]
+    assert await driver(link).heartbeat() == 1.0
+    assert await driver(link, profile=BITS).heartbeat() is None
     await driver(link, profile=BITS).beat(44)
-    assert len(peer.asked) == 3, "a profile without a heartbeat sends none"
+    assert len(peer.asked) == 4, "a profile without a heartbeat sends none"
 
 
 async def test_a_living_unit_waits_once_for_all_the_dead_before_it(peer: Peer, link: ModbusLink) -> None:

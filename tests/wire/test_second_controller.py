@@ -95,7 +95,7 @@ class Gateway:
 
     def __init__(self, loaded: LoadedSite, stage: Stage = Stage.CONTROL) -> None:
         self.world = World(loaded.site)
-        self.fieldbus = open_fieldbus(loaded, 0.1)
+        self.fieldbus = open_fieldbus(loaded, open_drivers(loaded), 0.1)
         stores = Stores(self.world.history, self.world.ledger, self.world.log)
         keeper, controller = PlanKeeper(loaded.site, NoPlanner()), Controller(loaded.site, stage)
         self.loop = Loop(loaded.site, controller, self.fieldbus, keeper, MinuteBook(loaded.site), stores, WallClock(), Memory(), tell=self.world.beats.append)
@@ -208,7 +208,7 @@ async def test_a_device_in_local_is_left_alone_on_the_wire(tmp_path: Path) -> No
 async def test_a_limit_that_expires_is_refreshed_at_a_third_of_its_time(tmp_path: Path) -> None:
     """The device takes its limit back after two seconds; it stays in force for as long as we write, and no longer."""
     async with plant(tmp_path) as (loaded, behind):
-        fieldbus = open_fieldbus(loaded, 0.2)
+        fieldbus = open_fieldbus(loaded, open_drivers(loaded), 0.2)
         await fieldbus.read()
         sent_s: list[float] = []
         begin_s = real_s()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -15,6 +16,13 @@ from api.web.problem import Problem, answer
 router = APIRouter(tags=["service"])
 
 LATE_CYCLES = 5.0
+LINK_COUNTS = {
+    "asked": "Modbus questions sent",
+    "answered": "Modbus questions answered rightly",
+    "silent": "Modbus questions not answered in time",
+    "refused": "Modbus questions answered with an exception",
+    "opened": "Modbus connections opened",
+}
 
 
 def late(at: Desk) -> str | None:
@@ -76,6 +84,7 @@ class Figures:
         yield gauge("ems_co2_displaced_today_kg", "CO2 displaced today, physical", state.get("co2", {}).get("displaced_kg_today"))
         yield gauge("ems_alarms_active", "Active alarms", state.get("alarms", {}).get("active"))
         yield from self._assets(state.get("assets", {}))
+        yield from self._links(live.links)
 
     def _assets(self, assets: dict[str, dict[str, object]]) -> Iterator[Metric]:
         for name in ("power_kw", "setpoint_kw", "available_kw", "soc", "age_s"):
@@ -85,6 +94,19 @@ class Figures:
                 if isinstance(value, int | float):
                     family.add_metric([asset, str(seen.get("kind"))], float(value))
             yield family
+
+    def _links(self, links: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+        """What happened on each Modbus connection; the rejected answers by reason."""
+        for name, text in LINK_COUNTS.items():
+            family = CounterMetricFamily(f"ems_link_{name}", text, labels=["link"])
+            for link, counts in links.items():
+                family.add_metric([link], float(counts[name]))
+            yield family
+        rejected = CounterMetricFamily("ems_link_rejected", "Answers that did not fit their question and were not used", labels=["link", "reason"])
+        for link, counts in links.items():
+            for reason, number in counts["rejected"].items():
+                rejected.add_metric([link, reason], float(number))
+        yield rejected
 
 
 def gauge(name: str, text: str, value: object) -> GaugeMetricFamily:

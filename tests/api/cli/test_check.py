@@ -52,6 +52,8 @@ def test_text_has_units(site: Path, capsys: pytest.CaptureFixture[str]):
     assert "fuel {no load 6.3 L/h, slope 0.249 L/kWh}" in out
     assert "generic-diesel at tcp://10.0.0.1:502 unit 7" in out
     assert "town-f1  feeder: priority 1, share 1; simulated only" in out
+    assert "dg1  device: gives measurements, counts energy, fuel or hours, tells its faults," in out
+    assert "town  device" not in out
 
 
 def test_every_number_with_a_unit_in_its_name_is_shown_with_it():

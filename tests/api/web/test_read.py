@@ -167,6 +167,17 @@ async def test_metrics_leave_out_what_is_missing(at: Site):
     assert re.search(r'^ems_asset_power_kw\{asset="pv1",kind="solar"\} 7\d\d\.', text, re.M)
     assert 'asset="dg3"' not in text.split("ems_asset_age_s")[0]  # it does not answer: no power, but an age
     assert "ems_cycles_total 4711.0" in text
+    assert "ems_link_asked_total{" not in text, "no link was told of"
+
+
+async def test_metrics_count_what_happens_on_each_link(at: Site):
+    counts = {"asked": 90, "answered": 80, "silent": 6, "refused": 1, "opened": 4, "rejected": {"transaction": 2, "crc": 1}}
+    at.live.update({"state": at.live.state, "links": {"tcp://10.0.0.5:502": counts}})
+    text = (await at("GET", "/metrics")).text
+    assert 'ems_link_asked_total{link="tcp://10.0.0.5:502"} 90.0' in text
+    assert 'ems_link_silent_total{link="tcp://10.0.0.5:502"} 6.0' in text
+    assert 'ems_link_rejected_total{link="tcp://10.0.0.5:502",reason="transaction"} 2.0' in text
+    assert 'ems_link_rejected_total{link="tcp://10.0.0.5:502",reason="crc"} 1.0' in text
 
 
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1:8080", 200), ("localhost", 200), ("[::1]:8080", 200), ("evil.example", 421), ("", 421)])

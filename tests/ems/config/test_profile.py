@@ -9,6 +9,7 @@ import pytest
 
 from ems.config.load import load_profile, shipped_profile, shipped_profiles
 from ems.config.profile import TAKES, UNITS, Profile, house_unit
+from ems.config.profile_checks import capabilities
 from ems.errors import BadInput
 
 MODBUS = """\
@@ -98,6 +99,93 @@ def test_a_mistake_is_named_with_its_path_and_line(tmp_path: Path, old: str, new
         load_profile(write(tmp_path, MODBUS.replace(old, new, 1)))
     assert caught.value.where == f"{tmp_path / 'profile.yaml'}:{line} {path}"
     assert caught.value.expected
+
+
+WHOLE = """\
+profile: whole
+kind: inverter
+protocol: modbus
+defaults: {max_block: 4}
+missing: {int16: 0x8000, uint16: [0xFFFF, 0xFFFE]}
+capabilities: [measure, setpoint, faults]
+points:
+  power_kw: {address: 10, type: int16, unit: W, scale_point: power_sf}
+  power_sf: {address: 11, type: int16, missing: 0x8000}
+  state: {address: 12, type: uint16, mask: 0x00F0, text: {1: {en: on, ja: 運転}}}
+  running: {address: 12, type: uint16, bit: 3, invert: true}
+  fault: {address: 13, type: uint16, none: 0, text: {3: {en: hot, ja: 温度高}}}
+  ready: {address: 14, type: uint16, on: [2, 3]}
+  energy_kwh: {address: 20, type: uint32, unit: kWh, counter: true, wraps_at: 99999999}
+  serial: {address: 30, type: string(4)}
+commands:
+  power_kw: {address: 40, type: int16, unit: W, scale: 100, min: -800, max: 800, read_back: 40}
+  running: {address: 41, type: uint16, on: 1, off: 2, pulse_s: 0.5, release: 0}
+heartbeat: {address: 49, type: uint16, period_s: 1}
+on_silence: {after_s: 30, does: preset, value: 0}
+"""
+
+
+def test_a_profile_with_all_there_is(tmp_path: Path):
+    profile = load_profile(write(tmp_path, WHOLE))
+    assert profile.missing["uint16"] == (0xFFFF, 0xFFFE)
+    assert profile.points["ready"].on == (2, 3)
+    assert profile.commands["running"].idempotent is False
+    assert capabilities(profile) == ("measure", "counters", "faults", "start_stop", "setpoint", "read_back", "heartbeat", "on_silence")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "line"),
+    [
+        ("scale_point: power_sf", "scale_point: nothing", "points.power_kw.scale_point", 8),
+        ("scale_point: power_sf", "scale_point: power_kw", "points.power_kw.scale_point", 8),
+        ("scale_point: power_sf", "scale_point: serial", "points.power_kw.scale_point", 8),
+        ("scale_point: power_sf", "scale_point: running", "points.power_kw.scale_point", 8),
+        ("none: 0, text: {3", "scale_point: power_sf, text: {3", "points.fault.scale_point", 12),
+        ("missing: 0x8000}", "missing: 0x18000}", "points.power_sf.missing", 9),
+        ("type: string(4)", "type: string(4), missing: 0", "points.serial.missing", 15),
+        ("mask: 0x00F0", "mask: 0x00F5", "points.state.mask", 10),
+        ("mask: 0x00F0", "mask: 0x1F000", "points.state.mask", 10),
+        ("mask: 0x00F0", "mask: 0x00F8", "points.running", 11),
+        ("mask: 0x00F0", "mask: 0x00F0, bit: 4", "points.state.mask", 10),
+        ("bit: 3, invert: true", "bit: 17", "points.running.bit", 11),
+        ("bit: 3, invert: true", "bit: 3, byte_order: little", "points.running", 11),
+        ("address: 14, type: uint16, on: [2, 3]", "address: 14, type: uint16, invert: true", "points.ready.invert", 13),
+        ("on: [2, 3]", "on: [2, 70000]", "points.ready.on", 13),
+        ("on: [2, 3]", "on: 2, none: 0", "points.ready.on", 13),
+        ("address: 13, type: uint16, none: 0", "address: 13, type: uint16, none: -1", "points.fault.none", 12),
+        ("text: {3: {en: hot", "text: {-3: {en: hot", "points.fault.text[-3]", 12),
+        ("text: {3: {en: hot", "text: {hot: {en: hot", "points.fault.text.hot", 12),
+        ("counter: true, wraps_at", "wraps_at", "points.energy_kwh.wraps_at", 14),
+        ("wraps_at: 99999999", "wraps_at: 0", "points.energy_kwh.wraps_at", 14),
+        ("type: uint16, bit: 3, invert: true", "type: uint16, bit: 3, counter: true", "points.running.counter", 11),
+        ("max_block: 4", "max_block: 1", "points.energy_kwh.type", 14),
+        ("scale: 100, min", "scale: 1, min", "commands.power_kw.min", 17),
+        ("min: -800, max: 800, read_back: 40", "min: -800, read_back: none", "commands.power_kw.read_back", 17),
+        ("address: 40, type: int16", "address: 60, type: string(2)", "commands.power_kw.type", 17),
+        ("on: 1, off: 2", "on: 1, off: 70000", "commands.running.off", 18),
+        ("release: 0", "release: -1", "commands.running.release", 18),
+        ("pulse_s: 0.5, release: 0", "release: 0", "commands.running.release", 18),
+        ("pulse_s: 0.5, release: 0", "enable: 123.WMaxLim_Ena", "commands.running.enable", 18),
+        ("address: 40,", "address: 40, node: ns=2;s=P,", "commands.power_kw.node", 17),
+        ("period_s: 1}", "period_s: 30}", "heartbeat.period_s", 19),
+        ("period_s: 1}", "period_s: 0}", "heartbeat.period_s", 19),
+        ("value: 0", "value: 900", "on_silence.value", 20),
+        ("does: preset, value: 0", "does: start", "on_silence.does", 20),
+        ("int16: 0x8000, uint16", "int16: nan, uint16", "missing.int16", 5),
+        ("int16: 0x8000, uint16", "int16: 0x80000, uint16", "missing.int16", 5),
+        ("faults]", "limit]", "capabilities[2]", 6),
+        ("faults]", "flying]", "capabilities[2]", 6),
+        ("protocol: modbus", "protocol: modbus\nbase: 40000", "base", 4),
+    ],
+)
+def test_what_would_not_work_is_refused_with_path_line_and_reason(tmp_path: Path, old: str, new: str, path: str, line: int):
+    text = WHOLE if "does: start" not in new else WHOLE.replace("running", "forming")
+    assert old in text
+    with pytest.raises(BadInput) as caught:
+        load_profile(write(tmp_path, text.replace(old, new, 1)))
+    assert caught.value.where == f"{tmp_path / 'profile.yaml'}:{line} {path}", caught.value
+    assert caught.value.expected
+    assert caught.value.error
 
 
 def test_bits_share_a_register_and_whole_values_do_not(tmp_path: Path):
