@@ -18,7 +18,7 @@ from drivers.store.history import History
 from drivers.store.ledger import LedgerStore
 from drivers.store.requests import RequestReader
 from drivers.sunspec import SunSpecDriver
-from ems.clock import ScaledClock, WallClock, epoch_s
+from ems.clock import ScaledClock, WallClock, epoch_s, real_s
 from ems.config.endpoint import Endpoint, endpoint
 from ems.config.load import LoadedSite
 from ems.config.profile import UNITS, Command, Profile
@@ -33,6 +33,7 @@ from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from ems.record import ClockInfo
 from ems.sequencer import START_GRACE, total_start_s
+from ems.watch import PERIODS
 from optimizer.worker import WorkerPlanner
 
 LOG = logging.getLogger("control")
@@ -144,7 +145,20 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
 def open_fieldbus(loaded: LoadedSite, drivers: Mapping[str, Driver], wait_s: float, speed: float = 1.0) -> Fieldbus:
     """Return the field bus of a site: every asset and feeder that has a device; nothing is connected yet."""
     profiles, site = loaded.profiles, loaded.site
-    return Fieldbus({a: Wire(d, takes(profiles[a]), once=once(profiles[a], site.asset(a), speed)) for a, d in drivers.items()}, wait_s)
+    return Fieldbus(
+        {a: Wire(d, takes(profiles[a]), watch_s(profiles[a], real_s()), once(profiles[a], site.asset(a), speed)) for a, d in drivers.items()}, wait_s
+    )
+
+
+def watch_s(profile: Profile, started_s: float) -> float | None:
+    """Return how long a heartbeat is watched before the first write [s]: three periods, and up to three more.
+
+    How many more follows from when this process began, so that of two gateways that get their power back at one
+    time, one begins to beat while the other is still watching.
+    """
+    if profile.heartbeat is None:
+        return None
+    return (PERIODS + int(started_s * 1e6) % (PERIODS + 1)) * profile.heartbeat.period_s
 
 
 def once(profile: Profile, asset: AnyAsset | Feeder, speed: float = 1.0) -> dict[str, float]:

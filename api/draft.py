@@ -10,13 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from api.scan import FoundModel, FoundNode, SunSpecMap
-from drivers.sunspec import MODELS
+from api.draft_names import command_name, house_names
+from api.scan import FoundNode
 from ems.config.profile import NODE_TYPES, TAKES, UNITS, house_unit
 
-INVERTERS, METERS, CONTROLS = (101, 102, 103), (201, 202, 203, 204), 123
-INVERTER_POINTS = {"power_kw": "W", "reactive_kvar": "VAr", "frequency_hz": "Hz", "energy_export_kwh": "WH", "temperature_c": "TmpCab", "state": "St"}
-METER_POINTS = {"energy_export_kwh": "TotWhExp", "energy_import_kwh": "TotWhImp", "power_kw": "W", "reactive_kvar": "VAR", "frequency_hz": "Hz"}
 SILENCE = "# on_silence: {after_s: 30, does: hold}   What the device does by itself when we are gone; ask the maker, and try it."
 NO_NAMES = ("true", "false", "null")
 """What YAML would not read as text."""
@@ -32,63 +29,6 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def readable(models: Sequence[FoundModel]) -> tuple[int, ...]:
-    """Return the models that the driver can reach: from the first on, as long as each is known with its standard length, once."""
-    reached: list[int] = []
-    for model in models:
-        if model.id not in MODELS or MODELS[model.id].length != model.length or model.id in reached:
-            break
-        reached.append(model.id)
-    return tuple(reached)
-
-
-def sunspec_draft(found: SunSpecMap, kind: str | None) -> Draft:
-    """Return the profile of a SunSpec inverter or meter."""
-    reached = readable(found.models)
-    notes = []
-    if len(reached) < len(found.models):
-        first = found.models[len(reached)]
-        notes.append(f"the driver does not know model {first.id} with length {first.length}: it and what follows cannot be read in this version")
-    main = next((m for m in (*INVERTERS, *METERS) if m in reached), None)
-    if main is None:
-        return Draft(None, (*notes, f"no profile can be drafted without one of the models {', '.join(map(str, (*INVERTERS, *METERS)))}"))
-    drafted = kind or ("meter" if main in METERS else "solar")
-    points = METER_POINTS if main in METERS else INVERTER_POINTS
-    maker, model = found.texts.get("maker", ""), found.texts.get("model", "")
-    rows = [f"  {name}: {{point: {main}.{point}{', counter: true' if name.startswith('energy_') else ''}}}" for name, point in points.items()]
-    commands = _limit() if CONTROLS in reached and "limit_kw" in TAKES[drafted] else []
-    text = [
-        f"# Drafted by `ems scan` from {one_line(maker)} {one_line(model)}. Compare every value with the device's display before it is trusted.",
-        f"profile: {json.dumps(slug(f'{maker} {model}').replace('_', '-') or 'scanned')}",
-        f"kind: {drafted}",
-        "protocol: sunspec",
-        f"base: {found.base}",
-        f"models: [{', '.join(map(str, reached))}]",
-        "points:",
-        *rows,
-        *commands,
-        SILENCE,
-    ]
-    if not commands:
-        notes.append("no command is drafted: the device can be read only")
-    return Draft("\n".join(text) + "\n", tuple(notes))
-
-
-def _limit() -> list[str]:
-    """Return the power limit of the immediate controls; it reverts by itself, so it is refreshed."""
-    return [
-        "commands:",
-        "  limit_kw:",
-        f"    point: {CONTROLS}.WMaxLimPct",
-        "    unit: pct",
-        "    of: rated_kw",
-        f"    enable: {CONTROLS}.WMaxLim_Ena",
-        f"    revert_s: {CONTROLS}.WMaxLimPct_RvrtTms",
-        "    min: 0",
-        "    refresh_s: 20",
-    ]
-
-
 def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
     """Return the profile of the variables of a tree; what can be written becomes a command only where its name is one of the kind's."""
     drafted = kind or DEFAULT_KIND
@@ -99,12 +39,13 @@ def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
         return Draft(None, ("no profile can be drafted: no node that is only read holds a number or a switch",))
     left = [n for n in usable if n not in points and n.node not in {t.node for t in taken.values()}]
     text = [
-        "# Drafted by `ems scan`. The names are the server's: give each point the EMS's name (docs/nomenclature.md) and its true unit, and drop the rest.",
+        "# Drafted by `ems scan`. Names and units that the server does not tell are guesses: give each point the EMS's name (docs/nomenclature.md)",
+        "# and its true unit, and drop the rest.",
         "profile: scanned",
         f"kind: {drafted}" + ("" if kind else f"   # {' | '.join(TAKES)}"),
         "protocol: opcua",
         "points:",
-        *(_node_row(name, node, "") for name, node in named(points).items()),
+        *(_node_row(name, node, "") for name, node in _house_named(named(points), kind).items()),
         *(["commands:"] if taken else []),
         *(_node_row(name, node, "") for name, node in taken.items()),
         *(["# can be written too:"] if left else []),
@@ -115,12 +56,15 @@ def opcua_draft(found: Sequence[FoundNode], kind: str | None) -> Draft:
     return Draft("\n".join(text) + "\n", tuple(notes))
 
 
+def _house_named(nodes: Mapping[str, FoundNode], kind: str | None) -> dict[str, FoundNode]:
+    return dict(nodes) if kind is None else house_names(nodes, {name: node.path[-1] for name, node in nodes.items()}, kind)
+
+
 def commands_of(nodes: Iterable[FoundNode], kind: str) -> dict[str, FoundNode]:
-    """Return the writable nodes whose names end in a command of the kind, one for each command."""
+    """Return the writable nodes that are called like a command of the kind, one for each command."""
     taken: dict[str, FoundNode] = {}
     for node in nodes:
-        name = slug(node.path[-1])
-        command = next((c for c in TAKES[kind] if name == c or name.endswith(f"_{c}")), None)
+        command = command_name(node.path[-1], TAKES[kind])
         if node.writable and command is not None:
             taken.setdefault(command, node)
     return taken
@@ -174,9 +118,3 @@ def slug(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a device's text as it may stand in a comment: on one line, without what does not print."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def rows_of(found: SunSpecMap) -> list[Mapping[str, object]]:
-    """Return the chain as rows."""
-    reached = readable(found.models)
-    return [{"id": m.id, "name": m.name, "length": m.length, "address": m.address, "readable": k < len(reached)} for k, m in enumerate(found.models)]

@@ -10,7 +10,7 @@ from typing import Any
 from api.assembly import open_drivers
 from drivers.modbus import ModbusDriver
 from ems.config.load import LoadedSite
-from ems.config.profile import UNITS, Point, Profile, house_unit
+from ems.config.profile import UNITS, Place, Profile, house_unit
 from ems.errors import BadInput, Failed
 from ems.model import Quality, Reading
 from ems.ports import Driver
@@ -25,7 +25,8 @@ def probe_points(loaded: LoadedSite) -> list[dict[str, Any]]:
     Returns
     -------
     list[dict[str, Any]]
-        `asset point value unit quality age_s on_silence`, and `cause` where there is no value.
+        `asset point value unit quality age_s on_silence`, `text` where the profile has one for the code, and `cause`
+        where there is no value.
     """
     drivers = open_drivers(loaded)
     if not drivers:
@@ -77,13 +78,15 @@ def _rows(asset: str, profile: Profile, answer: Mapping[str, Reading | str] | Fa
         if isinstance(found, str) and found:
             rows.append(row | {"text": {"en": found, "ja": found}, "quality": Quality.GOOD.value})
             continue
+        if value is not None and (text := point.text.get(round(value))) is not None:
+            row["text"] = text.model_dump()
         if value is None:
             row["cause"] = str(answer) if isinstance(answer, Failed) else "the device gives no value"
         rows.append(row)
     return rows
 
 
-def unit_of(name: str, point: Point) -> str | None:
+def unit_of(name: str, point: Place) -> str | None:
     """Return the unit in which a point's value is shown; None for switches and codes."""
-    house = house_unit(name) if point.unit is None else UNITS[point.unit][0]
+    house = house_unit(name) if point.unit is None or point.of is not None else UNITS[point.unit][0]
     return None if house is None else SHOWN[house]

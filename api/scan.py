@@ -16,13 +16,11 @@ from asyncua.ua.uaerrors import UaError
 
 from drivers.modbus import BEHIND_GATEWAY, ModbusLink, Refused
 from drivers.opcua import CLOSE_S, CONNECT_S, secure, told
-from drivers.sunspec import MARKER
+from drivers.sunspec_map import BASES, MARKER
 from ems.config.profile import NODE_TYPES
 from ems.config.site import Security
 from ems.errors import BadAnswer, BadInput, ConnectionLost, Failed
 
-BASES = (40000, 50000, 0)
-"""Where a SunSpec map may begin, in the order of the standard."""
 COMMON, END = 1, 0xFFFF
 MOST_MODELS = 100
 TEXTS = {"maker": (0, 16), "model": (16, 16), "version": (40, 8), "serial": (48, 16)}
@@ -89,7 +87,8 @@ async def scan_sunspec(link: ModbusLink, unit: int, timeout_s: float) -> SunSpec
     if silent is not None:
         raise silent
     bases = ", ".join(map(str, BASES))
-    raise Failed(f"unit {unit} answers, but shows no SunSpec map at {bases}", str(link), "a SunSpec device; others need a profile from the maker's list")
+    hint = "a SunSpec device; others need a profile from the maker's list, and --registers to record them"
+    raise Failed(f"unit {unit} answers, but shows no SunSpec map at {bases}", str(link), hint)
 
 
 async def _chain(link: ModbusLink, unit: int, timeout_s: float, base: int) -> SunSpecMap:

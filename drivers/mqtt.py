@@ -232,6 +232,10 @@ class MqttDriver:
     async def beat(self, count: int) -> None:
         """Do nothing: there is nobody to tell."""
 
+    async def heartbeat(self) -> float | None:
+        """There is none to read: nothing is written over MQTT."""
+        return None
+
     async def close(self) -> None:
         """Close the shared connection; another device's next cycle opens it again."""
         await self.link.close()

@@ -127,6 +127,16 @@ class OpcUaDriver:
             async with self.link.exchange(self.timeout_s) as client:
                 await self._put(self._beat, variant_of(float(count % 2), beat, self.of), client)
 
+    async def heartbeat(self) -> float | None:
+        """Read the heartbeat back; None where the server shows none."""
+        beat = self.profile.heartbeat
+        if beat is None or self._beat is None:
+            return None
+        async with self.link.exchange(self.timeout_s) as client:
+            (answer,) = await self.link.ask(client, [self._beat])
+        raw = raw_of(answer, beat, self.link.url, self._beat)
+        return None if raw is None else from_raw(raw, beat, self.of)
+
     async def _put(self, node: ua.NodeId, variant: ua.Variant, client: Client) -> None:
         # a bare DataValue: some PLCs refuse a write that brings its own timestamps
         (status,) = await client.uaclient.write_attributes([node], [ua.DataValue(variant)], AttributeIds.Value)

@@ -224,6 +224,16 @@ class Alarms:
         if off_s is not None and image.now_s - off_s >= VOLTAGE_S and decision.formers:
             en = f"voltage is {image.voltage_v:.0f} V, out of its band: nothing is handed over or restored"
             found.append(Alarm("voltage", "major", None, en, f"電圧が {image.voltage_v:.0f} V で範囲外です。引き渡しと復電を止めています"))
+        for asset, how in image.rivals.items():
+            found.append(
+                Alarm(
+                    "second_controller",
+                    "critical",
+                    asset,
+                    f"another controller writes to {asset} ({how}): nothing is written until it is off and stage control is ordered again",
+                    f"別の制御装置が {asset} に書き込んでいます。それを停止し、ステージ control を再度指令するまで書き込みません",
+                )
+            )
         if not image.load_known:
             found.append(
                 Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")

@@ -103,6 +103,8 @@ class Controller:
         memory = replace(memory, doubt=doubt)
         taken = self._orders.take(image, memory, requests)
         effects = self._orders.effects(image, self._adopted(image, taken.memory))
+        if not image.alone and lower(self._stage, effects.memory.stage) is not Stage.CONTROL:
+            image = replace(image, rivals=NOTHING, watched=True)  # who only watches may well watch another controller
         bus = self._bus.found(image)
         feeders = self._feeders.seen(image, bus, effects.memory)
         memory, stops = noticed(image, feeders.memory)
@@ -204,7 +206,7 @@ class Controller:
         moved = self._feeders.decide(image, memory, strain, FEEDER_BAND_S if rising else IN_BAND_S)
         memory, feeders = moved.memory, moved.memory.feeders
         decided |= self._feeders.decisions(image, memory, strain)
-        stage = self._stage_of(memory)
+        stage = self._stage_of(image, memory)
         levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, final.shares)
         writes = (*unit_writes, *moved.writes, *levels)
         held = [f for f in self._outlooks.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
@@ -251,7 +253,7 @@ class Controller:
         """START and SAFE: nothing is written; SAFE also stops the heartbeats, so that devices do what they declare."""
         why = Explanation(Reason.SAFE if mode is Mode.SAFE else Reason.SEQUENCE, (mode.value,))
         assets = {a: AssetDecision(None, image.assets[a].flag("running"), why) for a in image.assets}
-        stage = self._stage_of(memory)
+        stage = self._stage_of(image, memory)
         return Decision(
             mode=mode,
             stage=stage,
@@ -288,7 +290,7 @@ class Controller:
             units, writes, events = self._sequences(image, stepped.memory, stepped.wanted, dict.fromkeys(stepped.wanted, why), online)
         assets = {a: AssetDecision(None, i.flag("running"), why) for a, i in image.assets.items()}
         assets |= self._feeders.decisions(image, stepped.memory, None)
-        stage = self._stage_of(memory)
+        stage = self._stage_of(image, memory)
         return Decision(
             mode=memory.mode,
             stage=stage,
@@ -308,13 +310,14 @@ class Controller:
 
     def _adopted(self, image: Image, memory: Memory) -> Memory:
         """Return the memory with a sequence for every diesel; one met for the first time is taken as it is."""
-        watch = memory.mode in (Mode.START, Mode.SAFE) or self._stage_of(memory) is not Stage.CONTROL
+        watch = memory.mode in (Mode.START, Mode.SAFE) or self._stage_of(image, memory) is not Stage.CONTROL
         if len(memory.units) == len(self._diesels) and not watch:
             return memory
         return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
 
-    def _stage_of(self, memory: Memory) -> Stage:
-        return lower(self._stage, memory.stage)
+    def _stage_of(self, image: Image, memory: Memory) -> Stage:
+        """Return the stage in force: the lowest that was asked for, and not control while somebody else may be writing."""
+        return lower(lower(self._stage, memory.stage), Stage.CONTROL if image.alone else Stage.ADVISE)
 
     def _wants(self, image: Image, memory: Memory, outlook: Outlook, planned: Target | None, choice: Choice) -> Wants:
         """Return what is to be done: as an operator left it, as planned, or by the rules."""

@@ -1,5 +1,8 @@
 """All devices of a site at once: read within a deadline, write what changed, beat.
 
+Nothing is written to a device before its heartbeat has been watched (`ems/watch.py`), nothing at all while another
+controller is met on any of them, and nothing, not even a heartbeat, to a device that is switched to local.
+
 One fault stays with one device: each has its own deadline, is asked less often while it fails, and
 keeps its last values with their growing age, so that staleness is found by age and by nothing else.
 """
@@ -12,9 +15,10 @@ from dataclasses import dataclass, field
 
 from ems.clock import real_s
 from ems.decision import Write
-from ems.errors import BadInput, Failed
+from ems.errors import BadAnswer, BadInput, Failed
 from ems.model import NOTHING, Reading
 from ems.ports import Driver, WriteResult
+from ems.watch import LOOK_EVERY, BeatWatch
 
 BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 """How long a device that failed once, twice, ... is left alone [s, real]."""
@@ -38,12 +42,15 @@ class Wire:
     driver : Driver
     takes : Mapping[str, float | None]
         Commands of its profile, with the time after which each is to be refreshed [s, real].
+    watch_s : float | None
+        How long its heartbeat must stand still before our first write [s, real]; None where it has none.
     once : Mapping[str, float]
         Of these the ones that act each time they are sent, as a pulse does, and how long one is given to show its effect [s, real].
     """
 
     driver: Driver
     takes: Mapping[str, float | None] = field(default_factory=lambda: NOTHING)
+    watch_s: float | None = None
     once: Mapping[str, float] = field(default_factory=lambda: NOTHING)
 
 
@@ -60,6 +67,20 @@ class _Line:
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
     pressed: dict[str, tuple[float, float]] = field(default_factory=dict)
     fault: str = ""
+    watch: BeatWatch | None = None
+    reads: int = 0
+    beats: int = 0
+
+    @property
+    def local(self) -> bool:
+        """Whether its switch stands on local, by its last reading."""
+        remote = self.readings.get("remote")
+        return remote is not None and remote.value is not None and remote.value < 0.5
+
+    @property
+    def free(self) -> bool:
+        """Whether its heartbeat lets us write."""
+        return self.watch is None or self.watch.free
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +103,16 @@ class Fieldbus:
     """
 
     def __init__(self, wires: Mapping[str, Wire], wait_s: float) -> None:
-        self._lines = {asset: _Line(wire) for asset, wire in wires.items()}
+        self._lines = {asset: _Line(wire, watch=None if wire.watch_s is None else BeatWatch(wire.watch_s)) for asset, wire in wires.items()}
         self._wait_s = wait_s
+        self.withheld = 0
 
     async def read(self) -> dict[str, dict[str, Reading]]:
         """Return the newest readings of every device, each with its age."""
         now = real_s()
         for line in self._lines.values():
             if line.reading is None and now >= line.quiet_until_s:
-                line.reading = asyncio.create_task(self._read_one(line.wire.driver))
+                line.reading = asyncio.create_task(self._read_one(line))
         tasks = [line.reading for line in self._lines.values() if line.reading is not None]
         sound = [line.reading for line in self._lines.values() if line.reading is not None and not line.failures]
         grace_s = min(GRACE_S, self._wait_s)
@@ -103,11 +125,21 @@ class Fieldbus:
         now = real_s()
         return {asset: self._aged(line, now) for asset, line in self._lines.items()}
 
-    async def _read_one(self, driver: Driver) -> tuple[Mapping[str, Reading], float]:
+    async def _read_one(self, line: _Line) -> tuple[Mapping[str, Reading], float]:
         """Return the readings and when they were complete [s, real]: the cycle may look at them later."""
-        await driver.connect()
-        readings = await driver.read()
-        return readings, real_s()
+        await line.wire.driver.connect()
+        readings = await line.wire.driver.read()
+        complete_s = real_s()
+        line.reads += 1
+        watch, beats = line.watch, line.beats
+        if watch is not None and (not watch.begun or line.reads % LOOK_EVERY == 0):
+            try:
+                value = await line.wire.driver.heartbeat()
+            except BadAnswer:  # what was read stays read: a heartbeat that is not there costs the watch, not the device
+                value = None
+            if line.watch is watch and line.beats == beats and beats % 2 == 0:  # no beat of ours was under way meanwhile
+                line.watch = watch.seen(value, real_s())
+        return readings, complete_s
 
     def _harvest(self, line: _Line) -> None:
         """Take what a finished read brought; a failed one lengthens the pause before the next."""
@@ -129,6 +161,7 @@ class Fieldbus:
         line.quiet_until_s = now + BACKOFF_S[min(line.failures, len(BACKOFF_S)) - 1]
         # A device that was away may have forgotten what it was told: everything is written anew.
         line.sent.clear()
+        line.watch = None if line.watch is None else line.watch.lost()
 
     def _decide(self, line: _Line) -> None:
         """Forget the pulses that a reading asked for since shows to have acted, or not to have in the time they were given."""
@@ -146,13 +179,36 @@ class Fieldbus:
         """Return why each device that failed last failed."""
         return {asset: line.fault for asset, line in self._lines.items() if line.fault}
 
+    def rivals(self) -> dict[str, str]:
+        """Return the devices on which another controller was met, and how."""
+        return {asset: line.watch.rival for asset, line in self._lines.items() if line.watch is not None and line.watch.rival}
+
+    @property
+    def watched(self) -> bool:
+        """Whether every device that answers has been watched long enough."""
+        return all(line.free or (line.watch is not None and bool(line.watch.rival)) for line in self._lines.values() if line.readings and not line.failures)
+
+    def watch_anew(self) -> None:
+        """Forget the rivals and watch every heartbeat again: a person says that the other controller is off."""
+        for line in self._lines.values():
+            line.watch = None if line.watch is None else line.watch.anew()
+
     async def write(self, writes: Sequence[Write]) -> list[Sent]:
-        """Write what changed or is due, devices side by side, each device's writes in their order."""
+        """Write what changed or is due, devices side by side, each device's writes in their order.
+
+        What must not go out is left out and counted in `withheld`: to a device in local, to one whose heartbeat
+        has not been watched yet, to any while another controller is met.
+        """
         by_asset: dict[str, list[Write]] = {}
+        rivals = self.rivals()
         for write in writes:
             line = self._lines.get(write.asset)
-            if line is not None and write.command in line.wire.takes and self._due(line, write):
-                by_asset.setdefault(write.asset, []).append(write)
+            if line is None or write.command not in line.wire.takes or not self._due(line, write):
+                continue
+            if rivals or line.local or not line.free:
+                self.withheld += 1
+                continue
+            by_asset.setdefault(write.asset, []).append(write)
         batches = await asyncio.gather(*(self._write_all(self._lines[asset], batch) for asset, batch in by_asset.items()))
         return [sent for batch in batches for sent in batch]
 
@@ -185,11 +241,24 @@ class Fieldbus:
 
     async def beat(self, count: int) -> None:
         """Send every device the heartbeat of a completed cycle; a device that fails is found by its readings."""
-        beating = [line.wire.driver for line in self._lines.values() if not line.failures]
-        results = await asyncio.gather(*(driver.beat(count) for driver in beating), return_exceptions=True)
+        if self.rivals():
+            return
+        beating = [line for line in self._lines.values() if line.free and not line.failures and not line.local]
+        results = await asyncio.gather(*(self._beat_one(line, count) for line in beating), return_exceptions=True)
         for fault in results:
             if isinstance(fault, BaseException) and not isinstance(fault, Failed):
                 raise fault
+
+    async def _beat_one(self, line: _Line, count: int) -> None:
+        """Beat, and note what stands there now; while it is under way, or failed, nobody knows."""
+        line.beats += 1
+        wrote: float | None = None
+        try:
+            await line.wire.driver.beat(count)
+            wrote = float(count % 2)
+        finally:
+            line.beats += 1
+            line.watch = None if line.watch is None else line.watch.wrote(wrote)
 
     async def close(self) -> None:
         """End what is under way and close every link."""

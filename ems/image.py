@@ -86,6 +86,8 @@ class ImageBuilder:
             load_known=known,
             frequency_hz=self._bus_value(assets, "frequency_hz"),
             voltage_v=self._bus_value(assets, "voltage_v"),
+            rivals=telemetry.rivals,
+            watched=telemetry.watched,
         )
 
     def astray(self, image: Image, memory: Memory, setpoints: Mapping[str, float]) -> dict[str, float]:

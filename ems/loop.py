@@ -65,6 +65,7 @@ class _Troubles:
     stores: dict[str, str] = field(default_factory=dict)
     writes: dict[tuple[str, str], int] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
+    rivals: frozenset[str] = frozenset()
     refused: frozenset[str | None] = frozenset()
 
     def alarms(self) -> list[Alarm]:
@@ -156,14 +157,16 @@ class Loop:
         now_s = self._clock.now_s()
         dt_s = self._site.control.cycle_s * self._clock.speed if self._last_s is None else now_s - self._last_s
         self._last_s = now_s
-        telemetry = Telemetry(self.completed + 1, self._clock.now(), now_s, dt_s, readings)
+        telemetry = Telemetry(self.completed + 1, self._clock.now(), now_s, dt_s, readings, self._fieldbus.rivals(), self._fieldbus.watched)
         requests = self._new_requests()
         plan = self._keeper.current(telemetry.time)
         before = self.memory
 
         image, decision, requests, refusals = self._decide(telemetry, requests, plan)
         self.memory = decision.memory
-        events = [*self._news(decision.events), *refusals, *self._links()]
+        if telemetry.rivals and any(r.kind == "stage" and r.body.get("stage") == Stage.CONTROL for r in requests):
+            self._fieldbus.watch_anew()  # a person says that the other one is off
+        events = [*self._news(decision.events), *refusals, *self._links(), *self._rivals(telemetry)]
         events += self._written(await self._fieldbus.write(decision.writes))
         if decision.heartbeat:
             await self._fieldbus.beat(telemetry.cycle)
@@ -174,7 +177,10 @@ class Loop:
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
         self._keep_minutes(image)
         events += self._book.news()
-        state = state_document(self._site, image, decision, plan, self._book.state_totals(), self._clock_info()) | {"skipped": self.skipped}
+        state = state_document(self._site, image, decision, plan, self._book.state_totals(), self._clock_info()) | {
+            "skipped": self.skipped,
+            "withheld": self._fieldbus.withheld,
+        }
         first = (minute := telemetry.time.replace(second=0, microsecond=0)) != self._minute
         self._minute = minute
         packed = record(telemetry, requests, plan.id if plan is not None else None, self._controller.policy, before if first else None, decision)
@@ -252,6 +258,11 @@ class Loop:
         before, self._troubles.silent = self._troubles.silent, frozenset(faults)
         lost = [Event("device_lost", asset, cause) for asset, cause in faults.items() if asset not in before]
         return lost + [Event("device_back", asset, "it answers again") for asset in sorted(before - faults.keys())]
+
+    def _rivals(self, telemetry: Telemetry) -> list[Event]:
+        """Return an event for each device on which another controller is met for the first time."""
+        before, self._troubles.rivals = self._troubles.rivals, frozenset(telemetry.rivals)
+        return [Event("second_controller", asset, how) for asset, how in telemetry.rivals.items() if asset not in before]
 
     def _keep_minutes(self, image: Image) -> None:
         """Book the minutes that are over; what the ledger does not take waits, in order."""

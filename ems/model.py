@@ -7,7 +7,7 @@ names; power is positive into the busbar; missing is `None`, never zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -58,6 +58,10 @@ class Telemetry:
         Site time since the last cycle [s].
     readings : Mapping[str, Mapping[str, Reading]]
         By asset (or feeder) id, then by point name.
+    rivals : Mapping[str, str]
+        Devices on which another controller was met, and how; not empty: nothing may be written.
+    watched : bool
+        Whether every heartbeat has been watched long enough to know that there is none.
     """
 
     cycle: int
@@ -65,6 +69,8 @@ class Telemetry:
     now_s: float
     dt_s: float
     readings: Mapping[str, Mapping[str, Reading]]
+    rivals: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    watched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,13 @@ class Image:
     voltage_v: float | None
     uncertain_kw: float = 0.0
     doubts: tuple[Doubt, ...] = ()
+    rivals: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    watched: bool = True
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is known that no other controller writes to this plant."""
+        return self.watched and not self.rivals
 
 
 @dataclass(frozen=True, slots=True)

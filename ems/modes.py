@@ -52,8 +52,8 @@ def _wanted(memory: Memory, image: Image, formers: tuple[str, ...], planned: boo
     if memory.mode is Mode.START:
         complete = all(a.seen for a in image.assets.values())
         waited = image.now_s - memory.mode_since_s >= start_timeout_s
-        if not formers or not (complete or waited):
-            return Mode.START, "waiting for a full scan and a unit that holds the bus"
+        if not formers or not image.watched or not (complete or waited):
+            return Mode.START, "waiting for a full scan, a unit that holds the bus, and to see that nobody else beats"
     if memory.all_manual:
         return Mode.MANUAL, "an operator's order"
     if not planned:

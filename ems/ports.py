@@ -60,6 +60,9 @@ class Driver(Protocol):
     async def beat(self, count: int) -> None:
         """Write the heartbeat, derived from completed cycles; without one in the profile do nothing."""
 
+    async def heartbeat(self) -> float | None:
+        """Read the heartbeat back; None without one in the profile, or where the device does not show it."""
+
     async def close(self) -> None:
         """Close the link; never raises for a link that is already gone."""
 

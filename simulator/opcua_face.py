@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.server.server import Server
@@ -28,6 +28,15 @@ NOTHING = {"Boolean": False, "String": ""}
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 
+class NodeFace(Protocol):
+    """What puts nodes on a server, with the highest namespace that it needs."""
+
+    spaces: int
+
+    async def build(self, server: Server) -> None:
+        """Add its nodes."""
+
+
 class OpcUaFace:
     """An asset as nodes of a server: a point without a value is Bad, a command is taken as it is written."""
 
@@ -37,6 +46,7 @@ class OpcUaFace:
         self._shown: dict[str, float | None] = {}
         self._server: Server | None = None
         self._taking = {c.node for c in profile.commands.values()}
+        self.spaces: int = max(node_of(p).NamespaceIndex for p in (*profile.points.values(), *profile.commands.values()))
 
     async def build(self, server: Server) -> None:
         """Add the nodes of this asset to a server."""
@@ -114,14 +124,13 @@ class OpcUaFace:
             self.heard_s = real_s()
 
 
-async def serve(faces: Sequence[OpcUaFace], host: str) -> tuple[Server, int]:
+async def serve(faces: Sequence[NodeFace], host: str) -> tuple[Server, int]:
     """Listen on a free port with the nodes of these assets, anonymous and plain: for this machine and for test networks."""
     server = Server()
     await server.init()
     server.set_endpoint(f"opc.tcp://{host}:0")
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    spaces = max(node_of(p).NamespaceIndex for f in faces for p in (*f.profile.points.values(), *f.profile.commands.values()))
-    for n in range(2, max(2, spaces) + 1):
+    for n in range(2, max(2, *(face.spaces for face in faces)) + 1):
         await server.register_namespace(f"urn:ems:simulated:{n}")
     for face in faces:
         await face.build(server)

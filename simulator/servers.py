@@ -25,9 +25,12 @@ from ems.clock import real_s
 from ems.config.load import LoadedSite, shipped_profile
 from ems.config.profile import OnSilence, Profile
 from ems.config.site import AnyAsset, Device, Feeder, Load
-from ems.errors import Failed
+from ems.errors import BadInput, Failed
+from ems.model import NOTHING
 from ems.ports import Clock
 from simulator import opcua_face, registers
+from simulator.dump import Dump
+from simulator.dump_face import ModbusDumpFace, OpcUaDumpFace
 from simulator.faces import Face, ModbusFace
 from simulator.opcua_face import OpcUaFace
 from simulator.plant import Conditions, Flows
@@ -61,6 +64,9 @@ class PlantLike(Protocol):
         """Let time pass [s]."""
 
 
+UnitFace = ModbusFace | SunSpecFace | ModbusDumpFace
+
+
 class PlantServers:
     """All devices of a site, listening.
 
@@ -71,15 +77,17 @@ class PlantServers:
     host : str
     port : int
         Of the first Modbus server; 0 and all others: free ones.
+    dumps : Mapping[str, Dump]
+        Assets that are served as they were recorded (`simulator/dump.py`), whatever the plant does.
     """
 
-    def __init__(self, loaded: LoadedSite, plant: PlantLike, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, loaded: LoadedSite, plant: PlantLike, host: str = "127.0.0.1", port: int = 0, dumps: Mapping[str, Dump] = NOTHING) -> None:
         self.plant, self.host, self.port = plant, host, port
-        self.site = loaded.site
+        self.site, self.dumps = loaded.site, dumps
         self.faces: list[Face] = []
         self.addresses: dict[str, Device] = {}
-        self._units: dict[str, dict[int, tuple[str, ModbusFace | SunSpecFace]]] = {}
-        self._nodes: dict[str, list[OpcUaFace]] = {}
+        self._units: dict[str, dict[int, list[UnitFace]]] = {}
+        self._nodes: dict[str, list[OpcUaFace | OpcUaDumpFace]] = {}
         self._modbus: list[ModbusTcpServer] = []
         self._opcua: list[OpcUaServer] = []
         self._silent: set[str] = set()
@@ -95,18 +103,33 @@ class PlantServers:
             device, profile = None, shipped_profile(f"generic-{asset.kind}").for_asset(asset.id)
         url = device.url if device is not None else GENERIC
         if profile.protocol == "opcua":
-            node_face = OpcUaFace(asset.id, profile, of, taken)
+            dump = self.dumps.get(asset.id)
+            node_face = OpcUaFace(asset.id, profile, of, taken) if dump is None else OpcUaDumpFace(asset.id, profile, dump, f"dump of {asset.id}")
             self._nodes.setdefault(url, []).append(node_face)
             self.faces.append(node_face)
         elif profile.protocol in ("modbus", "sunspec"):
-            unit_face = (SunSpecFace if profile.protocol == "sunspec" else ModbusFace)(asset.id, profile, of, taken)
             if device is None:
                 url = f"{GENERIC} {sum(len(u) for k, u in self._units.items() if k.startswith(GENERIC)) // UNITS_PER_SERVER}"
             units = self._units.setdefault(url, {})
-            units[device.unit if device is not None else len(units) + 1] = (asset.id, unit_face)
-            self.faces.append(unit_face)
+            here = units.setdefault(device.unit if device is not None else len(units) + 1, [])
+            here.append(self._unit_face(asset, profile, here[-1] if here else None))  # a battery may be in the map of its inverter
+            self.faces.append(here[-1])
         else:
             raise Failed(f"{profile.protocol} devices are not simulated", asset.id, "modbus, sunspec or opcua")
+
+    def _unit_face(self, asset: AnyAsset | Feeder, profile: Profile, before: UnitFace | None) -> UnitFace:
+        """Return the face of an asset in a Modbus unit, in which another asset may be already."""
+        dump = self.dumps.get(asset.id)
+        if dump is not None and before is not None and not isinstance(before, ModbusDumpFace):
+            raise BadInput(f"{before.asset} is in the same unit and not from a dump", f"--dump {asset.id}", f"--dump for {before.asset} as well")
+        if isinstance(before, ModbusDumpFace):
+            return ModbusDumpFace(asset.id, profile, dump or self.dumps[before.asset], before)
+        if dump is not None:
+            return ModbusDumpFace(asset.id, profile, dump)
+        taken, of = partial(self._take, asset), ratings(asset)
+        if profile.protocol == "sunspec":
+            return SunSpecFace(asset.id, profile, of, taken, before if isinstance(before, SunSpecFace) else None)
+        return ModbusFace(asset.id, profile, of, taken)
 
     def _take(self, asset: AnyAsset | Feeder, command: str, value: float) -> None:
         log.debug("%s: %s = %g", asset.id, command, value)
@@ -118,17 +141,17 @@ class PlantServers:
         points = self._whole(self.plant.observe(conditions))
         port = self.port
         for units in self._units.values():
-            for asset_id, face in units.values():
-                await face.begin(points[asset_id])
-            server, at = await registers.serve({n: face.unit for n, (_, face) in units.items()}, self.host, port)
+            for face in (face for faces in units.values() for face in faces):
+                await face.begin(points[face.asset])
+            server, at = await registers.serve({n: faces[-1].unit for n, faces in units.items()}, self.host, port)
             self._modbus.append(server)
             port = 0
-            for n, (asset_id, face) in units.items():
-                self.addresses[asset_id] = Device(profile=face.profile.profile, url=f"tcp://{self._reached}:{at}", unit=n)
-        for faces in self._nodes.values():
-            node_server, at = await opcua_face.serve(faces, self.host)
+            for n, face in ((n, face) for n, faces in units.items() for face in faces):
+                self.addresses[face.asset] = Device(profile=face.profile.profile, url=f"tcp://{self._reached}:{at}", unit=n)
+        for nodes in self._nodes.values():
+            node_server, at = await opcua_face.serve(nodes, self.host)
             self._opcua.append(node_server)
-            for node_face in faces:
+            for node_face in nodes:
                 await node_face.begin(points[node_face.asset])
                 self.addresses[node_face.asset] = Device(profile=node_face.profile.profile, url=f"opc.tcp://{self._reached}:{at}")
 

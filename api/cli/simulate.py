@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib import resources
@@ -19,10 +19,12 @@ import typer
 from api.cli.output import example
 from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.errors import BadInput
+from ems.model import NOTHING
 
 if TYPE_CHECKING:
     from ems.config.load import LoadedSite
     from ems.ports import Clock
+    from simulator.dump import Dump
     from simulator.plant import Conditions
 
 SERIES = {"river": "composite_2016_1h.csv", "ouessant": "ouessant_2016_1h.csv", "village": "village_1h.csv"}
@@ -46,6 +48,9 @@ def simulate(
         None, "--series", metavar="CSV", help="Load, sun and river; outside its span it repeats. Without it, made up from the seed."
     ),
     seed: int = typer.Option(1, "--seed", metavar="N", help="Of the made-up day."),
+    dump: list[str] = typer.Option(
+        [], "--dump", metavar="ASSET=FILE", help="Serve this asset as `ems scan --record` found it at the site: it stands still. May be given again."
+    ),
     level: str = typer.Option("energy", "--level", help="Depth of the model: energy, or dynamic with frequency and protection."),
     origin: float | None = typer.Option(None, "--origin", hidden=True, help="Real seconds since 1970 at which the site's clock showed --start."),
     start: str | None = typer.Option(None, "--start", hidden=True, help="Time of the site's clock at --origin."),
@@ -62,17 +67,41 @@ def simulate(
     clock = clock_at(speed, origin, start)
     loaded = load_site(site)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    outside = conditions_of(loaded, series, seed)
-    asyncio.run(_until_signal(loaded, clock, outside, host, port, data, level))
+    outside, dumps = conditions_of(loaded, series, seed), dumps_of(loaded, dump)
+    asyncio.run(_until_signal(loaded, clock, outside, host, port, data, level, dumps))
+
+
+def dumps_of(loaded: LoadedSite, given: Sequence[str]) -> dict[str, Dump]:
+    """Return the dumps by asset."""
+    from simulator.dump import check_fits, read_dump
+
+    found: dict[str, Dump] = {}
+    for text in given:
+        asset, _, file = text.partition("=")
+        if not file or asset in found:
+            raise BadInput(f"{text!r} names no asset and file" if not file else f"{asset} has two dumps", "--dump", "ASSET=FILE, once for each asset")
+        if asset not in loaded.profiles:
+            raise BadInput(f"there is no asset {asset!r}", "--dump", " | ".join(loaded.profiles))
+        dump = read_dump(Path(file))
+        check_fits(dump, loaded.profiles[asset], asset, file)
+        found[asset] = dump
+    return found
 
 
 async def _until_signal(
-    loaded: LoadedSite, clock: Clock, outside: Callable[[datetime, float], Conditions], host: str, port: int, data: Path, level: str
+    loaded: LoadedSite,
+    clock: Clock,
+    outside: Callable[[datetime, float], Conditions],
+    host: str,
+    port: int,
+    data: Path,
+    level: str,
+    dumps: Mapping[str, Dump],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve_plant(loaded, clock, outside, data, stop, _tell, host, port, level)
+    await serve_plant(loaded, clock, outside, data, stop, _tell, host, port, level, dumps)
 
 
 def _tell(path: Path) -> None:
@@ -90,6 +119,7 @@ async def serve_plant(
     host: str = "127.0.0.1",
     port: int = 0,
     level: str = "energy",
+    dumps: Mapping[str, Dump] = NOTHING,
 ) -> None:
     """Run the plant of a site on the wire until `stop` is set.
 
@@ -110,7 +140,7 @@ async def serve_plant(
     from simulator.servers import PlantServers, run
 
     plant = DynamicPlant(loaded.site) if level == "dynamic" else Plant(loaded.site)
-    servers = PlantServers(loaded, plant, host, port)
+    servers = PlantServers(loaded, plant, host, port, dumps)
     try:
         await servers.start(outside(clock.now(), 1.0))
         path = (data / "as-simulated.yaml").resolve()

@@ -206,8 +206,13 @@ def _form(scheme: str) -> str:
 
 
 def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:
-    """Return what a device occupies: a Modbus unit as a whole, elsewhere its nodes or topics."""
-    if profile.protocol in ("modbus", "sunspec"):
+    """Return what a device occupies: a Modbus unit as a whole, elsewhere its points, nodes or topics.
+
+    A SunSpec map may hold a battery beside its inverter, so two assets may share a unit, but no point.
+    """
+    if profile.protocol == "modbus":
         return [(url, f"unit {unit}")]
     places = [*profile.points.values(), *profile.commands.values()]
+    if profile.protocol == "sunspec":
+        return [(url, f"unit {unit} {name}") for name in dict.fromkeys(p.point for p in places) if name]
     return [(url, name) for name in dict.fromkeys(p.node or " ".join(t for t in (p.topic, p.json_path) if t) for p in places) if name]

@@ -143,6 +143,8 @@ class Command(Place):
     `min` and `max` are in the house unit. A pulse clears itself at the device, or with `release` is cleared by us.
     `read_back` is an address of the same type, or a node; None
     where the device does not give back what it was told, or (OPC UA) where the node itself is read.
+    SunSpec: `enable` takes 1 and `revert_s` how long it lasts; `mirror` takes the negative of the value,
+    and each point of `also` its raw code.
     """
 
     min: float | None = None
@@ -158,6 +160,8 @@ class Command(Place):
     refresh_s: Positive | None = None
     enable: Reference | None = None
     revert_s: Reference | None = None
+    mirror: Reference | None = None
+    also: dict[Reference, int] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _range(self) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +13,11 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from drivers.modbus import ModbusLink
-from drivers.sunspec import MODELS, SunSpecDriver, chain, register_of
+from drivers.sunspec import SunSpecDriver
+from drivers.sunspec_map import declared, register_of
+from drivers.sunspec_models import MODELS
 from ems.config.profile import Command, Point, Profile
-from ems.errors import BadAnswer, BadInput
+from ems.errors import BadAnswer, BadInput, ConnectionLost
 from ems.model import Quality
 
 BASE = 40000
@@ -80,8 +83,13 @@ class Device:
         self.written: list[tuple[int, int]] = []
         self.reads: list[tuple[int, int]] = []
         self.stuck: set[int] = set()
+        self.silent = False
 
     async def answer(self, function: int, start: int, address: int, count: int, registers: list[int], values: list[int] | None) -> ExcCodes | None:
+        if self.silent:
+            await asyncio.sleep(2.0)
+        if any(address + k not in self.words for k in range(count)):
+            return ExcCodes.ILLEGAL_ADDRESS
         if values is not None:
             for k, value in enumerate(values):
                 self.written.append((address + k, value))
@@ -94,7 +102,8 @@ class Device:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[int]:
-        blank = SimData(BASE, values=[0] * len(self.words), datatype=DataType.REGISTERS)
+        first = min(self.words)
+        blank = SimData(first, values=[0] * (max(self.words) - first + 200), datatype=DataType.REGISTERS)
         server = ModbusTcpServer([SimDevice(id=1, simdata=[blank], action=self.answer)], address=("127.0.0.1", 0))
         await server.serve_forever(background=True)
         try:
@@ -206,7 +215,7 @@ def test_what_the_models_do_not_have_is_refused_at_once(changed: dict[str, Any])
 
 
 def test_offsets_are_those_of_the_standard() -> None:
-    assert chain(PROFILE) == {1: 40002, 103: 40070, 123: 40122, 203: 40148}
+    assert {m: s.address for m, s in declared(PROFILE).items()} == {1: 40002, 103: 40070, 123: 40122, 203: 40148}
     expected = {"103.W": 14, "103.Hz": 16, "103.VA": 18, "103.WH": 24, "103.DCW": 31, "103.St": 38, "103.Evt1": 40}
     expected |= {"120.WRtg": 3, "120.WHRtg": 19, "120.MaxChaRte": 23, "120.MaxDisChaRte": 25, "121.WMax": 2, "121.WGra": 12}
     expected |= {"123.Conn": 4, "123.WMaxLimPct": 5, "123.WMaxLimPct_RvrtTms": 7, "123.WMaxLim_Ena": 9, "123.WMaxLimPct_SF": 23}
@@ -215,10 +224,97 @@ def test_offsets_are_those_of_the_standard() -> None:
     assert {reference: register_of(reference, everything)[1].offset for reference in expected} == expected
 
 
-@pytest.mark.parametrize("number", sorted(MODELS))
-def test_points_of_a_model_do_not_overlap_and_scales_exist(number: int) -> None:
-    model = MODELS[number]
-    taken = sorted((r.offset, r.offset + (2 if r.kind in ("acc32", "bitfield32") else 1)) for r in model.points.values())
-    assert all(end <= start for (_, end), (start, _) in zip(taken, taken[1:], strict=False))
-    assert all(end <= model.length + 2 and start >= 2 for start, end in taken)
-    assert all(r.scale is None or model.points[r.scale].kind == "sunssf" for r in model.points.values())
+# ------------------------------------------------------------------ discovery
+def moved(*models: tuple[int, int, int], base: int = BASE) -> dict[int, int]:
+    """Return a map of models given as (id, length, where its words come from in `device_map`); 0: none."""
+    source, words = device_map(), {base: 0x5375, base + 1: 0x6E53}
+    at = base + 2
+    for number, length, start in models:
+        words |= {at: number, at + 1: length} | {at + 2 + k: source.get(start + 2 + k, 0xFFFF) if start else 0xFFFF for k in range(length)}
+        at += 2 + length
+    return words | {at: 0xFFFF, at + 1: 0}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        moved((1, 65, BASE + 2), (120, 26, 0), (123, 24, CONTROLS), (64001, 9, 0), (103, 50, INVERTER), (203, 105, METER)),  # others between, another order
+        moved((1, 66, BASE + 2), (101, 50, INVERTER), (123, 24, CONTROLS), (204, 105, METER)),  # one phase, and a delta meter
+        moved((1, 66, BASE + 2), (103, 50, INVERTER), (123, 24, CONTROLS), (203, 105, METER), base=50000),
+        moved((1, 66, BASE + 2), (103, 50, INVERTER), (123, 24, CONTROLS), (203, 105, METER), base=0),
+    ],
+)
+async def test_models_are_found_wherever_the_device_keeps_them(words: dict[int, int]) -> None:
+    device = Device()
+    device.words = words
+    async with driving(device) as driver:
+        assert (await driver.read())["power_kw"].value == pytest.approx(812.3)
+        result = await driver.write("limit_kw", 450.0)
+    assert (result.ok, result.read_back) == (True, pytest.approx(450.0))
+    assert [value for _, value in device.written] == [500, 60, 1]
+
+
+async def test_a_device_that_comes_back_with_another_map_is_walked_again() -> None:
+    device = Device()
+    async with driving(device) as driver:
+        assert (await driver.read())["power_kw"].value == pytest.approx(812.3)
+        device.silent = True
+        with pytest.raises(ConnectionLost):
+            await driver.read()
+        device.silent = False
+        device.words = moved((1, 66, BASE + 2), (120, 26, 0), (103, 50, INVERTER), (123, 24, CONTROLS), (203, 105, METER))
+        assert (await driver.read())["power_kw"].value == pytest.approx(812.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (moved((1, 66, 0), (103, 50, INVERTER), (123, 24, CONTROLS)), "model 203 is not there but 1, 103, 123"),
+        (moved((1, 66, 0), (103, 52, INVERTER)), "model 103 of length 52"),
+        (moved((1, 66, 0), (103, 0, INVERTER)), "does not end"),
+        ({k: v for k, v in moved((1, 66, 0)).items() if k < BASE + 70}, "does not end"),
+        ({BASE: 0x5375, BASE + 1: 0x6E54}, "no SunSpec marker"),
+    ],
+)
+async def test_a_map_that_lacks_something_is_told_in_one_line(words: dict[int, int], told: str) -> None:
+    device = Device()
+    device.words = words
+    async with driving(device) as driver:
+        with pytest.raises(BadAnswer, match=told):
+            await driver.read()
+        with pytest.raises(BadAnswer, match=told):
+            await driver.write("limit_kw", 450.0)
+    assert device.written == []
+
+
+async def test_a_model_with_a_part_that_repeats() -> None:
+    """Two trackers: the second one's 1234 with a factor of 1 are 12.34 kW; a third one is not there."""
+    profile = PROFILE.model_copy(update={"models": (1, 160), "points": {"string_kw": Point(point="160.DCW_2")}, "commands": {}})
+    device = Device()
+    device.words = moved((1, 66, 0), (160, 48, 0))
+    start = BASE + 2 + 68
+    device.words |= {start + 4: 1, start + 10 + 31: 1234}
+    async with driving(device, profile) as driver:
+        assert (await driver.read())["string_kw"].value == pytest.approx(12.34)
+    third = profile.model_copy(update={"points": {"string_kw": Point(point="160.DCW_3")}})
+    async with driving(device, third) as driver:
+        with pytest.raises(BadAnswer, match="repeats 2 times"):
+            await driver.read()
+
+
+async def test_two_rates_and_a_mode_are_one_setpoint() -> None:
+    """The older storage model: -225 kW of 900 are -25.0 % as discharge and 25.0 % as charge, for 60 s, both in force by mode 3."""
+    command = Command(point="124.OutWRte", mirror="124.InWRte", also={"124.StorCtl_Mod": 3}, revert_s="124.InOutWRte_RvrtTms", unit="pct", of="rated_kw")
+    profile = PROFILE.model_copy(
+        update={"kind": "inverter", "models": (1, 124), "points": {"soc": Point(point="124.ChaState")}, "commands": {"power_kw": command}}
+    )
+    device, start = Device(), BASE + 2 + 68
+    device.words = moved((1, 66, 0), (124, 24, 0)) | {start + 25: 0xFFFF, start + 22: 0xFFFF, start + 8: 537}
+    async with driving(device, profile) as driver:
+        assert (await driver.read())["soc"].value == pytest.approx(0.537)
+        assert (await driver.write("power_kw", -225.0)).ok
+        assert device.written == [(start + 12, 0x10000 - 250), (start + 13, 250), (start + 5, 3), (start + 15, 60)]
+        for stuck, told in ((start + 13, "read back"), (start + 5, "StorCtl_Mod"), (start + 15, "revert_s")):
+            device.stuck, device.words[stuck] = {stuck}, 0
+            result = await driver.write("power_kw", 90.0)
+            assert not result.ok and told in result.cause

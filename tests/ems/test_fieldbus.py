@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import pytest
 
 from ems.decision import Write
-from ems.errors import ConnectionLost
+from ems.errors import BadAnswer, ConnectionLost
 from ems.fieldbus import Fieldbus, Wire
 from ems.model import Reading
 from ems.ports import WriteResult
+from ems.watch import LOOK_EVERY
 
 
 class Device:
@@ -21,6 +22,7 @@ class Device:
         self.values = values
         self.written: list[tuple[str, float]] = []
         self.beats: list[int] = []
+        self.beat_value: float | None = 0.0
         self.fault: Exception | None = None
         self.delay_s = 0.0
         self.reads = 0
@@ -42,6 +44,10 @@ class Device:
 
     async def beat(self, count: int) -> None:
         self.beats.append(count)
+        self.beat_value = float(count % 2)
+
+    async def heartbeat(self) -> float | None:
+        return self.beat_value
 
     async def close(self) -> None:
         self.values = {}
@@ -144,6 +150,124 @@ async def test_a_bug_in_a_driver_is_not_swallowed() -> None:
     field = bus(a=Broken())
     with pytest.raises(ZeroDivisionError):
         await field.read()
+
+
+# ------------------------------------------------------------------ nobody else
+def watching(**devices: Device) -> Fieldbus:
+    return Fieldbus({asset: Wire(device, {"power_kw": None, "running": None}, watch_s=0.0) for asset, device in devices.items()}, 0.2)
+
+
+async def test_nothing_is_written_before_the_heartbeat_has_been_watched() -> None:
+    unit = Device(power_kw=0.0)
+    field = watching(a=unit)
+    for look in range(4):
+        assert field.watched is (look == 0)  # nobody has answered yet: there is nothing to watch
+        assert await field.write([Write("a", "power_kw", 10.0)]) == []
+        await field.beat(look)
+        await field.read()
+    assert (unit.written, unit.beats, field.withheld) == ([], [], 4)
+    assert field.watched
+    await field.write([Write("a", "power_kw", 10.0)])
+    await field.beat(4)
+    assert (unit.written, unit.beats) == ([("power_kw", 10.0)], [4])
+
+
+async def test_a_heartbeat_that_moves_before_we_write_is_another_controller() -> None:
+    unit, other = Device(power_kw=0.0), Device(power_kw=0.0)
+    field = watching(a=unit, b=other)
+    for count in range(8):
+        unit.beat_value = float(count % 2)  # somebody else beats
+        await field.read()
+        await field.write([Write("a", "running", 1.0), Write("b", "running", 1.0)])
+        await field.beat(count)
+    assert field.rivals() == {"a": "its heartbeat moved from 0 to 1 before we wrote"}
+    assert field.watched  # what it had to find it has found
+    assert unit.written == other.written == []
+    assert unit.beats == []
+
+    field.watch_anew()
+    for _ in range(4):
+        await field.read()
+    await field.write([Write("a", "running", 1.0)])
+    assert (field.rivals(), unit.written) == ({}, [("running", 1.0)])
+
+
+async def test_another_controller_that_comes_later_is_met() -> None:
+    unit, calm = Device(power_kw=0.0), Device(power_kw=0.0)
+    field = watching(a=unit, b=calm)
+    for _ in range(4):
+        await field.read()
+    for count in range(40):
+        await field.beat(count)
+        if count > 5:
+            unit.beat_value = float((count + 1) % 2)  # it beats out of step with us
+        if field.rivals():
+            break
+        await field.read()
+    assert field.rivals() == {"a": "its heartbeat was changed in both directions after we wrote it"}
+    assert count < 5 + 2 * LOOK_EVERY + 2
+    await field.write([Write("a", "power_kw", 1.0), Write("b", "power_kw", 1.0)])
+    beats = len(calm.beats)
+    await field.beat(41)
+    assert (unit.written, calm.written, len(calm.beats)) == ([], [], beats)  # two who fight over one plant: neither writes anywhere
+
+
+@pytest.mark.parametrize("shown", [0.0, None])
+async def test_a_device_that_clears_or_hides_its_heartbeat_is_no_rival(shown: float | None) -> None:
+    unit = Device(power_kw=0.0)
+    unit.beat_value = shown
+    field = watching(a=unit)
+    for _ in range(5):
+        await field.read()
+    for count in range(60):
+        await field.beat(count)
+        unit.beat_value = shown
+        await field.read()
+    assert field.rivals() == {}
+    assert len(unit.beats) == 60
+
+
+async def test_a_heartbeat_that_is_not_there_costs_the_watch_and_not_the_device() -> None:
+    class Wrong(Device):
+        async def heartbeat(self) -> float | None:
+            raise BadAnswer("no such node")
+
+    unit = Wrong(power_kw=5.0)
+    field = watching(a=unit)
+    assert (await field.read())["a"]["power_kw"].value == 5.0
+    assert (field.faults(), field.watched) == ({}, True)
+    assert [s.result.ok for s in await field.write([Write("a", "power_kw", 1.0)])] == [True]
+
+
+async def test_a_beat_that_may_not_have_arrived_proves_nothing() -> None:
+    class Deaf(Device):
+        async def beat(self, count: int) -> None:
+            self.beats.append(count)
+            raise ConnectionLost("no acknowledgement")
+
+    unit = Deaf(power_kw=0.0)
+    field = watching(a=unit)
+    for _ in range(5):
+        await field.read()
+    for count in range(60):
+        await field.beat(count)
+        unit.beat_value = float((count + 1) % 2)
+        await field.read()
+    assert field.rivals() == {}
+
+
+async def test_a_device_in_local_gets_no_write_at_all() -> None:
+    unit, other = Device(power_kw=0.0, remote=0.0), Device(power_kw=0.0, remote=1.0)
+    field = Fieldbus({asset: Wire(device, {"power_kw": None, "running": None}) for asset, device in (("a", unit), ("b", other))}, 0.2)
+    for value, switch in ((10.0, 0.0), (20.0, 1.0), (30.0, 0.0)):
+        unit.values["remote"] = switch
+        await field.read()
+        await field.write([Write("a", "power_kw", value), Write("a", "running", 1.0), Write("b", "power_kw", value)])
+        await field.beat(int(value))
+    assert unit.written == [("power_kw", 20.0), ("running", 1.0)]
+    assert unit.beats == [20]
+    assert [v for _, v in other.written] == [10.0, 20.0, 30.0]
+    assert field.withheld == 4
 
 
 async def test_a_pulse_waits_for_its_effect_however_often_it_is_wanted() -> None:

@@ -105,6 +105,9 @@ class Device:
     async def beat(self, count: int) -> None:
         self.world.trace.append("beat")
 
+    async def heartbeat(self) -> float | None:
+        return None
+
     async def close(self) -> None:
         return
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,10 @@ def test_json_is_the_resolved_site(site: Path, capsys: pytest.CaptureFixture[str
     assert run(["check", str(site), "--json"]) == 0
     out, err = capsys.readouterr()
     resolved = json.loads(out)
+    gone = resolved.pop("if_ems_gone")
+    assert [(s["formers"], s["holds"], s["text"]) for s in gone["states"]] == [
+        (["dg1"], True, "if the EMS is gone while dg1 holds the busbar: dg1 goes on; dg1 holds")
+    ]
     assert resolved["assets"][1]["fuel"] == {"no_load_l_per_h": pytest.approx(6.3), "slope_l_per_kwh": 0.249, "points": []}
     assert resolved["site"]["name"]["ja"] == "試験"
     assert err == ""
@@ -68,16 +73,23 @@ def test_a_mistake_is_one_line_and_one_document(site: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(("quality", "code"), [("good", 0), ("bad", 1)])
 def test_probe_fails_when_a_point_does_not_answer(site: Path, quality: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    row = {"asset": "dg1", "point": "power_kw", "value": 12.5 if quality == "good" else None, "unit": "kW", "quality": quality}
+    row: dict[str, Any] = {"asset": "dg1", "point": "power_kw", "value": 12.5 if quality == "good" else None, "unit": "kW", "quality": quality}
+    row |= {"age_s": 0.021, "on_silence": {"after_s": 30.0, "does": "start", "value": None}} | ({"cause": "no answer"} if code else {})
     probe = ModuleType("api.probe")
     probe.probe_points = lambda loaded: [row]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "api.probe", probe)
     assert run(["check", str(site), "--probe", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["probe"] == [row]
     assert run(["check", str(site), "--probe"]) == code
-    probed, last = capsys.readouterr().out.splitlines()[-2:]
+    head, probed, last = capsys.readouterr().out.splitlines()[-3:]
     assert ("1 of 1 points could not be read" in last) is (quality == "bad")
-    assert probed == f"probe  dg1.power_kw: {'12.5 kW' if code == 0 else 'no value'}, {quality}"
+    assert head.split() == ["point", "value", "unit", "quality", "age", "on", "silence"]
+    shown = (
+        "dg1.power_kw  12.5   kW    good     0.02 s  start after 30 s"
+        if code == 0
+        else "dg1.power_kw  no value  kW    bad: no answer  0.02 s  start after 30 s"
+    )
+    assert probed == shown
 
 
 @pytest.mark.parametrize(
@@ -95,3 +107,36 @@ def test_the_last_line_is_a_verdict(devices: tuple[str | None, ...], last: str):
 def test_the_text_ends_with_the_verdict(site: Path, capsys: pytest.CaptureFixture[str]):
     assert run(["check", str(site)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{site} is valid; 1 asset has no device")
+
+
+SUN = """\
+profile: sun
+kind: solar
+protocol: sunspec
+models: [1, 103, 123]
+points:
+  power_kw: {point: 103.W}
+commands:
+  limit_kw: {point: 123.WMaxLimPct, unit: pct, of: rated_kw, enable: 123.WMaxLim_Ena}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "error"),
+    [
+        ("103.W}", "103.Wx}", ":6 points.power_kw.point", "SunSpec model 103 has no point Wx"),
+        ("103.W}", "203.W}", ":6 points.power_kw.point", "203.W is in none of the profile's models"),
+        ("[1, 103, 123]", "[1, 103, 123, 9]", ":4 models[3]", "SunSpec model 9 is not known here"),
+        ("123.WMaxLim_Ena", "123.Ena", ":8 commands.limit_kw.enable", "SunSpec model 123 has no point Ena"),
+        ("enable:", "also: {123.Conn2: 1}, enable:", ":8 commands.limit_kw.also", "SunSpec model 123 has no point Conn2"),
+        ("models: [1, 103, 123]", "models: []", ":4 models", "the SunSpec models of the device are not named"),
+    ],
+)
+def test_what_sunspec_does_not_have_is_told_by_file_and_line(tmp_path: Path, old: str, new: str, where: str, error: str, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "sun.yaml").write_text(SUN.replace(old, new, 1), "utf-8")
+    site = tmp_path / "site.yaml"
+    device = 'device: {profile: sun.yaml, url: "tcp://10.0.0.1:502", unit: 7}'
+    site.write_text(SITE + f"  - {{id: pv1, kind: solar, rated_kw: 90, {device}}}\n", "utf-8")
+    assert run(["check", str(site), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["error"], told["where"]) == (error, f"{tmp_path / 'sun.yaml'}{where}")

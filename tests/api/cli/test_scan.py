@@ -18,8 +18,11 @@ from asyncua.server.server import Server
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from api.cli.main import run
-from api.draft import named, opcua_draft, readable, slug, sunspec_draft
+from api.draft import named, opcua_draft, slug
+from api.draft_sunspec import readable, sunspec_draft
 from api.scan import FoundModel, FoundNode, SunSpecMap
+from drivers.modbus import ModbusLink
+from drivers.sunspec import SunSpecDriver
 from ems.config.load import load_profile, load_site
 from ems.config.profile import Profile
 from simulator.plant import Conditions, Plant
@@ -73,7 +76,6 @@ async def test_the_simulated_pv(tmp_path: Path, capsys: Read):
             (123, "immediate controls", 24, 40122),
         ]
         assert told["values"]["power_kw"] == pytest.approx(120.0, abs=0.5)
-        assert told["values"]["temperature_c"] is None
         drafted = profile_of(told["draft"], tmp_path)
         assert (drafted.kind, drafted.protocol, drafted.models) == ("solar", "sunspec", (1, 103, 123))
         assert drafted.commands["limit_kw"].enable == "123.WMaxLim_Ena"
@@ -178,28 +180,52 @@ def chain(*models: tuple[int, int]) -> SunSpecMap:
 
 
 @pytest.mark.parametrize(
-    ("models", "reached", "kind"),
+    ("models", "kind", "drafted", "used", "commands", "some"),
     [
-        ([(1, 66), (103, 50)], (1, 103), "solar"),
-        ([(1, 66), (103, 50), (122, 44), (123, 24)], (1, 103), "solar"),  # 122 is not known: its length is not believed
-        ([(1, 66), (101, 50), (123, 24)], (1, 101, 123), "solar"),
-        ([(1, 66), (203, 105)], (1, 203), "meter"),
-        ([(1, 66), (120, 26)], (1, 120), None),
-        ([(1, 65), (103, 50)], (), None),  # a common model of the old length
-        ([(1, 66), (103, 50), (103, 50)], (1, 103), "solar"),
+        ([(1, 66), (103, 50)], None, "solar", (1, 103), set(), {"power_kw": "103.W"}),
+        ([(1, 66), (103, 50), (122, 44), (123, 24)], None, "solar", (1, 103, 123), {"limit_kw"}, {"state": "103.St"}),
+        ([(1, 65), (64001, 9), (101, 50), (123, 24)], None, "solar", (1, 101, 123), {"limit_kw"}, {"power_kw": "101.W"}),
+        ([(1, 66), (103, 51), (701, 153), (704, 65)], None, "solar", (1, 701, 704), {"limit_kw"}, {"power_kw": "701.W"}),
+        ([(1, 66), (103, 50), (160, 48)], None, "solar", (1, 103, 160), set(), {"string_1_kw": "160.DCW_1", "string_2_kw": "160.DCW_2"}),
+        ([(1, 66), (201, 105)], None, "meter", (1, 201), set(), {"energy_export_kwh": "201.TotWhExp"}),
+        ([(1, 66), (103, 50), (123, 24), (124, 24)], None, "inverter", (1, 103, 123, 124), {"power_kw", "running"}, {"power_kw": "103.W"}),
+        ([(1, 66), (103, 50), (123, 24), (124, 24)], "battery", "battery", (1, 124), set(), {"soc": "124.ChaState"}),
+        ([(1, 66), (701, 153), (703, 17), (704, 65), (713, 7)], None, "inverter", (1, 701, 703, 704), {"power_kw", "running"}, {"power_kw": "701.W"}),
+        ([(1, 66), (713, 7), (802, 62)], None, "battery", (1, 713, 802), set(), {"soc": "802.SoC", "available_kwh": "713.WHAvail"}),
+        ([(1, 66), (103, 50), (103, 50)], None, "solar", (1, 103), set(), {}),
+        ([(1, 66), (204, 105)], "load", "load", (1, 204), set(), {"power_kw": "204.W"}),  # the meter in the main feeder
+    ],
+)  # fmt: skip
+def test_what_can_be_drafted_from_a_chain(
+    models: list[tuple[int, int]], kind: str | None, drafted: str, used: tuple[int, ...], commands: set[str], some: dict[str, str], tmp_path: Path
+):
+    draft = sunspec_draft(chain(*models), kind)
+    assert draft.text is not None
+    profile = profile_of(draft.text, tmp_path)
+    assert (profile.profile, profile.kind, profile.models, set(profile.commands)) == ("acme-x-pv-9", drafted, used, commands)
+    assert {name: profile.points[name].point for name in some} == some
+    SunSpecDriver("x", profile, 1, ModbusLink("127.0.0.1", 1, 1.0), 1.0, {"rated_kw": 1.0})  # every reference is one that the driver knows
+
+
+@pytest.mark.parametrize(
+    ("models", "kind", "told"),
+    [
+        ([(1, 66), (120, 26)], None, "none of the models 1, 120 makes a device"),
+        ([(103, 51)], None, "none of the models (none) makes a device"),
+        ([(1, 66), (103, 50)], "battery", "a battery needs one of the models 124, 713, 802"),
+        ([(1, 66), (103, 50)], "diesel", "none of the models 1, 103 makes a diesel"),
     ],
 )
-def test_what_can_be_drafted_from_a_chain(models: list[tuple[int, int]], reached: tuple[int, ...], kind: str | None, tmp_path: Path):
-    found = chain(*models)
-    assert readable(found.models) == reached
-    draft = sunspec_draft(found, None)
-    if kind is None:
-        assert draft.text is None
-        assert "no profile can be drafted" in draft.notes[-1]
-        return
-    assert draft.text is not None
-    drafted = profile_of(draft.text, tmp_path)
-    assert (drafted.profile, drafted.kind, drafted.models, "limit_kw" in drafted.commands) == ("acme-x-pv-9", kind, reached, 123 in reached)
+def test_what_cannot_be_drafted_says_why(models: list[tuple[int, int]], kind: str | None, told: str):
+    draft = sunspec_draft(chain(*models), kind)
+    assert draft.text is None
+    assert told in draft.notes[-1]
+
+
+def test_models_that_are_not_known_are_named():
+    found = chain((1, 66), (103, 52), (64001, 3), (203, 105))
+    assert readable(found.models) == (1, 203)
+    assert [note[:24] for note in sunspec_draft(found, None).notes[:2]] == ["model 103 of length 52 i", "model 64001 of length 3 "]
 
 
 def node(path: str, kind: str = "Double", value: Any = 1.0, writable: bool = False, unit: str | None = None) -> FoundNode:
@@ -313,3 +339,32 @@ async def test_an_encrypted_server(tmp_path: Path, capsys: Read):
         assert len(json.loads(capsys.readouterr().out)["nodes"]) == 4
     finally:
         await server.stop()
+
+
+def test_a_maker_s_names_become_ours_where_they_are_clear(tmp_path: Path):
+    nodes = [
+        node("T1/ActivePower", value=120.5),
+        node("T1/Water-Level", "Float", 1.2),
+        node("T1/IsRunning", "Boolean", True),
+        node("T1/Freq", value=50.0),
+        node("T1/Ready", "Boolean", True),
+        node("T1/a/Flow", value=0.4),
+        node("T1/b/Flow", value=0.1),  # which of the two is meant is for a person to say
+        node("T1/Oil Pressure", value=3.1),
+        node("T1/ActivePowerSetpoint", value=100.0, writable=True),
+        node("T1/Command Run", "Boolean", False, writable=True),
+    ]
+    draft = opcua_draft(nodes, "hydro")
+    assert draft.text is not None
+    drafted = profile_of(draft.text, tmp_path)
+    assert {name: point.node for name, point in drafted.points.items()} == {
+        "power_kw": "ns=2;s=T1/ActivePower", "level_m": "ns=2;s=T1/Water-Level", "running": "ns=2;s=T1/IsRunning", "frequency_hz": "ns=2;s=T1/Freq",
+        "ready": "ns=2;s=T1/Ready", "a_flow": "ns=2;s=T1/a/Flow", "b_flow": "ns=2;s=T1/b/Flow", "oil_pressure": "ns=2;s=T1/Oil Pressure",
+    }  # fmt: skip
+    assert {name: command.node for name, command in drafted.commands.items()} == {
+        "power_kw": "ns=2;s=T1/ActivePowerSetpoint",
+        "running": "ns=2;s=T1/Command Run",
+    }
+    battery = opcua_draft([node("B/SoC", value=55.0), node("B/MaxCharge", value=90.0)], "battery")
+    assert battery.text is not None
+    assert {n: p.unit for n, p in profile_of(battery.text, tmp_path).points.items()} == {"soc": "pct", "charge_limit_kw": "kW"}
