@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from ems.bus import VOLTAGE_S, Bus, BusState
 from ems.config.site import Diesel, Site
-from ems.decision import Alarm, Decision, Mode, Phase
+from ems.decision import Alarm, Decision
 from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
 from ems.sequencer import online, startable
+from ems.terms import Mode, Phase
 
 FLAWS: dict[Flaw, tuple[str, str]] = {
     Flaw.RANGE: ("is beyond what it can be", "ありえない値です"),

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ems.controller import Controller
-from ems.decision import AssetDecision, Decision, Memory
+from ems.decision import AssetDecision, Decision
 from ems.guards import Bound, Guards
+from ems.memory import Memory
 from ems.model import Image, Request, Telemetry
 from ems.plan import Plan
 

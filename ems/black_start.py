@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 from ems.bus import Bus, BusState, Finding
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar
-from ems.decision import BlackStart, Event, Memory, Phase, Stage, Write, lower
+from ems.decision import Event, Write
 from ems.feeders import REPEAT_S, Feeders
 from ems.guards import Bound
+from ems.memory import BlackStart, Memory
 from ems.model import Image
 from ems.sequencer import COMING, CRANK_REST_S, START_GRACE, on_bus, startable, total_start_s
+from ems.terms import Phase, Stage, lower
 
 EARLY = ("isolate", "energise", "prove", "auxiliaries", "roll_back")
 """Steps in which nothing is dispatched."""

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from ems.bus import BusState, Finding
-from ems.decision import Event, Explanation, FeederMemory, Memory, Reason
+from ems.decision import Event
+from ems.memory import FeederMemory, Memory
 from ems.model import AssetImage, Image
+from ems.terms import Explanation, Reason
 
 RETRIP_S, RETRIPS = 600.0, 3
 """A relay that opens again so soon after closing [s], so many times in a row, locks its feeder out."""

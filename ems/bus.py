@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ems.config.site import Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import AssetImage, Image
 from ems.sequencer import on_bus
 

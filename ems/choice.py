@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from ems import sequencer
 from ems.config.site import Diesel, Site
-from ems.decision import Memory, Phase
+from ems.memory import Memory
 from ems.model import Image
+from ems.terms import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from ems.choice import Choice
-from ems.decision import Explanation, Reason
 from ems.outlook import Outlook
 from ems.plan import Target
 from ems.rules import Rules
+from ems.terms import Explanation, Reason
 
 SAMPLES = 9
 """So many steps of less charge or discharge are tried before a diesel is started for reserve."""

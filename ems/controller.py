@@ -16,7 +16,7 @@ from ems.bus import Bus, BusState, Finding
 from ems.choice import Choice, Choices
 from ems.commitment import Commitment, Committer, relieved
 from ems.config.site import Diesel, Site
-from ems.decision import AssetDecision, Decision, Event, Explanation, Memory, Mode, Phase, Reason, RuleChoice, Stage, UnitMemory, Write, lower
+from ems.decision import AssetDecision, Decision, Event, Write
 from ems.deferrables import Deferrables
 from ems.doubt import Doubter
 from ems.engines import BURN_LOADING, Engines
@@ -25,6 +25,7 @@ from ems.feeders import IN_BAND_S, Feeders, Moved
 from ems.guards import Bound, Guards, keep_a_former
 from ems.handover import HandOver
 from ems.image import ImageBuilder
+from ems.memory import Memory, RuleChoice, UnitMemory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
@@ -37,6 +38,7 @@ from ems.setpoints import TRIM_S, Setpoints
 from ems.situation import Situations
 from ems.strain import Strains
 from ems.supply import Supplies
+from ems.terms import Explanation, Mode, Phase, Reason, Stage, lower
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
 RECONSIDER_S = 10.0

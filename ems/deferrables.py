@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ems.config.site import Deferrable, Site
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Target
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ems.config.site import Diesel, Site
-from ems.decision import Engine, Memory
+from ems.memory import Engine, Memory
 from ems.model import Image
 from ems.sequencer import on_bus
 

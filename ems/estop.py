@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ems.decision import Event, Memory
+from ems.decision import Event
+from ems.memory import Memory
 from ems.model import Image
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ems.decision import AssetDecision, Reason
+from ems.decision import AssetDecision
+from ems.terms import Reason
 
 SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.PLAN: ("{asset} follows the plan{power}", "{asset} は計画に従っています{power}"),

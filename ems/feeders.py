@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from ems.breakers import SUPPLIED, noticed
 from ems.bus import Finding
 from ems.config.site import Feeder, Load, Site
-from ems.decision import AssetDecision, Event, Explanation, FeederMemory, Memory, Reason, Write
+from ems.decision import AssetDecision, Event, Write
+from ems.memory import FeederMemory, Memory
 from ems.model import Image
 from ems.strain import Endurance, Strain
+from ems.terms import Explanation, Reason
 
 OVERLOAD_CYCLES = 3.0
 """Shortage beyond this many cycles is shed: shorter is a meter or a load step that governors take."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
-from ems.decision import Memory, Write
+from ems.decision import Write
+from ems.memory import Memory
 from ems.model import AssetImage, Image, Limits
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from ems.bus import VOLTAGE_S, Bus
 from ems.charge import surely_stored
 from ems.config.site import Diesel, Hydro, Inverter, Load, Site
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Image
 from ems.outlook import Prospect
 

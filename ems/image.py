@@ -10,8 +10,9 @@ from dataclasses import replace
 from sys import float_info
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Memory, Stage
+from ems.memory import Memory
 from ems.model import NOTHING, AssetImage, Image, Quality, Reading, Telemetry
+from ems.terms import Stage
 
 STALE_CYCLES = 3.0
 """A value older than this many cycles is not used (faults are found by age, never by `connected`)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ems.black_start import under_way
-from ems.decision import Memory, Mode
+from ems.memory import Memory
 from ems.model import Image
+from ems.terms import Mode
 
 ALLOWED: dict[Mode, frozenset[Mode]] = {
     Mode.START: frozenset({Mode.AUTO, Mode.MANUAL, Mode.FALLBACK, Mode.SAFE, Mode.BLACKSTART}),

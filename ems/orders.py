@@ -13,9 +13,11 @@ from typing import Any
 
 from ems.black_start import FAILED, BlackStarts
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Event, Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
+from ems.decision import Event
+from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
 from ems.sequencer import COMING, on_bus
+from ems.terms import Mode, Phase, Stage
 
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
 STARTABLE = ("diesel", "hydro", "deferrable")

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
-from ems.decision import Decision, Event, Memory, Phase
+from ems.decision import Decision, Event
+from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.ports import Planner
 from ems.sequencer import COMING
+from ems.terms import Phase
 
 OBSERVE_S = 900.0
 """Measured means are handed to the forecasts in intervals of this length [s]."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ems.decision import Alarm, Event, Memory
+from ems.decision import Alarm, Event
+from ems.memory import Memory
 from ems.model import Outcome, Reading, Request
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ems.config.site import Diesel
-from ems.decision import Event, Explanation, Phase, Reason, UnitMemory, Write
+from ems.decision import Event, Write
+from ems.memory import UnitMemory
 from ems.model import AssetImage
+from ems.terms import Explanation, Phase, Reason
 
 START_GRACE = 1.5
 """A state of a start has failed when it takes this many times its declared duration: cold engines crank longer."""

@@ -10,13 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Site, Solar
-from ems.decision import AssetDecision, Event, Explanation, Memory, Mode, Phase, Reason, Write
+from ems.decision import AssetDecision, Event, Write
 from ems.dispatch import Shares, Situation
 from ems.guards import refuse
+from ems.memory import Memory
 from ems.model import Image
 from ems.outlook import Prospect
 from ems.plan import Target
 from ems.sequencer import COMING
+from ems.terms import Explanation, Mode, Phase, Reason
 
 CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""

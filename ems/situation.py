@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from ems import sequencer
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Memory, Phase
 from ems.dispatch import Situation
 from ems.guards import Bound
+from ems.memory import Memory
 from ems.model import NOTHING, Image
 from ems.plan import Target
+from ems.terms import Phase
 from ems.water import available_kw
 
 AT_LIMIT = 0.02

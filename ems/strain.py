@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Memory, Phase
 from ems.dispatch import Shares, Situation
+from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Plan
 from ems.reserve import ReserveRule, Supply, floor_soc, storages, usable_kwh
 from ems.sequencer import COMING, CRANK_REST_S, START_GRACE, total_start_s
+from ems.terms import Phase
 
 OVERLOADED = 1.02
 """A leader counts as overloaded beyond this share of its limit: meters err by a per cent."""

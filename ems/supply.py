@@ -5,7 +5,7 @@ from __future__ import annotations
 from ems import sequencer
 from ems.charge import surely_stored
 from ems.config.site import Battery, Diesel, Inverter, Site
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Image
 from ems.reserve import Supply, hold_s
 from ems.setpoints import LONG_STEP_S

@@ -15,12 +15,14 @@ from ems import sequencer
 from ems.clock import SimClock, real_s
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar, Tank
 from ems.controller import Controller
-from ems.decision import Decision, Memory, Mode, Reserve, Stage
+from ems.decision import Decision, Reserve
 from ems.image import ImageBuilder
+from ems.memory import Memory
 from ems.model import Image, Quality, Reading, Telemetry
 from ems.physics import hydro_kw
 from ems.plan import Observation, Plan
 from ems.series import Interval, SeriesTable
+from ems.terms import Mode, Stage
 from simulator.plant import Flows, Plant, first_running
 from simulator.scenario import as_conditions
 from simulator.tallies import Deferred, River, Ships, mean_soc

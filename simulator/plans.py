@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ems.config.site import Site
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck

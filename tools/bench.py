@@ -62,7 +62,7 @@ async def cycles(as_simulated: Path, data: Path) -> tuple[list[float], int]:
     """Run cycles of the real loop on the wire, a plan being solved all the time; return each one's time [s] and the plans that came."""
     from api.assembly import control_parts, site_clock
     from ems.config.load import load_site
-    from ems.decision import Stage
+    from ems.terms import Stage
 
     loaded = load_site(as_simulated)
     control = control_parts(loaded, data, site_clock(1.0), Stage.CONTROL, 0, lambda beat: None, tuple)
@@ -195,8 +195,9 @@ def bench_plant() -> None:
     from ems.config.load import load_site
     from ems.config.site import Hydro, Load, Solar
     from ems.controller import Controller
-    from ems.decision import Memory, Mode, Stage
+    from ems.memory import Memory
     from ems.model import Quality, Reading, Telemetry
+    from ems.terms import Mode, Stage
     from simulator.dynamics import DynamicPlant
     from simulator.plant import Conditions, Plant
 

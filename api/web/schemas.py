@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from api.web.problem import Problem, said
-from ems.decision import Stage
+from ems.terms import Stage
 
 BODY_LIMIT = 64 * 1024
 COMMAND_AHEAD = timedelta(minutes=15)

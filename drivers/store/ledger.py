@@ -14,8 +14,8 @@ from typing import Any
 
 from drivers.store.file import Writer, birth, iso, look, micros
 from ems.chain import Anchor, Break, Link, canonical, link, origin, verify
-from ems.decision import Memory
 from ems.errors import StoreError
+from ems.memory import Memory
 from ems.model import Outcome
 from ems.record import pack, unpack
 

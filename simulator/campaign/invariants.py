@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ems.config.site import Battery, Site
-from ems.decision import Phase
 from ems.reserve import ReserveRule, Supply
 from ems.sequencer import COMING, startable
+from ems.terms import Phase
 from simulator.campaign.hand import SETTLE_S
 from simulator.campaign.truth import Step, Truth
 

@@ -17,10 +17,11 @@ from importlib.util import find_spec
 from ems.clock import cpu_s
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Memory, Phase
 from ems.errors import Failed
+from ems.memory import Memory
 from ems.model import Request, Telemetry
 from ems.plan_keeper import PlanKeeper
+from ems.terms import Phase
 from simulator.campaign.case import Case
 from simulator.campaign.conduct import AlarmDue, AlarmStorm, Commands, Data, Recovery
 from simulator.campaign.hand import SETTLE_S, Hand

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ems.config.site import Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Decision, Phase, Stage
+from ems.decision import Decision
 from ems.model import Image, Reading
 from ems.physics import ac_kw
 from ems.reserve import storages
 from ems.sequencer import total_start_s
+from ems.terms import Phase, Stage
 from simulator.campaign.hand import Hand
 from simulator.faults.live import Live
 from simulator.plant import Conditions, Flows, Plant

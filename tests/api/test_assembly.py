@@ -22,10 +22,11 @@ from ems.clock import ScaledClock, WallClock, epoch_s
 from ems.config.load import LoadedSite, load_site, shipped_profile
 from ems.config.profile import Command
 from ems.config.site import Site
-from ems.decision import Memory, Mode, Stage
 from ems.errors import BadInput
+from ems.memory import Memory
 from ems.model import Limits, Quality
 from ems.record import ClockInfo
+from ems.terms import Mode, Stage
 from tests.e2e.service import free_port
 
 SITE = """\

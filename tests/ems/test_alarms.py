@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, Memory, Mode, Phase, Stage, UnitMemory
+from ems.decision import Decision
+from ems.memory import Memory, UnitMemory
 from ems.model import Reading
+from ems.terms import Mode, Phase, Stage
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 RESTED = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}

@@ -13,13 +13,14 @@ import pytest
 
 from ems.config.site import Deferrable, Diesel, Feeder, Hydro, Inverter, Site, Solar
 from ems.controller import Controller
-from ems.decision import Manual, Memory, Mode, Pending, Phase, Stage, UnitMemory
 from ems.explain import sentence
 from ems.guards import Bound
+from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import Limits, Quality, Reading, Request, Telemetry
 from ems.plan import Grid, Plan
 from ems.sequencer import on_bus
 from ems.setpoints import LONG_STEP_S
+from ems.terms import Mode, Phase, Stage
 from tests.ems.island import START
 
 ODD = (math.nan, math.inf, -math.inf, 1e9, -1e9)

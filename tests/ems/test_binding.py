@@ -11,9 +11,11 @@ import pytest
 from ems.binding import BLIND, Binding, Cycle
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import AssetDecision, Decision, Memory, Mode, Phase, Stage, UnitMemory
+from ems.decision import AssetDecision, Decision
 from ems.guards import Bound, Guards
+from ems.memory import Memory, UnitMemory
 from ems.model import Image, Limits, Telemetry
+from ems.terms import Mode, Phase, Stage
 from tests.ems.island import diesel, inverter, points, site, telemetry
 from tests.ems.test_always import some_memory, some_plan, some_site, some_telemetry
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from ems.black_start import BlackStarts, under_way
-from ems.decision import BlackStart, FeederMemory, Manual, Memory, Mode, Phase, Stage, UnitMemory
 from ems.feeders import Feeders
 from ems.guards import Bound
 from ems.image import ImageBuilder
 from ems.loop import resumed
+from ems.memory import BlackStart, FeederMemory, Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Reading
+from ems.terms import Mode, Phase, Stage
 from tests.ems.hamlets import site
 from tests.ems.island import diesel, inverter, points, telemetry
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ems.bus import Bus, BusState
-from ems.decision import Memory
 from ems.image import ImageBuilder
+from ems.memory import Memory
 from ems.model import Reading
 from tests.ems.island import diesel, inverter, points, site, telemetry
 

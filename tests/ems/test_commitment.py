@@ -9,12 +9,14 @@ import pytest
 from ems.choice import Choice
 from ems.commitment import Commitment, Committer, relieved
 from ems.controller import Controller
-from ems.decision import Memory, Mode, Phase, Reason, UnitMemory, Write
+from ems.decision import Write
 from ems.dispatch import Situation
 from ems.guards import Bound, keep_a_former, rating
+from ems.memory import Memory, UnitMemory
 from ems.plan import Target
 from ems.reserve import Supply
 from ems.rules import Rules
+from ems.terms import Mode, Phase, Reason
 from tests.ems.island import diesel, points, site, telemetry
 
 SITE = site()

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, Manual, Memory, Mode, Phase, Reason, Stage, UnitMemory
+from ems.decision import Decision
+from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Request, Status, Telemetry
 from ems.plan import Grid, Plan
+from ems.terms import Mode, Phase, Reason, Stage
 from tests.ems.island import START, diesel, inverter, points, site, telemetry
 
 SITE = site()

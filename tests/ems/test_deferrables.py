@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Manual, Memory, Mode, Phase, UnitMemory
 from ems.deferrables import Deferrables
 from ems.image import ImageBuilder
+from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits
 from ems.plan import Target
+from ems.terms import Mode, Phase
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 # 40 kW, 200 kWh a day between 06:00 and 16:00 local, which is UTC + 9: 5 h of its 10 h window.

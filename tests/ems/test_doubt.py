@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from ems.decision import Memory
 from ems.doubt import Doubter
 from ems.doubt_memory import DoubtMemory
 from ems.image import ImageBuilder
+from ems.memory import Memory
 from ems.model import Doubt, Flaw, Image, Reading
 from ems.record import pack, unpack
 from tests.ems.island import diesel, inverter, points, site, telemetry

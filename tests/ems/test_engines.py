@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Engine, Memory, Mode, Phase, UnitMemory
 from ems.engines import BURN_LOADING, CLEAN, CLEAN_S, DUE_S, Engines
 from ems.image import ImageBuilder
+from ems.memory import Engine, Memory, UnitMemory
+from ems.terms import Mode, Phase
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 SITE = site()

@@ -6,9 +6,10 @@ from itertools import product
 
 import pytest
 
-from ems.decision import AssetDecision, Explanation, Reason
+from ems.decision import AssetDecision
 from ems.explain import CONTINGENCIES, GUARDS, SENTENCES, contingency, sentence
 from ems.guards import GUARDS as BOUNDS
+from ems.terms import Explanation, Reason
 
 SHORT: dict[str, float | str] = {"short_kw": 85.0, "required_kw": 210.0, "available_kw": 125.0, "contingency": "solar"}
 

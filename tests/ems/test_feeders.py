@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ems.bus import BusState, Finding
-from ems.decision import Event, FeederMemory, Manual, Memory, Reason, Write
+from ems.decision import Event, Write
 from ems.explain import sentence
 from ems.feeders import Feeders, cold
 from ems.image import ImageBuilder
 from ems.loop import durable, resumed
+from ems.memory import FeederMemory, Manual, Memory
 from ems.model import Image, Reading
 from ems.strain import Endurance, Strain
+from ems.terms import Reason
 from tests.ems.hamlets import FEEDERS, feeder, site
 from tests.ems.island import points, telemetry
 

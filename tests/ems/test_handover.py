@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, Memory, Mode, Phase, Reason, UnitMemory
+from ems.decision import Decision
 from ems.doubt_memory import DoubtMemory
 from ems.handover import HandOver
 from ems.image import ImageBuilder
+from ems.memory import Memory, UnitMemory
 from ems.model import Reading
 from ems.plan import Target
 from ems.rules import Rules
 from ems.sequencer import HELD_S, UNLOAD_TIMEOUT_S
 from ems.supply import Supplies
+from ems.terms import Mode, Phase, Reason
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 SITE = site()

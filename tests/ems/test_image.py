@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ems.decision import Memory
 from ems.image import ImageBuilder
+from ems.memory import Memory
 from ems.model import Image, Quality, Reading
 from tests.ems.island import diesel, inverter, points, site, telemetry
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import BlackStart, Memory, Mode
+from ems.memory import BlackStart, Memory
 from ems.modes import ALLOWED, next_mode
+from ems.terms import Mode
 from tests.ems.island import site, telemetry
 
 SEEN = Controller(site(), policy="load-following").step(telemetry(40), (), None, Memory())[0]

@@ -10,11 +10,12 @@ import pytest
 
 from ems.black_start import BlackStarts
 from ems.controller import Controller
-from ems.decision import Explanation, Manual, Memory, Mode, Pending, Phase, Reason, Stage, UnitMemory
 from ems.feeders import Feeders
 from ems.image import ImageBuilder
+from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import Image, Limits, Reading, Request, Status
 from ems.orders import EFFECT_TIMEOUT_S, Orders, Taken, limits_of, said
+from ems.terms import Explanation, Mode, Phase, Reason, Stage
 from tests.ems.island import START, diesel, points, site, telemetry
 
 TOWN = {

@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision, Event, Manual, Memory, Mode, Phase, UnitMemory
+from ems.decision import Decision, Event
+from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Reading
 from ems.plan import Forecast, Grid, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PATIENCE, PlanKeeper, plant_start
 from ems.rules import Rules
+from ems.terms import Mode, Phase
 from tests.ems.island import START, diesel, inverter, points, site, telemetry
 
 SITE = site()

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Memory, Mode, Phase, UnitMemory
+from ems.memory import Memory, UnitMemory
 from ems.reserve import ReserveRule, Supply
+from ems.terms import Mode, Phase
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 RESTED = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, started_s=-9000.0), "dg2": UnitMemory(Phase.ONLINE, -9000.0, started_s=-100.0)}

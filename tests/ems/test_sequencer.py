@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from ems.config.site import Diesel
-from ems.decision import Explanation, Phase, Reason, UnitMemory, Write
+from ems.decision import Write
+from ems.memory import UnitMemory
 from ems.model import AssetImage, Quality
 from ems.sequencer import Moment, advance, must_stay, startable
+from ems.terms import Explanation, Phase, Reason
 from tests.ems.island import site
 
 DIESEL = site().of(Diesel)[1]

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from ems.controller import Controller
-from ems.decision import AssetDecision, Event, Explanation, Memory, Mode, Phase, Reason, UnitMemory, Write
+from ems.decision import AssetDecision, Event, Write
 from ems.dispatch import Shares, Situation
 from ems.guards import Bound
 from ems.image import ImageBuilder
+from ems.memory import Memory, UnitMemory
 from ems.setpoints import Setpoints
+from ems.terms import Explanation, Mode, Phase, Reason
 from tests.ems.island import diesel, points, site, telemetry
 
 SITE = site()

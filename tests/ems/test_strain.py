@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ems.decision import Manual, Memory, Phase, UnitMemory
 from ems.dispatch import Shares, Situation
 from ems.guards import Bound
 from ems.image import ImageBuilder
+from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Limits, Telemetry
 from ems.plan import Grid, Plan
 from ems.reserve import ReserveRule, Supply
 from ems.strain import Endurance, Strain, Strains
+from ems.terms import Phase
 from tests.ems.hamlets import site
 from tests.ems.island import diesel, points, telemetry
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ems.config.site import Site
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Grid, Observation, Plan
 from ems.series import SeriesTable

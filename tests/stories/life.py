@@ -16,9 +16,11 @@ from typing import Any
 from ems.config.load import load_site
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.controller import Controller
-from ems.decision import Decision, Memory, Stage, Write
+from ems.decision import Decision, Write
+from ems.memory import Memory
 from ems.model import Image, Quality, Reading, Request, Telemetry
 from ems.plan import Plan
+from ems.terms import Stage
 from simulator.dynamics import DynamicPlant
 from simulator.plant import Conditions, Flows, Plant
 from tests.ems.island import START

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ems.decision import Mode
 from ems.loop import resumed
 from ems.model import Status
+from ems.terms import Mode
 from tests.ems.hamlets import site
 from tests.stories.life import Cycle, Life, alarms, events
 

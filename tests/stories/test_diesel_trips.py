@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ems.decision import Phase
+from ems.terms import Phase
 from tests.ems.island import site as isle
 from tests.stories.life import Life, alarms, events, shipped, starts
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ems.decision import Phase
+from ems.terms import Phase
 from tests.ems.island import site as isle
 from tests.stories.life import Cycle, Life, alarms, events, shipped, starts
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ems.decision import Manual, Mode, Phase, Reason
 from ems.loop import resumed
+from ems.memory import Manual
 from ems.model import Status
+from ems.terms import Mode, Phase, Reason
 from tests.ems.island import START
 from tests.ems.island import site as isle
 from tests.stories.life import Cycle, Life, alarms, events, shipped

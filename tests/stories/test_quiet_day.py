@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from ems.decision import Mode, Stage
 from ems.loop import resumed
+from ems.terms import Mode, Stage
 from tests.ems.island import site as isle
 from tests.stories.life import Life, alarms, events, shipped, starts, switchings
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from ems.decision import Mode, Stage, Write
+from ems.decision import Write
+from ems.terms import Mode, Stage
 from tests.ems.hamlets import site
 from tests.ems.island import START
 from tests.stories.life import Cycle, Life, alarms, events

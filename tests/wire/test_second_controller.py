@@ -15,10 +15,12 @@ from ems.clock import WallClock, real_s
 from ems.config.load import LoadedSite, load_site
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Memory, Stage, Write
+from ems.decision import Write
 from ems.loop import Loop, Stores
+from ems.memory import Memory
 from ems.minutes import MinuteBook
 from ems.plan_keeper import PlanKeeper
+from ems.terms import Stage
 from simulator.as_simulated import write_as_simulated
 from simulator.plant import Conditions, Plant
 from simulator.servers import PlantServers, run

@@ -19,7 +19,7 @@ from api.web.auth import Role, User, Users
 from api.web.live import LiveState
 from drivers.store.ledger import LedgerStore
 from ems.clock import SimClock, real_s
-from ems.decision import Memory
+from ems.memory import Memory
 from ems.model import Outcome, Status
 from tests.api.web import island
 

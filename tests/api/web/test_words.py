@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ems.decision import Mode, Phase, Reason, Stage
 from ems.explain import GUARDS
 from ems.model import Quality, Status
+from ems.terms import Mode, Phase, Reason, Stage
 
 WEB = Path(__file__).parents[3] / "api" / "web"
 WORDS = {lang: json.loads((WEB / "hmi" / f"{lang}.json").read_text("utf-8")) for lang in ("en", "ja")}

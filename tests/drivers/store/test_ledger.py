@@ -9,9 +9,10 @@ import pytest
 
 from drivers.store.ledger import LedgerReader, LedgerStore
 from ems.chain import Anchor
-from ems.decision import Memory, Mode, Phase, UnitMemory
 from ems.errors import StoreError
+from ems.memory import Memory, UnitMemory
 from ems.model import Limits, Outcome, Status
+from ems.terms import Mode, Phase
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
