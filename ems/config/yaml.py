@@ -152,7 +152,8 @@ def _told(kind: str, loc: Sequence[str | int], message: str, ctx: Mapping[str, A
 
 def _meant(key: str) -> str:
     """Return what somebody may have meant by a key that is not known at its place."""
-    leaves = [m for m in _models(Strict) if not m.__subclasses__()]
+    # Files of other rooms are models of this kind, too: what stands in them is no place in a site file.
+    leaves = [m for m in _models(Strict) if not m.__subclasses__() and m.__module__.startswith(__package__)]
     keys = {m: {f.alias or n for n, f in m.model_fields.items()} for m in leaves}
     places = sorted({place for m in leaves if key in keys[m] for place in _places(m, leaves)})
     if places:
