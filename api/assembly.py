@@ -24,7 +24,6 @@ from ems.config.load import LoadedSite
 from ems.config.profile import UNITS, Command, Profile
 from ems.config.site import AnyAsset, Device, Diesel, Feeder, Meter, Security
 from ems.controller import Controller
-from ems.decision import Alarm
 from ems.errors import BadInput, StoreError
 from ems.fieldbus import Fieldbus, Wire
 from ems.loop import Loop, Stores, resumed
@@ -34,7 +33,7 @@ from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
 from ems.record import ClockInfo
 from ems.sequencer import START_GRACE, total_start_s
-from ems.terms import Stage
+from ems.terms import Alarm, Stage
 from ems.watch import PERIODS
 from optimizer.worker import WorkerPlanner
 

@@ -6,15 +6,17 @@ one record per cause, however many cycles it lasts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ems.bus import VOLTAGE_S, Bus, BusState
 from ems.config.site import Diesel, Site
-from ems.decision import Alarm, Decision
+from ems.decision import Decision
 from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
 from ems.sequencer import online, startable
-from ems.terms import Mode, Phase
+from ems.terms import Alarm, Mode, Phase
 
 FLAWS: dict[Flaw, tuple[str, str]] = {
     Flaw.RANGE: ("is beyond what it can be", "ありえない値です"),
@@ -32,6 +34,10 @@ SOURCES: dict[str, tuple[str, str]] = {
 }
 """What is wrong and what is used instead, in both languages."""
 
+LastSeen = Mapping[str, tuple[Alarm, float]]
+OFF_DELAY_S = 10.0
+"""An alarm stays for this long after its cause was last seen [s]."""
+
 
 class Alarms:
     """The alarms of one site."""
@@ -46,6 +52,19 @@ class Alarms:
         """Return every active alarm of one cycle."""
         found = (self._devices(image), self._units(image, decision), self._sets(image, decision), self._feeders(decision), self._island(image, decision))
         return (*(doubted(d) for d in image.doubts), *(alarm for alarms in found for alarm in alarms))
+
+    def held(self, found: Sequence[Alarm], before: LastSeen, image: Image) -> tuple[tuple[Alarm, ...], LastSeen]:
+        """Return the alarms with those that went less than `OFF_DELAY_S` ago, and when each was last seen to have a cause.
+
+        A cause that comes and goes with every other answer of a device is one alarm, not one a second.
+        """
+        if not found and not before:
+            return (), before
+        now_s = image.now_s
+        seen = {f"{a.code}:{a.asset}": (a, now_s) for a in found}
+        if image.dt_s < OFF_DELAY_S:
+            seen |= {key: (a, at) for key, (a, at) in before.items() if key not in seen and 0.0 <= now_s - at < OFF_DELAY_S}
+        return tuple(a for a, _ in seen.values()), seen
 
     def _devices(self, image: Image) -> list[Alarm]:
         found = []

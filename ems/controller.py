@@ -32,6 +32,7 @@ from ems.orders import Orders
 from ems.outlook import Outlook
 from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
+from ems.residual import Residual
 from ems.rotation import wear
 from ems.rules import Rules
 from ems.setpoints import TRIM_S, Setpoints
@@ -95,6 +96,7 @@ class Controller:
         self._bus = Bus(site)
         self._engines = Engines(site)
         self._deferrables = Deferrables(site)
+        self._residual = Residual(site)
         self._strains = Strains(site, self._outlooks.reserve)
         self._setpoints = Setpoints(site)
         self._alarms = Alarms(site)
@@ -102,7 +104,6 @@ class Controller:
     def step(self, telemetry: Telemetry, requests: Sequence[Request], plan: Plan | None, memory: Memory) -> tuple[Image, Decision]:
         """Return the image and what follows from it."""
         image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt)
-        memory = replace(memory, doubt=doubt)
         taken = self._orders.take(image, memory, requests)
         effects = self._orders.effects(image, self._adopted(image, taken.memory))
         if not image.alone and lower(self._stage, effects.memory.stage) is not Stage.CONTROL:
@@ -137,6 +138,7 @@ class Controller:
             in_band_s=in_band_s,
             volts_off_s=volts_off_s,
             engines=self._engines.counted(image, memory),
+            doubt=doubt,
         )
 
         start = memory.black_start if mode is Mode.BLACKSTART else None
@@ -156,12 +158,15 @@ class Controller:
             decision = self._deciding(image, memory, bounds, supply, planned_target, plan, taken.accepted)
             if memory.stages:
                 decision = self._with_advice(image, memory, decision, planned_target, plan, taken.accepted)
+        alarms, last_seen = self._alarms.held(self._alarms.active(image, decision), memory.alarms, image)
+        if last_seen is not decision.memory.alarms:
+            decision = replace(decision, memory=replace(decision.memory, alarms=last_seen))
         return image, replace(
             decision,
             plan_id=plan.id if plan is not None and planned_target is not None else None,
             outcomes=(*taken.outcomes, *effects.outcomes),
             events=(*events, *decision.events),
-            alarms=self._alarms.active(image, decision),
+            alarms=alarms,
         )
 
     def _deciding(
@@ -179,7 +184,10 @@ class Controller:
         rising = memory.mode is Mode.BLACKSTART
         relief = rising or self._feeders.relief(image, memory)
         drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds), relief)
+        expected = self._residual.learned(image, memory)
         situation = self._situations.build(image, memory, bounds, planned, drawn)
+        if expected is not None and expected.bias_kw:
+            situation = replace(situation, demand_kw=max(0.0, situation.demand_kw + expected.bias_kw))
         # Whoever waits in the dark counts as demand where diesels are chosen, not where power is shared.
         waiting_kw = self._feeders.waiting_kw(image, memory)
         outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
@@ -220,7 +228,8 @@ class Controller:
             # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
             units, feeders, astray, events, moved = dict(before.units), before.feeders, {}, [], Moved(memory)
         references = {w.asset: w.value for w in levels if w.command == "power_kw"}
-        memory = replace(memory, setpoints=setpoints, references=references, astray=astray, units=units, feeders=feeders)
+        expected = self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, expected)
+        memory = replace(memory, setpoints=setpoints, references=references, astray=astray, units=units, feeders=feeders, expected=expected)
         return Decision(
             mode=memory.mode,
             stage=stage,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ems.memory import Memory
 from ems.model import Outcome
-from ems.terms import Explanation, Mode, Stage, lower
+from ems.terms import Alarm, Explanation, Mode, Stage, lower
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,6 @@ class Event:
     asset: str | None
     reason: str
     by: str = "ems"
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """One active cause for a person's attention; `code` and `asset` together identify it."""
-
-    code: str
-    severity: str
-    asset: str | None
-    en: str
-    ja: str
 
 
 @dataclass(frozen=True, slots=True)

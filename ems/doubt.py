@@ -251,14 +251,16 @@ class Doubter:
             found.doubts.append(Doubt(a, "power_kw", doubt.flaw, doubt.since_s, powers.shown.get(a), power, source))
             unit = image.assets[a]
             quality = Quality.BAD if power is None else Quality.SUSPECT
-            found.changed[a] = replace(unit, points={**unit.points, "power_kw": power}, quality=quality, suspect=(*unit.suspect, "power_kw"))
+            found.changed[a] = replace(
+                unit, points={**unit.points, "power_kw": power}, quality=quality, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw")))
+            )
         gaps = [f for f in self._sheet.flows if f.id not in used and f.id not in powers.doubted]
         if len(gaps) == 1 and (power := self._sheet.implied_kw(used, gaps[0].id)) is not None:
             gap = gaps[0].id
             used[gap] = power
             if gaps[0].sign > 0.0:
                 unit = image.assets[gap]
-                found.changed[gap] = replace(unit, points={**unit.points, "power_kw": power}, suspect=(*unit.suspect, "power_kw"))
+                found.changed[gap] = replace(unit, points={**unit.points, "power_kw": power}, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw"))))
         return used
 
     def _without(self, image: Image, shown: Mapping[str, float], waiting: str, found: _Found) -> Mapping[str, float]:
@@ -268,7 +270,9 @@ class Doubter:
         if implied is None:
             return shown
         unit = image.assets[waiting]
-        found.changed[waiting] = replace(unit, points={**unit.points, "power_kw": implied}, quality=Quality.SUSPECT, suspect=(*unit.suspect, "power_kw"))
+        found.changed[waiting] = replace(
+            unit, points={**unit.points, "power_kw": implied}, quality=Quality.SUSPECT, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw")))
+        )
         return {**used, waiting: implied}
 
     # ------------------------------------------------------------------ charge

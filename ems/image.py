@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from sys import float_info
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.memory import Memory
@@ -27,8 +26,6 @@ DRAWING = 0.01
 """A load that draws more than this share of its peak is on a live busbar."""
 OVER_HZ = 1.5
 """No busbar runs at this many times its nominal frequency."""
-FINITE = (-float_info.max, float_info.max)
-"""What no range is known for must at least be a number."""
 ASTRAY_SHARE = 0.05
 ASTRAY_S = 30.0
 """A unit whose power is off its setpoint by 5 % of its rating for this long [s] does not follow."""
@@ -117,8 +114,12 @@ class ImageBuilder:
             if value is None or old > stale_s or reading.quality is Quality.BAD:
                 points[name] = None
                 continue
-            low, high = ranges.get(name, FINITE)
-            if not low <= value <= high:
+            if name in ranges:
+                low, high = ranges[name]
+                fits = low <= value <= high
+            else:
+                fits = value - value == 0.0  # what no range is known for must at least be a number
+            if not fits:
                 points[name] = None
                 refused += (name,)
                 continue
@@ -141,7 +142,7 @@ class ImageBuilder:
         low = -rated if gap.kind == "inverter" else 0.0
         if not low - 0.05 * rated <= power <= 1.1 * rated:
             return gap
-        return replace(gap, points={**gap.points, "power_kw": power})
+        return replace(gap, points={**gap.points, "power_kw": power}, suspect=(*gap.suspect, "power_kw"))
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
         """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own.

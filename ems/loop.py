@@ -19,7 +19,7 @@ from ems.black_start import FAILED
 from ems.clock import real_s
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Alarm, Decision, Event, stage_of
+from ems.decision import Decision, Event, stage_of
 from ems.errors import StoreError
 from ems.explain import sentence
 from ems.fieldbus import Fieldbus, Sent
@@ -31,7 +31,7 @@ from ems.plan import Plan, PlanOutcome
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Historian, Ledger, RequestLog
 from ems.record import ClockInfo, explain_document, record, state_document
-from ems.terms import Mode, Phase, Stage
+from ems.terms import Alarm, Mode, Phase, Stage
 
 SAVE_S = 60.0
 """The memory is saved at least this often [s, real]."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ems.doubt_memory import DoubtMemory
 from ems.model import NOTHING, Limits
 from ems.plan import Target
-from ems.terms import Explanation, Mode, Phase, Reason, Stage
+from ems.terms import Alarm, Explanation, Mode, Phase, Reason, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,25 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What the leader was expected to give [kW], and what has been learned from it not doing so.
+
+    Attributes
+    ----------
+    since_s : float
+        Since when this unit leads [s of `now_s`].
+    bias_kw : float
+        By how much more than measured the island is taken to ask for: followers that give more than thought, a sun
+        that is measured wrongly [kW].
+    """
+
+    leader: str
+    power_kw: float
+    since_s: float
+    bias_kw: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """All that one cycle hands to the next; recorded, so that a day can be run again.
 
@@ -200,6 +219,10 @@ class Memory:
         The rules' hysteresis: whether they called for a diesel last time.
     done_kwh : Mapping[str, float]
         What each deferrable has had since local midnight [kWh].
+    alarms : Mapping[str, tuple[Alarm, float]]
+        Active alarms by code and asset, and when the cause of each was last seen [s of `now_s`].
+    expected : Expected | None
+        What the unit that carries the residual was expected to give.
     doubt : DoubtMemory
         What is not believed, and the counted charge.
     feeders : Mapping[str, FeederMemory]
@@ -242,4 +265,6 @@ class Memory:
     all_manual: bool = False
     stopped: bool = False
     taken_seq: int = 0
+    alarms: Mapping[str, tuple[Alarm, float]] = field(default_factory=lambda: NOTHING)
+    expected: Expected | None = None
     doubt: DoubtMemory = field(default_factory=DoubtMemory)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from ems.decision import Alarm, Event
+from ems.decision import Event
 from ems.memory import Memory
 from ems.model import Outcome, Reading, Request
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
+from ems.terms import Alarm
 
 
 class Clock(Protocol):

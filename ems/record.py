@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
-from ems.decision import Alarm, Decision, stage_of
+from ems.decision import Decision, stage_of
 from ems.explain import sentence
 from ems.memory import Memory
 from ems.model import AssetImage, Image, Quality, Request, Telemetry
 from ems.plan import Plan
-from ems.terms import Phase
+from ems.terms import Alarm, Phase
 
 Value = TypeVar("Value")
 

@@ -80,3 +80,14 @@ class Explanation:
     reason: Reason
     limited_by: tuple[str, ...] = ()
     numbers: Mapping[str, float | str] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One active cause for a person's attention; `code` and `asset` together identify it."""
+
+    code: str
+    severity: str
+    asset: str | None
+    en: str
+    ja: str

@@ -22,8 +22,7 @@ from api.assembly import Control, control_parts, site_clock
 from api.processes.child import end_soon, on_signals, run_child
 from api.processes.lines import LineWriter, lines_of, own_pipe
 from ems.config.load import load_site
-from ems.decision import Alarm
-from ems.terms import Stage
+from ems.terms import Alarm, Stage
 
 END_S = 2.0
 """By then the process has ended, whatever hangs [s]."""

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from drivers.store.file import Writer, iso, micros
-from ems.decision import Alarm
 from ems.record import alarm_key
+from ems.terms import Alarm
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS alarms (id TEXT PRIMARY KEY, code TEXT NOT NULL, severity TEXT NOT NULL, asset TEXT, en TEXT NOT NULL, ja TEXT NOT NULL,

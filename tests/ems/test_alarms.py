@@ -87,6 +87,19 @@ def test_and_not_before_there_is_a_cause(memory: dict[str, Any], more: dict[str,
     assert code not in {a for a, _ in causes(decide(replace(AUTO, **memory), **more))}
 
 
+def test_a_cause_that_comes_and_goes_is_one_alarm() -> None:
+    """A device answers every third second: it is one alarm from the first cycle to ten seconds after the last."""
+    controller, memory, active = Controller(site(), policy="load-following"), AUTO, []
+    for k in range(60, 110):
+        told = telemetry(k, **({"sky": {}} | ({} if k % 3 == 0 or k > 90 else {"dg2": {}})))
+        _, decision = controller.step(told, (), None, memory)
+        memory = decision.memory
+        active.append(("silent", "dg2") in causes(decision))
+    begun = active.index(True)
+    assert active[begun : begun + 40] == [True] * 40 and begun <= 2
+    assert not any(active[45:])
+
+
 def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:
     silent = decide(town={}, pv1={}, dg1=diesel(150.0, fault=2.0), bess1=points(soc=None, charge_limit_kw=1.0), dg2=diesel(estop=1.0))
     assert len({(a.code, a.asset) for a in silent.alarms}) == len(silent.alarms) >= 5

@@ -328,7 +328,7 @@ def test_an_emergency_stop_at_a_device_is_one_event_and_no_start() -> None:
         _, decision = controller.step(told, (), None, memory)
         memory = decision.memory
         seen += [(k, e.reason) for e in decision.events if e.kind == "estop"]
-        assert (("estop", "dg2") in {(a.code, a.asset) for a in decision.alarms}) is (k in (1, 3))
+        assert (("estop", "dg2") in {(a.code, a.asset) for a in decision.alarms}) is (k >= 1), "an alarm stays a few seconds"
         if 1 <= k <= 3:
             assert ("dg2", "running") not in written(decision) or written(decision)[("dg2", "running")] == 0.0
     assert seen == [(1, "its emergency stop is pressed"), (4, "its emergency stop is released")]

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Alarm
 from ems.loop import durable, resumed
 from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import Limits, Outcome, Status
 from ems.record import ClockInfo
 from ems.setpoints import Setpoints
-from ems.terms import Mode, Phase, Stage
+from ems.terms import Alarm, Mode, Phase, Stage
 from tests.ems.island import START, site
 from tests.ems.world import World
 

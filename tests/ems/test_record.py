@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ems.config.site import Site
-from ems.decision import Alarm, AssetDecision, Decision, Event, Reserve, Write
+from ems.decision import AssetDecision, Decision, Event, Reserve, Write
 from ems.memory import BlackStart, FeederMemory, Manual, Memory, Pending, RuleChoice, UnitMemory
 from ems.model import AssetImage, Image, Limits, Outcome, Quality, Reading, Request, Status, Telemetry
 from ems.plan import Forecast, Grid, Plan, Target, Unmet
 from ems.record import ClockInfo, Record, explain_document, pack, record, state_document, unpack
-from ems.terms import Explanation, Mode, Phase, Reason, Stage
+from ems.terms import Alarm, Explanation, Mode, Phase, Reason, Stage
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 SITE = Site.model_validate(

@@ -9,7 +9,7 @@ from typing import Any
 from ems.clock import SimClock
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.decision import Alarm, Event
+from ems.decision import Event
 from ems.errors import ConnectionLost, StoreError
 from ems.fieldbus import Fieldbus, Wire
 from ems.loop import UNKNOWN_CLOCK, Loop, Stores
@@ -20,7 +20,7 @@ from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PlanKeeper
 from ems.ports import WriteResult
 from ems.record import ClockInfo, Record, unpack
-from ems.terms import Stage
+from ems.terms import Alarm, Stage
 from simulator.plant import Conditions, Plant
 from tests.ems.island import START
 

@@ -12,10 +12,11 @@ import pytest
 from drivers.store import history as module
 from drivers.store.history import History, HistoryReader, Retention, unpack_minute
 from drivers.store.points import flat, means
-from ems.decision import Alarm, Event
+from ems.decision import Event
 from ems.errors import BadInput, StoreError
 from ems.plan import Forecast, Grid, Plan
 from ems.record import unpack
+from ems.terms import Alarm
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ems.decision import Alarm, Event, Write
+from ems.decision import Event, Write
 from ems.memory import Memory, UnitMemory
 from ems.model import Quality, Reading
-from ems.terms import Mode, Phase, Stage
+from ems.terms import Alarm, Mode, Phase, Stage
 from simulator.campaign.case import drawn
 from simulator.campaign.conduct import RAISES, AlarmDue, AlarmStorm, Commands, Data, Recovery
 from simulator.campaign.hand import DOUBT_S, SETTLE_S, Hand

@@ -1,0 +1,49 @@
+"""The leader's power is a result: when it stays off what was expected, the others are led by what is learned from that.
+
+Droop units give more or less than their reference while the frequency is off nominal; a sensor may tell too much sun.
+Both push the leader, a diesel under its minimum loading or a battery past its band, and no single value is
+wrong enough to be doubted. So the difference is integrated slowly and taken for demand, as the secondary control of a grid does.
+"""
+
+from __future__ import annotations
+
+from ems.config.site import Diesel, Hydro, Inverter, Site
+from ems.memory import Expected, Memory
+from ems.model import Image
+
+INTEGRAL_S = 20.0
+"""Time constant: slower than governors and reference trims, quicker than the minute that low load may last [s]."""
+SETTLED_S = 10.0
+"""A unit that has just taken the lead is given this long [s]."""
+MOST_SHARE = 0.10
+"""No more than this share of the leader's rating is learned: beyond it something is broken, and doubt's to find."""
+SUDDEN_SHARE = 0.20
+"""A difference beyond this share of the rating is a load step or a trip on its way, not an error [of rated]."""
+
+
+class Residual:
+    """What is learned at one site."""
+
+    def __init__(self, site: Site) -> None:
+        units: tuple[Diesel | Hydro | Inverter, ...] = (*site.of(Diesel), *site.of(Hydro), *site.of(Inverter))
+        self._rated = {u.id: u.rated_kw for u in units}
+
+    def learned(self, image: Image, memory: Memory) -> Expected | None:
+        """Return the expectation of the last cycle with what this image teaches about it."""
+        before = memory.expected
+        if before is None:
+            return None
+        power, rated = image.assets[before.leader].power_kw, self._rated[before.leader]
+        off = None if power is None else power - before.power_kw
+        if off is None or image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S or abs(off) > SUDDEN_SHARE * rated:
+            return before
+        bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
+        return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
+
+    def expecting(self, leader: str | None, power_kw: float | None, image: Image, before: Expected | None) -> Expected | None:
+        """Return what is expected of the leader from now on; another leader begins without a bias."""
+        if leader is None or power_kw is None:
+            return None
+        if before is None or before.leader != leader:
+            return Expected(leader, power_kw, image.now_s)
+        return Expected(leader, power_kw, before.since_s, before.bias_kw)
