@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from ems.config.site import Site, Solar
 from ems.plan import Forecast, Grid, Observation, PlantStart
 from optimizer.forecasting import Forecasting
-from optimizer.forecasting.history import History
-from optimizer.forecasting.sky import sine_of_elevation
+from optimizer.forecasting.history import SLOT_S, History
+from optimizer.forecasting.sky import sines
 from tests.optimizer.cases import DG1, LOAD, NOON, PV1, forecast, site
 from tests.optimizer.test_problem import RIVER
 
@@ -163,7 +164,7 @@ def test_seasonal_follows_what_was_seen_just_now_and_forgets_it() -> None:
     at = MONDAY + timedelta(days=4, hours=12)
     found = learned("seasonal", seen).forecast(grid(at), at, NOTHING)
     assert found.load_kw[0] > 130.0
-    assert found.load_kw[23] < 115.0
+    assert found.load_kw[23] < 120.0  # a part of what lasted half a day may last another one
     assert found.available_kw["pv1"][0] < 0.75 * daily_sun(at)
     assert found.available_kw["pv1"][23] > 0.85 * daily_sun(at - timedelta(hours=1))
 
@@ -187,4 +188,5 @@ SKY = [
 
 @pytest.mark.parametrize(("at", "latitude", "longitude", "expected"), SKY)
 def test_the_sun_stands_where_it_should(at: datetime, latitude: float, longitude: float, expected: float) -> None:
-    assert sine_of_elevation(at, latitude, longitude) == pytest.approx(expected, abs=0.01)
+    slots = np.array([at.timestamp() // SLOT_S])
+    assert sines(slots, latitude, longitude)[0] == pytest.approx(expected, abs=0.01)
