@@ -12,7 +12,7 @@ import numpy as np
 from ems.config.site import Hydro, Site, Solar
 from ems.physics import hydro_kw
 from ems.plan import ErrorBands
-from optimizer.forecasting.fading import LEADS, RING, take
+from optimizer.forecasting.fading import LEADS, RING, take, trials
 from optimizer.forecasting.history import DAY, SLOT_S, Arrays, Slots, Values
 from optimizer.forecasting.sky import place, sines
 
@@ -71,13 +71,12 @@ class Bands:
     def learn(self, slot: int, net_kw: float) -> None:
         """Compare a slot's net load with the trials that foretold it."""
         self._nets[:, slot % RING] = net_kw, slot
-        issued = slot - LEADS + 1
-        known = np.flatnonzero(self._stamp[issued % RING] == issued)
+        issued, known = trials(slot, self._stamp)
         if not len(known):
             return
         self._quantiles = None
         light = int(sines(np.array([slot]), *self._place)[0] > LIT)
-        errors = net_kw - self._tried[issued[known] % RING, known]
+        errors = net_kw - self._tried[issued % RING, known]
         known, errors = known[np.isfinite(errors)], errors[np.isfinite(errors)]
         at = self._counts[light, known].astype(np.int64) % TRIALS
         self._errors[light, known, at] = errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimizer.forecasting.fading import LEADS, RING, take
+from optimizer.forecasting.fading import LEADS, RING, take, trials
 from optimizer.forecasting.history import Arrays, Slots, Values
 
 MEMORY_TRIALS = 240.0
@@ -41,11 +41,10 @@ class Record:
 
     def learn(self, slot: int, value: float) -> None:
         """Judge the trials that foretold this slot."""
-        issued = slot - LEADS + 1
-        known = np.flatnonzero(self._stamp[issued % RING] == issued)
+        issued, known = trials(slot, self._stamp)
         if not len(known):
             return
-        wrong = (self._tried[issued[known] % RING, :, known].T - value) ** 2  # (n_methods, n_known)
+        wrong = (self._tried[issued % RING, :, known].T - value) ** 2  # (n_methods, n_known)
         counts, squares = self.counts[:, known], self.squares[:, known]
         wrong = np.where(counts >= FEW_TRIALS, np.minimum(wrong, OUTLIER * squares), wrong)
         judged = np.isfinite(wrong)

@@ -19,6 +19,8 @@ RING = 256
 """Trials are kept this long [slots]: longer than the longest lead."""
 PARTS = 3
 """Deviations: of the last hour, of the last day, and at the same time of the day before."""
+FORETOLD: tuple[Slots, ...] = tuple(np.flatnonzero((residue - LEADS + 1) % ISSUE == 0) for residue in range(ISSUE))
+"""By the remainder of a slot: which leads a trial could have had that foretold it."""
 MEMORY = 0.998
 """Forgetting for each trial: three weeks of hours."""
 RANGE = (-0.2, 1.2)
@@ -66,11 +68,10 @@ class Fading:
 
     def learn(self, slot: int, value: float) -> None:
         """Compare a slot's value with the trials that foretold it."""
-        issued = slot - LEADS + 1
-        known = np.flatnonzero(self._stamp[issued % RING] == issued)
+        issued, known = trials(slot, self._stamp)
         if not len(known):
             return
-        rows = self._tried[issued[known] % RING, known]
+        rows = self._tried[issued % RING, known]
         x, y = rows[:, 1:] / self._scale, (value - rows[:, 0]) / self._scale
         useful = np.isfinite(x).all(axis=1) & np.isfinite(y) & (np.abs(x).max(axis=1) > 1e-6)
         x, y, known = x[useful], y[useful], known[useful]
@@ -92,6 +93,16 @@ class Fading:
     def resume(self, state: Arrays) -> None:
         """Take over what another one has learned."""
         take(self.state(), state)
+
+
+def trials(slot: int, stamps: Values) -> tuple[Slots, Slots]:
+    """Return when a slot was foretold, and at which leads (as indices), of the trials that are remembered."""
+    leads = FORETOLD[slot % ISSUE]
+    if not len(leads):
+        return leads, leads
+    issued = slot - LEADS[leads] + 1
+    known = stamps[issued % RING] == issued
+    return issued[known], leads[known]
 
 
 def take(own: Arrays, other: Arrays, prefix: str = "") -> None:

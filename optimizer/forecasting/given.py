@@ -23,10 +23,11 @@ def stale(given: Given, at: datetime) -> bool:
 
 
 class Outside:
-    """What was given for one quantity; NaN outside of its time."""
+    """What was given for one quantity; NaN outside of its time. Where one value cannot be, none is believed."""
 
     def __init__(self, given: Given, name: str) -> None:
         values = np.array(series_of(given, name), dtype=np.float64)
+        values = values if np.isfinite(values).all() and (values >= 0.0).all() else np.empty(0)
         self._start_s, self._step_s = given.start.timestamp(), given.step_s
         self._whole = np.concatenate([[0.0], np.cumsum(values)]) * given.step_s
 

@@ -32,7 +32,7 @@ def save(path: Path, state: Arrays) -> None:
 def load(path: Path) -> dict[str, Values]:
     """Return the state, empty where there is none that can be used."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
     except FileNotFoundError:
         return {}

@@ -14,8 +14,8 @@ from optimizer.forecasting.sky import place, sines
 
 BACK_DAYS = 7
 """So far back a day with the hour in question is looked for."""
-HOLD_SLOTS = 48
-"""The latest value says nothing any more when it is older than half a day [slots]."""
+REACH_SLOTS = 24
+"""The latest load says nothing of what is more than six hours away, and nothing once it is that old [slots]."""
 UNSEEN_LOAD = 0.5
 """Share of the declared peak that is expected before anything was seen."""
 UNSEEN_SUN = 0.3
@@ -53,20 +53,21 @@ class Yesterday:
 
 
 class Latest:
-    """The latest value, held."""
+    """The latest value, held; it says nothing of what is further away than `reach_slots`."""
 
-    def __init__(self, history: History, name: str, hold_slots: int = HOLD_SLOTS) -> None:
-        self._history, self._name, self._hold = history, name, hold_slots
+    def __init__(self, history: History, name: str, reach_slots: int = REACH_SLOTS) -> None:
+        self._history, self._name, self._reach = history, name, reach_slots
 
     def learn(self, slot: int, value: float) -> None:
         """Nothing: the history has it."""
 
     def predict(self, slots: Slots, now: int) -> Values:
         """Return what is expected, NaN where the latest value is too old."""
-        back = np.arange(now - 1, now - 1 - self._hold, -1)
+        back = np.arange(now - 1, now - 1 - self._reach, -1)
         values = self._history.at(self._name, back)
         known = np.flatnonzero(np.isfinite(values))
-        return np.full(len(slots), values[known[0]] if len(known) else np.nan)
+        latest = values[known[0]] if len(known) else np.nan
+        return np.where(slots < now + self._reach, latest, np.nan)
 
     def state(self) -> dict[str, Values]:
         """Return nothing: it has no memory of its own."""

@@ -174,7 +174,6 @@ def sun(site: Site, solar: Solar, history: History, method: str, sky: ClearSky |
         methods["clearsky"] = SunDeviation(history, solar.id, Index(sky, solar.rated_kw), solar.rated_kw)
     methods["seasonal"] = SunDeviation(history, solar.id, Profile(site.tz, split=False), solar.rated_kw)
     methods["persistence"] = Yesterday(history, solar.id)
-    methods["latest"] = Latest(history, solar.id)
     wanted = {m: (m,) for m in ("persistence", "seasonal", "clearsky")}.get(method, tuple(methods))
 
     def spare(slots: Slots) -> tuple[Values, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from datetime import UTC, datetime
 
@@ -87,7 +88,9 @@ def clear_wm2(slots: Slots, latitude: float, longitude: float) -> Values:
     times = pandas.to_datetime((slots * SLOT_S + SLOT_S // 2), unit="s", utc=True)
     zenith = pvlib.solarposition.get_solarposition(times, latitude, longitude)["apparent_zenith"]
     airmass = pvlib.atmosphere.get_absolute_airmass(pvlib.atmosphere.get_relative_airmass(zenith))
-    turbidity = pvlib.clearsky.lookup_linke_turbidity(times, latitude, longitude)
+    with warnings.catch_warnings():  # pvlib asks pandas in a way that pandas will give up some day
+        warnings.simplefilter("ignore", DeprecationWarning)
+        turbidity = pvlib.clearsky.lookup_linke_turbidity(times, latitude, longitude)
     ghi = pvlib.clearsky.ineichen(zenith, airmass, turbidity)["ghi"].to_numpy()
     found: Values = np.nan_to_num(ghi, nan=0.0)
     return found
