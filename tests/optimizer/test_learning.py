@@ -14,14 +14,12 @@ import pytest
 from ems.config.site import Site, Solar
 from ems.plan import Forecast, Grid, Observation, PlantStart
 from optimizer.forecasting import Forecasting
-from optimizer.forecasting.bands import MOST, Bands
 from optimizer.forecasting.blend import FEW_TRIALS, Record, blended
 from optimizer.forecasting.deviation import SunDeviation
 from optimizer.forecasting.fading import LEADS, RING, Fading
 from optimizer.forecasting.history import DAY, SLOT_S, History, Slots, Values
 from optimizer.forecasting.keep import load, save
 from optimizer.forecasting.quantity import Quantity
-from optimizer.forecasting.recession import BASE_H, QUICK_H, Recession
 from optimizer.forecasting.sky import ClearSky, clear_wm2, place
 from optimizer.forecasting.usual import Index
 from tests.optimizer.cases import DG1, LOAD, PV1, site
@@ -173,62 +171,6 @@ def test_clouds_of_this_morning_dim_the_next_hours_and_are_forgotten_as_they_use
     assert found[24] > 1.6 * found[0]  # tomorrow is another day
 
 
-# ------------------------------------------------------------------ river
-def flood(hours: int, quick_h: float, base_h: float) -> Values:
-    """Floods of 5 m3/s every five days on a base of 1 m3/s that sinks."""
-    t = np.arange(hours, dtype=float)
-    quick = sum(np.where(t >= start, 5.0 * np.exp(-(t - start) / quick_h), 0.0) for start in range(24, hours, 120))
-    found: Values = np.exp(-t / base_h) + quick
-    return found
-
-
-def river_of(flows: Values) -> tuple[History, Recession, int]:
-    history = History()
-    river = Recession(history, "hydro1")
-    first = slot_of(BEGIN)
-    for k, flow in enumerate(np.repeat(flows, 4)):
-        history.learn([Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, 1.0, {}, {"hydro1": float(flow)})])
-        river.learn(first + k, float(flow))
-    return history, river, first + 4 * len(flows)
-
-
-def test_a_river_falls_as_it_has_fallen() -> None:
-    flows = flood(24 * 40 + 24, 20.0, 2000.0)
-    seen = 24 * 39
-    _, river, now = river_of(flows[:seen])
-    found = river.predict(now + np.arange(96), now)
-    truth = np.repeat(flows[seen : seen + 24], 4)
-    assert np.abs(found - truth).max() < 0.2 * truth.max()
-    assert river.constants_h[0] < 30.0
-
-
-def test_a_base_flow_falls_at_its_own_slow_pace() -> None:
-    flows = 2.0 * np.exp(-np.arange(24 * 32) / 1000.0)
-    _, river, now = river_of(flows[: 24 * 30])
-    assert river.constants_h[1] == pytest.approx(1000.0, rel=0.1)
-    assert river.predict(now + np.arange(4 * 48), now) == pytest.approx(np.repeat(flows[24 * 30 :], 4), rel=0.01)
-
-
-def test_a_river_that_rises_is_held_before_it_falls() -> None:
-    flows = np.concatenate([flood(24 * 20, 20.0, 2000.0), [4.0, 9.0]])
-    _, river, now = river_of(flows)
-    found = river.predict(now + np.arange(48), now)
-    assert found[:4] == pytest.approx([9.0] * 4)
-    assert 1.0 < found[-1] < 9.0
-    assert (np.diff(found) <= 0.0).all()
-
-
-def test_constants_stay_within_bounds_whatever_the_river_does() -> None:
-    wild = np.random.default_rng(3).lognormal(0.0, 2.0, 24 * 60)
-    _, river, now = river_of(wild)
-    quick_h, base_h = river.constants_h
-    assert QUICK_H[0] <= quick_h <= QUICK_H[1]
-    assert BASE_H[0] <= base_h <= BASE_H[1]
-    found = river.predict(now + np.arange(200), now)
-    assert np.isfinite(found).all()
-    assert (found >= 0.0).all()
-
-
 # ------------------------------------------------------------------ blend
 def test_weights_move_to_the_better_method_and_back() -> None:
     record = Record(2)
@@ -319,88 +261,6 @@ def test_coefficients_find_how_fast_a_deviation_fades() -> None:
     hours = LEADS[:6] / 4
     assert fading.parts[2:6, 0] == pytest.approx(0.8 ** hours[2:], abs=0.12)
     assert LEADS[-1] < RING
-
-
-# ------------------------------------------------------------------ error bands
-def noisy(seed: int, count: int) -> list[Observation]:
-    chance = np.random.default_rng(seed).normal(0.0, 8.0, count * DAY)
-    return [Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, 100.0 + float(e), {}, {}) for k, e in enumerate(chance)]
-
-
-def test_bands_hold_the_share_that_they_say() -> None:
-    """Errors of 8 kW that come and go with the hours, 30 days to learn from, and 60 on which the shares are counted."""
-    chance, bands, off = np.random.default_rng(5), Bands(TOWN), 0.0
-    beyond, below, day_high, day_low, cases = np.zeros(len(LEADS)), np.zeros(len(LEADS)), 0, 0, 0
-    nets = np.empty(92 * DAY)
-    for k in range(len(nets)):
-        off = 0.9 * off + chance.normal(0.0, 8.0 * math.sqrt(1.0 - 0.81))
-        nets[k] = 100.0 + off
-    flat_day = {"load": np.full(2 * DAY, 100.0)}
-    for now in range(90 * DAY):
-        if now % 4 == 0:
-            bands.tried(now, np.full(len(LEADS), 100.0), flat_day["load"][:DAY])
-        if now % 20 == 0 and now > 30 * DAY:
-            said, _, _ = bands.of(now, flat_day)
-            assert said.learned
-            errors = nets[now + LEADS - 1] - 100.0
-            beyond += errors > np.array(said.up_kw)
-            below += -errors > np.array(said.down_kw)
-            energy = (nets[now : now + DAY] - 100.0).sum() / 4.0
-            day_high += energy > said.day_p90_kwh
-            day_low += energy < said.day_p10_kwh
-            cases += 1
-        bands.learn(now, float(nets[now]))
-    assert beyond / cases == pytest.approx(0.02, abs=0.02)
-    assert below / cases == pytest.approx(0.02, abs=0.02)
-    assert day_high / cases == pytest.approx(0.10, abs=0.07)
-    assert day_low / cases == pytest.approx(0.10, abs=0.07)
-
-
-def test_until_two_weeks_were_seen_bands_are_the_site_s_own_fractions() -> None:
-    made = Forecasting(isle(), "blend")
-    clear = 0.1 * clear_wm2(slot_of(BEGIN) + np.arange(2 * DAY), 34.0, 139.0)
-    made.learn([replace(o, inflow_m3s={"hydro1": 0.2}) for o in days(BEGIN, 2.0, sine, lambda k: float(clear[k]))])
-    young = foretold(made, BEGIN + timedelta(days=2))
-    assert young.bands is not None
-    assert not young.bands.learned
-    assert young.bands.up_kw[0] == pytest.approx(0.10 * young.load_kw[0] + 0.25 * young.available_kw["pv1"][0], rel=0.1)
-    assert young.bands.day_p90_kwh > 0.1 * sum(young.load_kw[:24])
-
-
-@pytest.fixture(scope="module")
-def grown() -> Forecast:
-    """The forecast of a town whose load nobody can know, after 16 days."""
-    made = Forecasting(TOWN, "blend")
-    made.learn(noisy(9, 16))
-    return foretold(made, BEGIN + timedelta(days=16))
-
-
-def test_no_error_is_believed_beyond_half_of_all_there_is() -> None:
-    chance = np.random.default_rng(2)
-    made = Forecasting(TOWN, "blend")
-    made.learn([Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, float(chance.choice([1.0, 5000.0])), {}, {}) for k in range(16 * DAY)])
-    found = foretold(made, BEGIN + timedelta(days=16))
-    assert found.bands is not None
-    assert max(found.bands.up_kw) <= MOST * 200.0
-    assert max(found.load_kw) <= 300.0
-
-
-def test_the_path_for_the_floor_has_the_energy_of_the_day(grown: Forecast) -> None:
-    found = grown
-    assert found.bands is not None
-    assert found.bands.learned
-    assert len(found.floor_up_kw) == len(found.floor_down_kw) == 36
-    assert min(*found.floor_up_kw, *found.floor_down_kw) >= 0.0
-    assert sum(found.floor_up_kw[:24]) == pytest.approx(max(0.0, found.bands.day_p90_kwh), rel=0.05)
-    assert sum(found.floor_up_kw[:24]) < 0.5 * 24 * 1.28 * 8.0  # hours that go wrong on their own do not add up
-
-
-def test_bands_between_two_leads_are_on_a_line(grown: Forecast) -> None:
-    bands = grown.bands
-    assert bands is not None
-    assert bands.up_at(0.0) == bands.up_at(900.0) == bands.up_kw[0]
-    assert bands.up_at(1350.0) == pytest.approx((bands.up_kw[0] + bands.up_kw[1]) / 2)
-    assert bands.up_at(1e9) == bands.up_kw[-1]
 
 
 # ------------------------------------------------------------------ to be stopped and go on
