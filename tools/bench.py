@@ -291,7 +291,7 @@ def bench_forecast() -> None:
         print(f"\n{series}: a forecast of 96 steps takes {1000 * found.forecast_s:.1f} ms of CPU, learning an hour {1000 * found.learn_s:.1f} ms")
     command = "python -m tools.bench forecast"
     head = ("series", "quantity", "lead [h]", "MAE blend", "MAE latest value", "MAE yesterday", "skill against the better")
-    table("Forecast skill by lead (kW, river m3/s), hourly from day 28 on", command, head, skills)
+    table("Forecast skill by lead (kW, river m3/s), every five hours from day 28 on", command, head, skills)
     columns = ("series", "lead [h]", "above P98 [%]", "below P02 [%]", "day's energy above P90 [%]", "below P10 [%]")
     table("Calibration of the net load's error quantiles", command, columns, shares)
 

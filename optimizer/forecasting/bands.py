@@ -121,9 +121,8 @@ class Bands:
     def _learned(self) -> Values:
         """Return the quantiles, shape (4, 2, n_leads): worked out again only after something was learned."""
         if self._quantiles is None:
-            apart = np.nanquantile(np.where(self._counts[:, :, None] > 0, self._errors, 0.0), SHARES, axis=2)
-            both = np.nanquantile(np.concatenate([self._errors[0], self._errors[1]], axis=1), SHARES, axis=1)
-            self._quantiles = np.where((self._counts >= FEW)[None], apart, both[:, None, :])
+            both = quantiles(np.concatenate([self._errors[0], self._errors[1]], axis=1))
+            self._quantiles = np.where((self._counts >= FEW)[None], quantiles(self._errors), both[:, None, :])
         return self._quantiles
 
     def _cautious(self, values: dict[str, Values], leads: Slots) -> tuple[ErrorBands, Values, Values]:
@@ -149,6 +148,17 @@ class Bands:
         """Take over what another one has learned."""
         take(self.state(), state)
         self._quantiles = None
+
+
+def quantiles(values: Values) -> Values:
+    """Return the quantiles `SHARES` of what is known along the last axis, 0 where nothing is; shape (4, ...)."""
+    ordered = np.sort(values, axis=-1)  # NaN comes last
+    known = np.isfinite(values).sum(axis=-1)
+    place = np.array(SHARES).reshape(-1, *([1] * known.ndim)) * np.maximum(known - 1, 0)
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, np.maximum(known - 1, 0))
+    at = [np.take_along_axis(ordered[None], k[..., None], axis=-1)[..., 0] for k in (low, high)]
+    return np.where(known > 0, at[0] + (place - low) * (at[1] - at[0]), 0.0)
 
 
 def curve(hydro: Hydro) -> tuple[Values, Values]:

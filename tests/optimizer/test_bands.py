@@ -11,7 +11,7 @@ import pytest
 
 from ems.plan import Forecast, Observation
 from optimizer.forecasting import Forecasting
-from optimizer.forecasting.bands import MOST, Bands
+from optimizer.forecasting.bands import MOST, SHARES, Bands, quantiles
 from optimizer.forecasting.fading import LEADS
 from optimizer.forecasting.history import DAY, SLOT_S
 from optimizer.forecasting.sky import clear_wm2
@@ -21,6 +21,14 @@ from tests.optimizer.test_learning import BEGIN, TOWN, days, foretold, isle, sin
 def noisy(seed: int, count: int) -> list[Observation]:
     chance = np.random.default_rng(seed).normal(0.0, 8.0, count * DAY)
     return [Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, 100.0 + float(e), {}, {}) for k, e in enumerate(chance)]
+
+
+def test_quantiles_are_those_of_what_is_known() -> None:
+    values = np.random.default_rng(1).normal(size=(2, 3, 50))
+    values[0, 1, 7:] = np.nan
+    values[1, 2, 1:] = np.nan
+    assert quantiles(values) == pytest.approx(np.nanquantile(values, SHARES, axis=2))
+    assert quantiles(np.full((2, 9), np.nan)).tolist() == [[0.0, 0.0]] * 4
 
 
 def test_bands_hold_the_share_that_they_say() -> None:
