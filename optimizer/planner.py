@@ -74,6 +74,7 @@ class PlanMaker:
 
     def compile(self) -> None:
         """Build the problem now and solve it once, so that the first question is answered as fast as the others."""
+        self._forecasting.warm()
         at = datetime(2026, 1, 1, tzinfo=UTC)
         grid = Grid(at, self._steps)
         blank = {s.id: (0.0,) * grid.n_steps for s in self._site.assets}

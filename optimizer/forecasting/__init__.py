@@ -59,7 +59,7 @@ class Forecasting:
         self._kept, self._kept_at = kept, -np.inf
         self._given: Given | None = None
         self._history = History()
-        sky = ClearSky(site.site.latitude, site.site.longitude) if located(site) else None
+        self._sky = sky = ClearSky(site.site.latitude, site.site.longitude) if located(site) else None
         self._quantities = [town(site, self._history, method)]
         self._quantities += [sun(site, s, self._history, method, sky) for s in site.of(Solar)]
         self._quantities += [river(h, self._history, method) for h in site.of(Hydro)]
@@ -67,6 +67,11 @@ class Forecasting:
         self._closed = np.full(1, -1.0)
         if kept is not None:
             self.resume(load(kept))
+
+    def warm(self) -> None:
+        """Load what takes seconds to load, before the first question has its deadline."""
+        if self._sky is not None and self._method != "perfect":
+            self._sky.ghi_wm2(np.array([max(0, int(self._closed[0]))]))
 
     # ------------------------------------------------------------------ learning
     def learn(self, observations: Sequence[Observation]) -> None:
