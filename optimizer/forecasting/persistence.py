@@ -12,6 +12,7 @@ from ems.config.site import Hydro, Site, Solar
 from optimizer.forecasting.history import DAY, Arrays, History, Slots, Values
 from optimizer.forecasting.sky import place, sines
 
+WEEK = 7 * DAY
 BACK_DAYS = 7
 """So far back a day with the hour in question is looked for."""
 REACH_SLOTS = 24
@@ -43,6 +44,30 @@ class Yesterday:
                 break
             found[missing] = self._history.at(self._name, (slots - DAY * (first + days))[missing])
         return found
+
+    def state(self) -> dict[str, Values]:
+        """Return nothing: it has no memory of its own."""
+        return {}
+
+    def resume(self, state: Arrays) -> None:
+        """Nothing is taken over."""
+
+
+class LastWeek:
+    """The same time last week, shifted by what the last day had more than the same day a week before."""
+
+    def __init__(self, history: History, name: str) -> None:
+        self._history, self._name = history, name
+
+    def learn(self, slot: int, value: float) -> None:
+        """Nothing: the history has it."""
+
+    def predict(self, slots: Slots, now: int) -> Values:
+        """Return what is expected, NaN where last week was not seen."""
+        past = np.arange(now - DAY, now)
+        more = self._history.at(self._name, past) - self._history.at(self._name, past - WEEK)
+        known = more[np.isfinite(more)]
+        return self._history.at(self._name, slots - WEEK) + (known.mean() if len(known) else np.nan)
 
     def state(self) -> dict[str, Values]:
         """Return nothing: it has no memory of its own."""

@@ -13,7 +13,7 @@ from optimizer.forecasting.blend import Record, blended
 from optimizer.forecasting.deviation import LoadDeviation, SunDeviation
 from optimizer.forecasting.given import Outside, series_of
 from optimizer.forecasting.history import Arrays, History, Slots, Values
-from optimizer.forecasting.persistence import Latest, Yesterday, spare_inflow_m3s, spare_load_kw, spare_sun_kw
+from optimizer.forecasting.persistence import LastWeek, Latest, Yesterday, spare_inflow_m3s, spare_load_kw, spare_sun_kw
 from optimizer.forecasting.recession import Recession
 from optimizer.forecasting.sky import ClearSky
 from optimizer.forecasting.usual import Index, Profile
@@ -156,6 +156,7 @@ def town(site: Site, history: History, method: str) -> Quantity:
     methods: dict[str, Method] = {
         "seasonal": LoadDeviation(history, "load", Profile(site.tz, split=True), site.peak_kw),
         "persistence": Yesterday(history, "load"),
+        "last week": LastWeek(history, "load"),
         "latest": Latest(history, "load"),
     }
     wanted = {"persistence": ("persistence",), "seasonal": ("seasonal",), "clearsky": ("seasonal",)}.get(method, tuple(methods))

@@ -14,6 +14,8 @@ from optimizer.forecasting.sky import ClearSky
 
 FORGET = 0.15
 """Weight of the newest day in a profile: about a week of memory."""
+FORGET_WEEKEND = 0.08
+"""Weight of the newest weekend day in what a weekend has more: about six weekends."""
 ENOUGH_DAYS = 3.0
 """Under this much history [days] a profile says nothing."""
 THURSDAY = 3
@@ -82,30 +84,35 @@ def utc_offset_s(at_s: float, zone: ZoneInfo) -> float:
 
 
 class Profile:
-    """Means by quarter of the local day with a short memory, for working days and weekends apart where `split`."""
+    """Means by quarter of the local day with a short memory; where `split`, with what a weekend has more or less.
+
+    A weekend comes seldom, so what it has more is learned slowly, while the level of all days is learned from each of them.
+    """
 
     def __init__(self, zone: ZoneInfo, split: bool) -> None:
         self._local = LocalTime(zone)
         self._split = split
-        self._means = np.zeros((2, DAY))
+        self._means = np.zeros((2, DAY))  # of all days, and what a weekend has more
         self._counts = np.zeros((2, DAY))
 
     def learn(self, slot: int, value: float) -> None:
         """Take in one slot."""
         kinds, quarters = self._local.of(np.array([slot]))
-        key = int(kinds[0]) if self._split else 0, int(quarters[0])
-        part = max(FORGET, 1.0 / (self._counts[key] + 1.0))
-        self._means[key] += part * (value - self._means[key])
-        self._counts[key] += 1.0
+        kind, quarter = int(kinds[0]) if self._split else 0, int(quarters[0])
+        common, weekends = self._counts[0, quarter], self._counts[1, quarter]
+        missed = value - self._means[0, quarter] - kind * self._means[1, quarter]
+        own = kind * max(FORGET_WEEKEND, 1.0 / (weekends + 1.0)) if common > 0.0 else 0.0
+        self._means[1, quarter] += own * missed
+        self._means[0, quarter] += max(FORGET, 1.0 / (common + 1.0)) * (1.0 - own) * missed
+        self._counts[0, quarter] += 1.0
+        self._counts[1, quarter] += 1.0 if own else 0.0
 
     def at(self, slots: Slots) -> Values:
-        """Return what is usual; of the other kind of day while this kind has not been seen yet."""
-        if self._counts.sum() < ENOUGH_DAYS * DAY or not (self._counts.sum(axis=0) > 0.0).all():
+        """Return what is usual; a weekend is like any day while none has been seen yet."""
+        if self._counts[0].sum() < ENOUGH_DAYS * DAY or not (self._counts[0] > 0.0).all():
             return np.full(len(slots), np.nan)
         kinds, quarters = self._local.of(slots)
-        kinds = kinds if self._split else np.zeros_like(kinds)
-        other = self._counts[kinds, quarters] == 0.0
-        found: Values = self._means[np.where(other, 1 - kinds, kinds), quarters]
+        found: Values = self._means[0, quarters] + (kinds * self._means[1, quarters] if self._split else 0.0)
         return found
 
     def state(self) -> dict[str, Values]:

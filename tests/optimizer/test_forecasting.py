@@ -13,6 +13,7 @@ from ems.config.site import Site, Solar
 from ems.plan import Forecast, Grid, Observation, PlantStart
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.history import SLOT_S, History
+from optimizer.forecasting.persistence import LastWeek, Latest
 from optimizer.forecasting.sky import sines
 from tests.optimizer.cases import DG1, LOAD, NOON, PV1, forecast, site
 from tests.optimizer.test_problem import RIVER
@@ -156,6 +157,21 @@ def test_seasonal_knows_the_weekend() -> None:
     found = learned("seasonal", seen).forecast(grid(friday + timedelta(hours=12)), friday + timedelta(hours=12), NOTHING)
     assert found.load_kw[3] == pytest.approx(120.0, rel=0.02)
     assert found.load_kw[20] == pytest.approx(60.0, rel=0.02)
+
+
+def test_last_week_is_shifted_by_what_the_last_day_had_more() -> None:
+    history = History()
+    now = int(MONDAY.timestamp()) // SLOT_S + 9 * QUARTERS  # a Wednesday
+
+    def load(at: datetime) -> float:
+        return 50.0 + 10.0 * at.weekday() + (20.0 if (at - MONDAY).days == 8 else 0.0)
+
+    history.learn(observe(MONDAY, 9.0, load, daily_sun))
+    week, latest = LastWeek(history, "load"), Latest(history, "load")
+    assert week.predict(now + np.array([0, QUARTERS]), now).tolist() == [70.0 + 20.0, 80.0 + 20.0]
+    assert np.isnan(LastWeek(history, "pv9").predict(now + np.arange(3), now)).all()
+    assert latest.predict(now + np.array([0, 23, 24]), now)[:2].tolist() == [80.0, 80.0]
+    assert np.isnan(latest.predict(now + np.array([24]), now)[0])  # of tomorrow the latest value says nothing
 
 
 def test_seasonal_follows_what_was_seen_just_now_and_forgets_it() -> None:
