@@ -15,7 +15,7 @@ from drivers.mqtt import MqttDriver, MqttLink
 from drivers.opcua import OpcUaDriver, OpcUaLink
 from drivers.store.file import WAL_LIMIT_BYTES
 from drivers.store.history import History
-from drivers.store.ledger import LedgerStore
+from drivers.store.ledger import LedgerReader, LedgerStore
 from drivers.store.requests import RequestReader
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s, real_s
@@ -29,8 +29,10 @@ from ems.fieldbus import Fieldbus, Wire
 from ems.loop import Loop, Stores, resumed
 from ems.memory import Memory
 from ems.minutes import MinuteBook, Totals
+from ems.plan import Given
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
+from ems.pushed import given_of
 from ems.record import ClockInfo
 from ems.sequencer import START_GRACE, total_start_s
 from ems.terms import Alarm, Stage
@@ -40,6 +42,8 @@ from optimizer.worker import WorkerPlanner
 LOG = logging.getLogger("control")
 READ_SHARE = 0.6
 """Share of a cycle that it waits for readings: the rest is for the decision and the writes."""
+FORECASTS = "forecasts.npz"
+"""In the data folder: what the planner's forecasts have learned; written by the planner process alone."""
 PLAN_PAUSE_S = 15.0
 """Between two plans at least this much real time passes, however fast the site's clock runs [s]."""
 
@@ -109,7 +113,9 @@ def control_parts(
     drivers = open_drivers(loaded)
     fieldbus = open_fieldbus(loaded, drivers, READ_SHARE * cycle_s, clock.speed)
     links = {str(d.link): d.link for d in drivers.values() if isinstance(d, ModbusDriver)}
-    keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s), PLAN_PAUSE_S * clock.speed)
+    keeper = PlanKeeper(site, WorkerPlanner(site, site.planner.forecast, site.planner.deadline_s, kept=data / FORECASTS), PLAN_PAUSE_S * clock.speed)
+    if (given := pushed(data, clock.now())) is not None:
+        keeper.give(given)
     loop = Loop(
         site=site,
         controller=Controller(site, stage),
@@ -141,6 +147,19 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
     except StoreError as fault:
         LOG.warning("%s", fault)
         return Memory(), 0
+
+
+def pushed(data: Path, now: datetime) -> Given | None:
+    """Return the forecast that was pushed in last, if it is still fresh and was not refused."""
+    try:
+        for request in RequestReader(data / "site.db").newest(5, "forecast"):
+            said = LedgerReader(data / "ledger.db").outcome(request.seq)
+            given = given_of(request)
+            if said is not None and said["status"] == "done" and given.until is not None and now < given.until:
+                return given
+    except StoreError as fault:
+        LOG.warning("%s", fault)
+    return None
 
 
 def open_fieldbus(loaded: LoadedSite, drivers: Mapping[str, Driver], wait_s: float, speed: float = 1.0) -> Fieldbus:

@@ -59,6 +59,11 @@ class Wants:
     rule: RuleChoice | None = None
 
 
+def learned_kw(plan: Plan | None, planned: Target | None) -> float:
+    """Return the learned error of the forecast that a plan in force carries [kW]."""
+    return 0.0 if plan is None or planned is None else plan.error_up_kw
+
+
 class Controller:
     """The pure controller of one site.
 
@@ -117,9 +122,9 @@ class Controller:
             memory = replace(memory, black_start=None)
 
         bounds = self._guards.bounds(image, memory)
-        supply = self._supplies.of(image, memory)
-        formers = self._outlooks.reserve.formers(supply)
         planned_target = target_at(plan, image.time, image.dt_s) if plan is not None else None
+        supply = self._supplies.of(image, memory, learned_kw(plan, planned_target))
+        formers = self._outlooks.reserve.formers(supply)
         planned = planned_target is not None or self.policy in RULE_POLICIES
         mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s, bus.state is BusState.DEAD)
         mode_since_s = memory.mode_since_s
@@ -255,7 +260,8 @@ class Controller:
         """
         below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
         ours = replace(image, assets={a: replace(i, ours=True) if a in below else i for a, i in image.assets.items()})
-        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), self._supplies.of(ours, memory), planned, plan, below)
+        supply = self._supplies.of(ours, memory, learned_kw(plan, planned))
+        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), supply, planned, plan, below)
         advised = {a: d for a, d in would.assets.items() if a in below}
         writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
         return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))

@@ -51,7 +51,7 @@ class Reserve:
     time_to_empty_s : float | None
         At the present discharge; None while not discharging [s].
     contingency : str
-        `loss of ID | load | solar | none`; `sole former ID` is an accepted risk.
+        `loss of ID | load | solar | forecast | none`; `sole former ID` is an accepted risk.
     """
 
     required_kw: float

@@ -81,11 +81,13 @@ GUARDS: dict[str, tuple[str, str]] = {
     "black_start": ("the black start", "ブラックスタート中"),
     "load": ("a load step", "負荷変動"),
     "solar": ("clouds", "雲による変動"),
+    "forecast": ("the forecast's error", "予測誤差"),
 }
 
 CONTINGENCIES: dict[str, tuple[str, str]] = {
     "load": ("a load step", "負荷変動"),
     "solar": ("a cloud", "雲"),
+    "forecast": ("the forecast's error of late", "最近の予測誤差"),
 }
 
 

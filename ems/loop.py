@@ -30,6 +30,7 @@ from ems.orders import EFFECT_TIMEOUT_S
 from ems.plan import Plan, PlanOutcome
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Historian, Ledger, RequestLog
+from ems.pushed import given_of
 from ems.record import ClockInfo, explain_document, record, state_document
 from ems.terms import Alarm, Mode, Phase, Stage
 
@@ -173,6 +174,9 @@ class Loop:
         if decision.heartbeat:
             await self._fieldbus.beat(telemetry.cycle)
         self.completed = telemetry.cycle
+        for request in requests:
+            if request.kind == "forecast":
+                self._keeper.give(given_of(request))
 
         decision = self._binding.kept(Cycle(telemetry, requests, plan, before), decision)
         planned, taken = self._keeper.tick(image, decision)

@@ -16,6 +16,7 @@ from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, 
 from ems.decision import Event
 from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
+from ems.pushed import pushed_names
 from ems.sequencer import COMING, on_bus
 from ems.terms import Mode, Phase, Stage
 
@@ -164,7 +165,7 @@ class Orders:
                 return replace(memory, stopped=True, black_start=ended), done
             case "command":
                 return self._command(request, image, memory)
-        return memory, done if request.kind == "accept" else replace(done, result="noted")
+        return memory, done if request.kind in ("accept", "forecast") else replace(done, result="noted")
 
     def _stage(self, stage: Stage, asset: str | None, memory: Memory) -> Memory:
         """Return the memory with a stage for the site or for one asset.
@@ -248,6 +249,8 @@ def limits_of(body: Mapping[str, Any], request: Request) -> Limits:
 
 def said(request: Request) -> str:
     """Return a request in words, for the list of events."""
+    if request.kind == "forecast":
+        return f"{', '.join(pushed_names(request.body))} from {request.body['start']} ({request.body['reason']})"
     what = ", ".join(f"{k} {v}" for k, v in request.body.items() if k not in ("reason", "expires_at") and v is not None)
     reason = request.body.get("reason")
     return f"{what} ({reason})" if reason else what

@@ -57,6 +57,64 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorBands:
+    """How wrong forecasts of the net load (load less sun less river) are, as learned from what was foretold and what came.
+
+    Attributes
+    ----------
+    lead_s : tuple[float, ...]
+        Time from now to the end of the interval that was foretold [s], rising.
+    up_kw, down_kw : tuple[float, ...]
+        By how much the net load comes out higher (P98) and lower (P02) than forecast, both >= 0 [kW].
+    day_p10_kwh, day_p90_kwh : float
+        Error of the net energy of the next 24 h: with 10 % (90 %) probability it comes out at most this much above forecast [kWh].
+    learned : bool
+        False while there is too little history: then they are the site's own fractions, on the cautious side.
+    """
+
+    lead_s: Series
+    up_kw: Series
+    down_kw: Series
+    day_p10_kwh: float
+    day_p90_kwh: float
+    learned: bool
+
+    def up_at(self, lead_s: float) -> float:
+        """Return the error upwards at a lead [kW]; between two leads on a line, outside them the nearest."""
+        for k, (right, high) in enumerate(zip(self.lead_s, self.up_kw, strict=True)):
+            if lead_s <= right:
+                if k == 0:
+                    return high
+                left, low = self.lead_s[k - 1], self.up_kw[k - 1]
+                return low + (high - low) * (lead_s - left) / (right - left)
+        return self.up_kw[-1] if self.up_kw else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A forecast from outside: pushed by a person or a service, or read from a file.
+
+    Attributes
+    ----------
+    start : datetime
+        Start of its first interval [UTC].
+    step_s : float
+        Length of each interval [s].
+    load_kw : tuple[float, ...]
+        Empty where the load is not part of it.
+    until : datetime | None
+        After this it is stale and not used any more; None never.
+    """
+
+    start: datetime
+    step_s: float
+    load_kw: Series = ()
+    available_kw: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
+    inflow_m3s: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What is expected on a grid; power means over each step.
 
@@ -72,6 +130,12 @@ class Forecast:
         Which method gave each quantity, `load`, ids; `fallback:...` where the wanted one could not.
     load_peak_kw : tuple[float, ...]
         Highest expected load within each step, for reserve [kW].
+    bands : ErrorBands | None
+        How wrong it may be; None for the perfect forecast.
+    floor_up_kw, floor_down_kw : tuple[float, ...]
+        For a path of the SoC's floor and ceiling: mean net load of each step above (below) forecast that is
+        exceeded with 10 % probability, scaled so that its energy over the first 24 h is that of the bands [kW],
+        both >= 0, shape (n_steps,); empty without bands. Net load = load - sun - river.
     """
 
     grid: Grid
@@ -80,6 +144,9 @@ class Forecast:
     inflow_m3s: Mapping[str, Series]
     source: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     load_peak_kw: Series = ()
+    bands: ErrorBands | None = None
+    floor_up_kw: Series = ()
+    floor_down_kw: Series = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +199,14 @@ class PlantStart:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """One question to a planner."""
+    """One question to a planner; `given` is the forecast that was last pushed in, if there is one."""
 
     id: str
     at: datetime
     start: PlantStart
     limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
     observations: tuple[Observation, ...] = ()
+    given: Given | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +252,9 @@ class Plan:
         Which ids of `power_kw` and `on` are deferrables.
     available_kw : Mapping[str, tuple[float, ...]]
         Uncurtailed solar power that was forecast: what is below it is curtailed by plan.
+    error_up_kw : float
+        By how much the net load may rise above forecast (P98) until new capacity runs, as learned [kW]: reserve covers
+        it; 0 until it is learned, when the site's own fractions stand alone.
     """
 
     id: str
@@ -203,6 +274,7 @@ class Plan:
     unmet: tuple[Unmet, ...] = ()
     deferrables: tuple[str, ...] = ()
     available_kw: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
+    error_up_kw: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

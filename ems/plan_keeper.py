@@ -14,7 +14,7 @@ from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Sola
 from ems.decision import Decision, Event
 from ems.memory import Memory
 from ems.model import Image, Limits
-from ems.plan import DieselStart, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.ports import Planner
 from ems.sequencer import COMING
@@ -75,6 +75,7 @@ class PlanKeeper:
         self._pending: PlanRequest | None = None
         self._means: _Means | None = None
         self._observed: list[Observation] = []
+        self._given: Given | None = None
         self.plan: Plan | None = None
         self.outcome: PlanOutcome | None = None
 
@@ -99,6 +100,11 @@ class PlanKeeper:
             self._ask(image, decision)
         return events, taken
 
+    def give(self, given: Given) -> None:
+        """Hand a forecast from outside on with every question; a newer one replaces it."""
+        self._given = given
+        self._eventful = True
+
     def close(self) -> None:
         """End the planner."""
         self._planner.close()
@@ -121,6 +127,7 @@ class PlanKeeper:
             start=plant_start(self._site, image, decision.memory),
             limits=dict(decision.memory.limits),
             observations=tuple(self._observed),
+            given=self._given,
         )
         self._observed = []
         self._pending = request

@@ -78,6 +78,8 @@ class Supply:
         Power that doubtful values leave open [kW]: as much more reserve is required.
     local : Collection[str]
         Units that take no command from us: they count only as far as they react by themselves.
+    learned_kw : float
+        By how much the net load may rise above forecast until new capacity runs, as forecasts have learned [kW].
     """
 
     power_kw: Mapping[str, float]
@@ -90,12 +92,12 @@ class Supply:
     hold_s: float | None = None
     uncertain_kw: float = 0.0
     local: Collection[str] = ()
+    learned_kw: float = 0.0
 
     def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
         """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
-        return Supply(
-            power_kw, online, self.soc, self.discharge_limit_kw, self.charge_limit_kw, self.limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local
-        )
+        limits = self.discharge_limit_kw, self.charge_limit_kw, self.limits
+        return Supply(power_kw, online, self.soc, *limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local, self.learned_kw)
 
 
 class ReserveRule:
@@ -169,10 +171,11 @@ class ReserveRule:
         powers, rule = supply.power_kw, self._rule
         solar = sum([powers.get(s, 0.0) for s in self._solars])
         load_part, solar_part = rule.load_fraction * load_kw, rule.solar_fraction * solar
-        doubt = supply.uncertain_kw
-        added = (load_part + solar_part if rule.combine == "sum" else 0.0) + doubt
-        required, available = max(load_part, solar_part) + doubt, min(all_instant, all_held)
-        contingency = "load" if load_part >= solar_part else "solar"
+        doubt, learned = supply.uncertain_kw, supply.learned_kw
+        # The learned error is that of load and sun as one: with `sum` it stands beside the trip in the place of both.
+        added = (max(load_part + solar_part, learned) if rule.combine == "sum" else 0.0) + doubt
+        required, available = max(load_part, solar_part, learned) + doubt, min(all_instant, all_held)
+        contingency = "forecast" if learned > max(load_part, solar_part) else "load" if load_part >= solar_part else "solar"
         accepted = ""
         if rule.largest_unit:
             # Hydro holds a bus but cannot take up anybody's load: beside it alone, a former is still the sole one.

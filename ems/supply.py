@@ -25,11 +25,16 @@ class Supplies:
         self._site = site
         self._holds: dict[frozenset[str], float] = {}
 
-    def of(self, image: Image, memory: Memory) -> Supply:
+    def of(self, image: Image, memory: Memory, learned_kw: float = 0.0) -> Supply:
         """Return who feeds the busbar, from what is seen.
 
         What is not seen counts for nothing, but for an inverter that was forming: its link is lost, not the unit, as long as
         the busbar is alive. After `SILENT_FORMER_S` it is a reason for a diesel all the same (CONTROL 1.7).
+
+        Parameters
+        ----------
+        learned_kw : float
+            The learned error of the forecast, as the plan in force carries it [kW].
         """
         assets = image.assets
         powers = {a: p for a, i in assets.items() if i.kind in SOURCES and (p := i.power_kw) is not None}
@@ -54,6 +59,7 @@ class Supplies:
             hold_s=self._hold_s(image, memory),
             uncertain_kw=image.uncertain_kw,
             local=frozenset([a for a in powers if not assets[a].remote]),
+            learned_kw=learned_kw,
         )
 
     def _hold_s(self, image: Image, memory: Memory) -> float | None:

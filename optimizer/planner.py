@@ -6,12 +6,14 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ems.clock import cpu_s
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
 from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart
+from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
@@ -68,9 +70,11 @@ class PlanMaker:
         self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s)
         self._steps = step_lengths(site.planner.grid, step_s)
         self._problem: PlanProblem | None = None
+        self._hold_s = hold_s(site)
 
     def compile(self) -> None:
         """Build the problem now and solve it once, so that the first question is answered as fast as the others."""
+        self._forecasting.warm()
         at = datetime(2026, 1, 1, tzinfo=UTC)
         grid = Grid(at, self._steps)
         blank = {s.id: (0.0,) * grid.n_steps for s in self._site.assets}
@@ -87,12 +91,15 @@ class PlanMaker:
         try:
             grid = Grid(floored(request.at, self._steps[0]), self._steps)
             self._forecasting.learn(request.observations)
+            self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start)
             check_inputs(self._site, request, forecast)
             question = Question(request.at, grid, request.start, forecast, dict(request.limits))
             problem = self._built()
             solved = solve_question(problem, question, self._effort)
             plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
+            if forecast.bands is not None and forecast.bands.learned:
+                plan = replace(plan, error_up_kw=forecast.bands.up_at(self._hold_s))
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
         except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Protocol
 
 from ems.clock import real_s
@@ -55,13 +56,14 @@ class SiteMaker:
     site: Site
     forecast: str
     time_limit_s: float
+    kept: Path | None = None
 
     def __call__(self) -> Maker:
         """Return the maker, in the child: only there is the solver loaded."""
         from optimizer.forecasting import Forecasting
         from optimizer.planner import PlanMaker
 
-        return PlanMaker(self.site, Forecasting(self.site, self.forecast), time_limit_s=self.time_limit_s)
+        return PlanMaker(self.site, Forecasting(self.site, self.forecast, kept=self.kept), time_limit_s=self.time_limit_s)
 
 
 def serve(pipe: Connection, factory: Callable[[], Maker]) -> None:
@@ -100,10 +102,14 @@ class WorkerPlanner:
         Picklable; what the child runs instead of the site's planner (tests).
     start_s : float
         Real time a child gets to start [s].
+    kept : Path | None
+        File in which the child keeps what its forecasts have learned.
     """
 
-    def __init__(self, site: Site, forecast: str, deadline_s: float, factory: Callable[[], Maker] | None = None, start_s: float = START_S) -> None:
-        self._factory = factory or SiteMaker(site, forecast, SOLVE_SHARE * deadline_s)
+    def __init__(
+        self, site: Site, forecast: str, deadline_s: float, factory: Callable[[], Maker] | None = None, start_s: float = START_S, kept: Path | None = None
+    ) -> None:
+        self._factory = factory or SiteMaker(site, forecast, SOLVE_SHARE * deadline_s, kept)
         self._deadline_s = deadline_s
         self._start_s = start_s
         self._context = multiprocessing.get_context("spawn")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from ems.config.site import Site
 from ems.memory import Memory
 from ems.model import Image
-from ems.plan import Grid, Observation, Plan, PlanOutcome, PlanRequest
+from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
 from ems.plan_keeper import plant_start
 from ems.ports import Planner
+from ems.series import SeriesTable
 from simulator.closed_loop import Case, controlled
 
-FORECASTS = ("perfect", "persistence", "seasonal")
+if TYPE_CHECKING:
+    from optimizer.forecasting import Forecasting
+
+FORECASTS = ("perfect", "persistence", "seasonal", "clearsky", "blend", "file")
+LEARN_DAYS = 70
+"""Of what lies before a replay's start so many days are learned from: more than anything remembers."""
 
 
 @dataclass(slots=True)
@@ -42,8 +50,10 @@ class RollingPlans:
     until the next question, however rarely that is asked.
     """
 
-    def __init__(self, site: Site, planner: Planner, replan_s: float) -> None:
+    def __init__(self, site: Site, planner: Planner, replan_s: float, forecasting: Forecasting | None = None, given: Given | None = None) -> None:
         self._site = site
+        self._forecasting = forecasting
+        self._given = given
         self._planner = planner
         self._replan_s = replan_s
         self._check = PlanCheck(site)
@@ -55,6 +65,13 @@ class RollingPlans:
     def observe(self, observation: Observation) -> None:
         """Keep an interval for the forecasts to learn from with the next question."""
         self._observed.append(observation)
+
+    def learned(self) -> Mapping[str, Any] | None:
+        """Return what the forecasts have learned, to be handed to the replay of the next months."""
+        if self._forecasting is None:
+            return None
+        self._forecasting.learn(self._observed)
+        return self._forecasting.state()
 
     def plan(self, image: Image, memory: Memory) -> Plan | None:
         """Return the plan to follow now, a new one if it is time."""
@@ -69,7 +86,7 @@ class RollingPlans:
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
-        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed))
+        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given)
         self._observed = []
         self._planner.submit(request)
         outcome = self._planner.take()
@@ -114,13 +131,20 @@ class WholePlan:
         return self._plan
 
 
-def plans_for(case: Case, policy: str, forecast: str) -> RollingPlans | WholePlan | None:
+def plans_for(
+    case: Case, policy: str, forecast: str, given: SeriesTable | None = None, learned: Mapping[str, Any] | None = None
+) -> RollingPlans | WholePlan | None:
     """Return where a policy's plans come from; None for the rules.
 
     Parameters
     ----------
     forecast : str
         One of `FORECASTS`, for `mpc`.
+    given : SeriesTable | None
+        The forecast of `file`.
+    learned : Mapping[str, NDArray] | None
+        What an earlier replay had learned at its end (`RollingPlans.learned`); without it the forecasts learn from
+        what the series holds before the start.
     """
     if policy not in ("mpc", "perfect-foresight"):
         return None
@@ -132,16 +156,35 @@ def plans_for(case: Case, policy: str, forecast: str) -> RollingPlans | WholePla
 
     truth = case.table.forecast if forecast == "perfect" else None
     forecasting = Forecasting(site, forecast, truth)
-    forecasting.learn(past(case, case.start))
-    return RollingPlans(site, InlinePlanner(PlanMaker(site, forecasting, step_s=case.step_s)), max(case.step_s, case.replan_s))
+    if learned is not None:
+        forecasting.resume(learned)
+    else:
+        forecasting.learn(past(case, case.start))
+    planner = InlinePlanner(PlanMaker(site, forecasting, step_s=case.step_s))
+    return RollingPlans(site, planner, max(case.step_s, case.replan_s), forecasting, None if given is None else given_by(given))
+
+
+def given_by(table: SeriesTable) -> Given:
+    """Return a series as a forecast from outside; it says nothing beyond its span and is never stale."""
+    intervals = table.intervals(table.start, table.step_s, table.n_rows)
+    first = intervals[0]
+    return Given(
+        table.start,
+        table.step_s,
+        tuple(sum(i.load_kw.values()) for i in intervals),
+        {a: tuple(i.available_kw[a] for i in intervals) for a in first.available_kw},
+        {a: tuple(i.inflow_m3s[a] for i in intervals) for a in first.inflow_m3s},
+    )
 
 
 def past(case: Case, until: datetime) -> tuple[Observation, ...]:
-    """Return what the series holds from before the replay's start, for forecasts that learn."""
+    """Return what the series holds of the weeks before the replay's start, for forecasts that learn."""
     table = case.table
     count = int((until - table.start).total_seconds() // table.step_s)
-    intervals = table.intervals(table.start, table.step_s, count) if count > 0 else []
+    skipped = max(0, count - int(LEARN_DAYS * 86400.0 // table.step_s))
+    begin = table.start + timedelta(seconds=skipped * table.step_s)
+    intervals = table.intervals(begin, table.step_s, count - skipped) if count > 0 else []
     return tuple(
-        Observation(table.start + k * (table.end - table.start) / table.n_rows, table.step_s, sum(i.load_kw.values()), i.available_kw, i.inflow_m3s)
+        Observation(begin + timedelta(seconds=k * table.step_s), table.step_s, sum(i.load_kw.values()), i.available_kw, i.inflow_m3s)
         for k, i in enumerate(intervals)
     )

@@ -267,11 +267,41 @@ def bench_field() -> None:
     bench_modbus(table, percentile)
 
 
+def bench_forecast() -> None:
+    """Skill of the blend against persistence by lead, calibration of its quantiles, and its cost: a year, learning only from the past."""
+    import numpy as np
+
+    from ems.config.load import load_site
+    from ems.series import read_series
+    from tools.skill import LEADS_H, walk
+
+    skills: list[list[object]] = []
+    shares: list[list[object]] = []
+    for site_name, series in (("ouessant", "ouessant_2016_1h"), ("river", "composite_2016_1h")):
+        site = load_site(SITES / f"{site_name}.yaml").site
+        found = walk(site, read_series(SERIES / f"{series}.csv", site))
+        for name, kinds in found.errors.items():
+            mae = {kind: np.abs(rows).mean(axis=0) for kind, rows in kinds.items()}
+            for k, lead in enumerate(LEADS_H):
+                simple = min(mae["latest"][k], mae["yesterday"][k])
+                skills.append([series, name, lead, *(float(mae[m][k]) for m in ("blend", "latest", "yesterday")), float(1.0 - mae["blend"][k] / simple)])
+        for k, lead in enumerate(LEADS_H):
+            shares.append([series, lead, float(100 * found.beyond[k]), float(100 * found.below[k]), "", ""])
+        shares[-1][4:] = [100 * found.day_above, 100 * found.day_below]
+        print(f"\n{series}: a forecast of 96 steps takes {1000 * found.forecast_s:.1f} ms of CPU, learning an hour {1000 * found.learn_s:.1f} ms")
+    command = "python -m tools.bench forecast"
+    head = ("series", "quantity", "lead [h]", "MAE blend", "MAE latest value", "MAE yesterday", "skill against the better")
+    table("Forecast skill by lead (kW, river m3/s), every five hours from day 28 on", command, head, skills)
+    columns = ("series", "lead [h]", "above P98 [%]", "below P02 [%]", "day's energy above P90 [%]", "below P10 [%]")
+    table("Calibration of the net load's error quantiles", command, columns, shares)
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "replay": bench_replay,
     "modbus": bench_field,
     "cycle": bench_cycle,
     "plan": bench_plan,
+    "forecast": bench_forecast,
     "dispatch": bench_dispatch,
     "plant": bench_plant,
     "campaign": bench_campaign,

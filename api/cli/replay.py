@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from simulator.closed_loop import Case, Run
 
 DAY_S = 86400.0
+FORECAST_HELP = (
+    "Forecast of mpc. perfect: what will happen; persistence: load and sun as yesterday, river as now; seasonal: the learned hour of the day and "
+    "how this day differs from it; clearsky: load as seasonal, sun as a share of the clear sky; blend: all of these and the river's recession, weighed "
+    "by their errors of late (what a site uses); file: from --forecast-file. All but perfect learn from the past alone."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +45,8 @@ def replay(
     policy: str = typer.Option(
         "mpc,load-following", "--policy", metavar="P[,P...]", help="mpc, load-following, cycle-charging, diesel-only, perfect-foresight."
     ),
-    forecast: str = typer.Option("perfect", "--forecast", help="Forecast of mpc: perfect, persistence, seasonal."),
+    forecast: str = typer.Option("perfect", "--forecast", metavar="F", help=FORECAST_HELP),
+    forecast_file: Path | None = typer.Option(None, "--forecast-file", metavar="CSV", help="Forecast of --forecast file, in the form of a series."),
     start: str | None = typer.Option(None, "--start", metavar="ISO", help="First interval, UTC; by default that of the series."),
     days: float | None = typer.Option(None, "--days", help="How long; by default to the end of the series."),
     step: str = typer.Option("15m", "--step", help="Length of an interval, as 15m."),
@@ -62,13 +68,14 @@ def replay(
     from ems.series import read_series
 
     chosen = policies(policy)
-    known_forecast(forecast)
+    known_forecast(forecast, forecast_file)
     step_s, replan_s = duration_s(step, "--step"), duration_s(replan, "--replan")
     loaded = load_site(site)
     ignored = [c for c in ignore_columns.split(",") if c]
     table = read_series(series, loaded.site, fill, ignored, factors(scale))
     case = case_of(loaded, table, start, days, step_s, replan_s, soc)
-    summaries, runs = compare(loaded, case, chosen, forecast)
+    given = None if forecast_file is None else read_series(forecast_file, loaded.site, fill)
+    summaries, runs = compare(loaded, case, chosen, forecast, given)
     if out is not None:
         save(out, summaries, runs)
     if as_json:
@@ -88,12 +95,16 @@ def policies(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def known_forecast(name: str) -> None:
-    """Refuse a forecast that does not exist."""
+def known_forecast(name: str, file: Path | None) -> None:
+    """Refuse a forecast that does not exist, and a file that is missing or would not be used."""
     from simulator.plans import FORECASTS
 
     if name not in FORECASTS:
         raise BadInput(f"unknown forecast {name!r}", "--forecast", ", ".join(FORECASTS))
+    if name == "file" and file is None:
+        raise BadInput("a forecast from a file needs the file", "--forecast-file", "a CSV in the form of a series")
+    if name != "file" and file is not None:
+        raise BadInput(f"--forecast {name} reads no file", "--forecast-file", "--forecast file")
 
 
 def factors(scales: Sequence[str]) -> dict[str, float]:
@@ -143,7 +154,7 @@ def moment(text: str) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def compare(loaded: LoadedSite, case: Case, chosen: Sequence[str], forecast: str) -> tuple[list[dict[str, Any]], list[Run]]:
+def compare(loaded: LoadedSite, case: Case, chosen: Sequence[str], forecast: str, given: SeriesTable | None = None) -> tuple[list[dict[str, Any]], list[Run]]:
     """Run every policy and, once, the baseline; return a summary and a run for each policy."""
     from ems.config.site import Diesel
     from simulator.closed_loop import run
@@ -162,7 +173,7 @@ def compare(loaded: LoadedSite, case: Case, chosen: Sequence[str], forecast: str
             if policy == "diesel-only" and alone is not None and set(fleet) == set(diesels):
                 made, plans = alone, None
             else:
-                plans = plans_for(case, policy, forecast)
+                plans = plans_for(case, policy, forecast, given)
                 made = run(case, policy, plans, None, done(policy))
             solves = Solves() if plans is None else plans.solves
             used = {"mpc": forecast, "perfect-foresight": "perfect"}.get(policy, "none")

@@ -16,7 +16,7 @@ from api.web.auth import API, Tokens, Users
 from api.web.desk import Desk
 from api.web.live import LiveState
 from api.web.page import pages
-from api.web.routes import commands, limits, read, service, session, stream
+from api.web.routes import commands, forecasts, limits, read, service, session, stream
 from drivers.store.history import HistoryReader
 from drivers.store.ledger import LedgerReader
 from drivers.store.requests import RequestStore
@@ -66,7 +66,7 @@ def create_app(loaded: LoadedSite, data: Path, live: LiveState, clock: Clock, *,
 
     app = FastAPI(title="Shima EMS", version="1", description="Energy management of an island microgrid.", docs_url=None, redoc_url=None, lifespan=life)
     app.state.desk = at
-    for part in (read, limits, commands, session, stream):
+    for part in (read, limits, commands, forecasts, session, stream):
         app.include_router(part.router, prefix=API)
     app.include_router(service.router)
     app.include_router(pages())

@@ -65,6 +65,7 @@ RULES: Mapping[tuple[str, str], Role | None] = {
     ("POST", "/assets/{id}/command"): Role.OPERATOR,
     ("POST", "/assets/{id}/mode"): Role.OPERATOR,
     ("POST", "/mode"): Role.OPERATOR,
+    ("POST", "/forecast"): Role.OPERATOR,
     ("POST", "/stop"): Role.OPERATOR,
     ("POST", "/alarms/{id}/ack"): Role.OPERATOR,
     ("POST", "/advice/{id}/accept"): Role.OPERATOR,

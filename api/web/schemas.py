@@ -76,6 +76,18 @@ class StopBody(Body):
     reason: Reason = "emergency stop"
 
 
+class ForecastBody(Body):
+    """A forecast as `GET forecast` shows it, on an even grid; what is left out is forecast by the EMS itself."""
+
+    start: AwareDatetime
+    step_s: int
+    load_kw: list[float] = []
+    available_kw: dict[str, list[float]] = {}
+    inflow_m3s: dict[str, list[float]] = {}
+    expires_at: AwareDatetime | None = None
+    reason: Reason
+
+
 class Note(Body):
     """A remark with an acknowledgement or an acceptance."""
 

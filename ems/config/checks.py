@@ -45,6 +45,13 @@ def site_mistakes(site: Site) -> Iterator[Mistake]:
     yield from _formers(site)
     yield from _ratings(site)
     yield from _baseline(site)
+    yield from _place(site)
+
+
+def _place(site: Site) -> Iterator[Mistake]:
+    """Find a forecast that needs to know where the site is."""
+    if site.planner.forecast == "clearsky" and not {"latitude", "longitude"} <= site.site.model_fields_set:
+        yield Mistake(("planner", "forecast"), "clearsky needs to know where the site is", "site.latitude and site.longitude, or blend")
 
 
 def _ids(site: Site) -> Iterator[Mistake]:

@@ -108,7 +108,7 @@ class PlannerConfig(Strict):
     grid: tuple[tuple[Positive, Annotated[int, Field(gt=0)]], ...] = ((5, 12), (15, 12), (60, 32))
     replan_s: Annotated[float, Field(ge=30)] = 300.0
     deadline_s: Positive = 20.0
-    forecast: Literal["persistence", "seasonal"] = "seasonal"
+    forecast: Literal["persistence", "seasonal", "clearsky", "blend"] = "blend"
 
     @field_validator("grid")
     @classmethod

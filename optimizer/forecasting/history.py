@@ -2,77 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ems.plan import Observation
 
+Slots = NDArray[np.int64]
+Values = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[np.float64]]
+
 SLOT_S = 900
-KEEP_SLOTS = 35 * 96
+DAY = 96
+"""Slots of a day. Slots are counted from 1970-01-01T00:00Z."""
+KEEP_SLOTS = 35 * DAY
 """Five weeks: enough for a weekly rhythm, and it does not grow for years."""
+MOST_TAKEN = 2 * KEEP_SLOTS
 
 
 class History:
-    """Means of every observed quantity by slot.
+    """Means of every observed quantity by slot, in one ring for each quantity.
 
     Quantities are `load`, and the ids of solar and hydro assets.
     """
 
     def __init__(self) -> None:
-        self._slots: dict[str, dict[int, tuple[float, float]]] = {}
-        self._taken: set[datetime] = set()
+        self._rings: dict[str, Values] = {}
+        self._taken: dict[float, None] = {}
         self.last: dict[str, tuple[datetime, float]] = {}
 
     def learn(self, observations: Sequence[Observation]) -> list[Observation]:
         """Take observations in and return those that were new; the same interval counts once, however often it is sent."""
-        fresh = [o for o in sorted(observations, key=lambda o: o.start) if o.start not in self._taken]
-        for o in fresh:
-            self._taken.add(o.start)
-            for name, value in ({"load": o.load_kw} | dict(o.available_kw) | dict(o.inflow_m3s)).items():
-                if value is not None and value == value:  # NaN is a gap too
-                    self._add(name, o.start, o.seconds, value)
-        if len(self._taken) > 4 * KEEP_SLOTS * SLOT_S // 60:
-            self._taken = set(sorted(self._taken)[-2 * KEEP_SLOTS :])
+        fresh = []
+        for o in sorted(observations, key=lambda o: o.start):
+            if o.start.timestamp() in self._taken:
+                continue
+            fresh.append(o)
+            self._taken[o.start.timestamp()] = None
+            for name, value in observed(o).items():
+                self._add(name, o.start, o.seconds, value)
+        if len(self._taken) > MOST_TAKEN:
+            self._taken = dict.fromkeys(sorted(self._taken)[-KEEP_SLOTS:])
         return fresh
 
     def _add(self, name: str, start: datetime, seconds: float, value: float) -> None:
-        slots = self._slots.setdefault(name, {})
+        ring = self._rings.get(name)
+        if ring is None:
+            ring = self._rings[name] = blank()
         for slot, shared in shares(start, seconds):
-            total, weight = slots.get(slot, (0.0, 0.0))
-            slots[slot] = (total + value * shared, weight + shared)
-        while len(slots) > KEEP_SLOTS:
-            del slots[next(iter(slots))]  # oldest first: observations come in order
+            k = slot % KEEP_SLOTS
+            if ring[2, k] == slot:
+                ring[0, k] += value * shared
+                ring[1, k] += shared
+            else:
+                ring[:, k] = value * shared, shared, slot
         if name not in self.last or start >= self.last[name][0]:
             self.last[name] = (start, value)
 
-    def slot(self, name: str, slot: int) -> float | None:
-        """Return the mean of one slot, or None where nothing was seen."""
-        total, weight = self._slots.get(name, {}).get(slot, (0.0, 0.0))
-        return total / weight if weight > 0 else None
+    def at(self, name: str, slots: Slots) -> Values:
+        """Return the means of slots, NaN where nothing was seen; shape as `slots`."""
+        ring = self._rings.get(name)
+        if ring is None:
+            return np.full(slots.shape, np.nan)
+        total, weight, stamp = ring[:, slots % KEEP_SLOTS]
+        known = (stamp == slots) & (weight > 0.0)
+        return np.where(known, total / np.where(known, weight, 1.0), np.nan)
 
     def mean(self, name: str, start: datetime, seconds: float) -> float | None:
         """Return the mean over an interval, or None unless at least half of it was seen."""
-        total = weight = 0.0
-        for slot, shared in shares(start, seconds):
-            value = self.slot(name, slot)
-            if value is not None:
-                total, weight = total + value * shared, weight + shared
-        return total / weight if weight >= 0.5 * seconds else None
+        parts = list(shares(start, seconds))
+        values = self.at(name, np.array([slot for slot, _ in parts], dtype=np.int64))
+        weights = np.where(np.isfinite(values), [shared for _, shared in parts], 0.0)
+        seen = float(weights.sum())
+        return float(np.nansum(values * weights)) / seen if seen >= 0.5 * seconds else None
 
-    def peak(self, name: str, start: datetime, seconds: float) -> float | None:
-        """Return the highest slot of an interval, or None where nothing was seen."""
-        return max((v for slot, _ in shares(start, seconds) if (v := self.slot(name, slot)) is not None), default=None)
-
-    def seen(self, name: str) -> Iterator[tuple[datetime, float]]:
-        """Yield the middle and the mean of every slot, oldest first."""
-        for slot in sorted(self._slots.get(name, {})):
-            value = self.slot(name, slot)
-            if value is not None:
-                yield datetime.fromtimestamp((slot + 0.5) * SLOT_S, UTC), value
+    def seen(self, name: str) -> tuple[Slots, Values]:
+        """Return every slot that was seen and its mean, oldest first."""
+        ring = self._rings.get(name)
+        if ring is None:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        slots = np.sort(ring[2][ring[1] > 0.0]).astype(np.int64)
+        return slots, self.at(name, slots)
 
     def days(self, name: str) -> float:
         """Return how much has been seen [days]."""
-        return len(self._slots.get(name, {})) * SLOT_S / 86400.0
+        ring = self._rings.get(name)
+        return 0.0 if ring is None else float(np.count_nonzero(ring[1] > 0.0)) / DAY
+
+    def state(self) -> dict[str, Values]:
+        """Return what was learned, as arrays."""
+        found = {f"ring/{name}": ring.copy() for name, ring in self._rings.items()}
+        found |= {f"last/{name}": np.array([at.timestamp(), value]) for name, (at, value) in self.last.items()}
+        return found | {"taken": np.array(sorted(self._taken), dtype=np.float64)}
+
+    def resume(self, state: Arrays) -> None:
+        """Take over what another one has learned; what has another shape is left out."""
+        self._taken = dict.fromkeys(state.get("taken", np.empty(0)).tolist())
+        for key, array in state.items():
+            kind, _, name = key.partition("/")
+            if kind == "ring" and array.shape == (3, KEEP_SLOTS):
+                self._rings[name] = array.copy()
+            elif kind == "last" and array.shape == (2,):
+                self.last[name] = (datetime.fromtimestamp(array[0], UTC), float(array[1]))
+
+
+def blank() -> Values:
+    """Return an empty ring: rows are the sum, its seconds, and the number of the slot."""
+    ring = np.zeros((3, KEEP_SLOTS))
+    ring[2] = -1.0
+    return ring
+
+
+def observed(o: Observation) -> dict[str, float]:
+    """Return the values of an observation that can be used, by quantity; what is not finite or negative is a gap too."""
+    found = {"load": o.load_kw} | dict(o.available_kw) | dict(o.inflow_m3s)
+    return {name: value for name, value in found.items() if value is not None and np.isfinite(value) and value >= 0.0}
 
 
 def shares(start: datetime, seconds: float) -> Iterator[tuple[int, float]]:
@@ -85,8 +131,3 @@ def shares(start: datetime, seconds: float) -> Iterator[tuple[int, float]]:
         if shared > 0:
             yield slot, shared
         slot += 1
-
-
-def day_before(at: datetime, days: int) -> datetime:
-    """Return the same time `days` days earlier."""
-    return at - timedelta(days=days)

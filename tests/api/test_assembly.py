@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api import assembly
-from api.assembly import Control, clock_info, control_parts, counter_ends, once, open_drivers, ratings, site_clock, takes
+from api.assembly import Control, clock_info, control_parts, counter_ends, once, open_drivers, pushed, ratings, site_clock, takes
 from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
 from drivers.mqtt import MqttDriver
@@ -24,7 +24,7 @@ from ems.config.profile import Command
 from ems.config.site import Site
 from ems.errors import BadInput
 from ems.memory import Memory
-from ems.model import Limits, Quality
+from ems.model import Limits, Outcome, Quality, Status
 from ems.record import ClockInfo
 from ems.terms import Mode, Stage
 from tests.e2e.service import free_port
@@ -205,6 +205,22 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
         again.keeper.close()
         again.history.close()
         again.ledger.close()
+
+
+async def test_a_pushed_forecast_outlives_a_restart_while_it_is_fresh(loaded: LoadedSite, tmp_path: Path) -> None:
+    now = WallClock().now()
+    body = {"start": now.replace(minute=0, second=0, microsecond=0).isoformat(), "step_s": 3600, "load_kw": [100.0] * 24, "reason": "test"}
+    requests, ledger = RequestStore(tmp_path / "site.db"), LedgerStore(tmp_path / "ledger.db")
+    good = requests.append("forecast", None, body, "hanako", now)
+    refused = requests.append("forecast", None, {**body, "load_kw": [200.0] * 24}, "hanako", now)
+    ledger.commit(now, [Outcome(good.seq, Status.DONE), Outcome(refused.seq, Status.REJECTED, "ledger_dead")], Memory(), 1)
+    requests.close()
+    ledger.close()
+    found = pushed(tmp_path, now + timedelta(hours=1))
+    assert found is not None
+    assert found.load_kw == (100.0,) * 24
+    assert pushed(tmp_path, now + timedelta(hours=25)) is None
+    assert pushed(tmp_path / "nowhere", now) is None
 
 
 async def test_a_damaged_ledger_is_put_aside_and_said(loaded: LoadedSite, tmp_path: Path) -> None:

@@ -188,6 +188,19 @@ def test_handing_over_to_the_battery_never_leaves_the_bus_without_a_former() -> 
     assert memory.units["dg1"].phase is Phase.COOLDOWN
 
 
+def test_the_error_that_the_plan_s_forecast_has_learned_is_kept_in_reserve() -> None:
+    quiet = telemetry(town=points(power_kw=60.0), dg1=diesel(62.0))
+    grid = Grid(quiet.time, (900.0,) * 8)
+    level = {"dg1": (62.0,) * 8, "dg2": (0.0,) * 8, "inv1": (-2.0,) * 8, "pv1": (0.0,) * 8}
+    on = {"dg1": (True,) * 8, "dg2": (False,) * 8}
+    plan = Plan("p", quiet.time, grid.end, "mpc", grid, level, on, {"bess1": (0.5,) * 9}, (60.0,) * 8, (0.0,) * 8, error_up_kw=350.0)
+    found = decide(quiet, plan=plan, policy="mpc").reserve
+    assert (found.contingency, found.required_kw) == ("forecast", 350.0)
+    assert decide(quiet, plan=replace(plan, error_up_kw=0.0), policy="mpc").reserve.contingency != "forecast"
+    late = replace(plan, grid=Grid(quiet.time - timedelta(hours=3), (900.0,) * 8))
+    assert decide(quiet, plan=late, policy="mpc").reserve.contingency != "forecast"  # a plan that is over says nothing
+
+
 def test_more_sun_than_the_battery_could_replace_starts_a_diesel() -> None:
     sunny = telemetry(town=points(power_kw=270.0), pv1=points(power_kw=260.0, available_kw=260.0), dg1=diesel(), inv1=inverter(10.0))
     decision = decide(sunny, replace(AUTO, units={**RESTED, "dg1": UnitMemory(Phase.OFF, -9000.0)}))

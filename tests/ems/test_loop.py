@@ -14,11 +14,12 @@ from ems.controller import Controller
 from ems.loop import durable, resumed
 from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import Limits, Outcome, Status
+from ems.plan import PlanRequest
 from ems.record import ClockInfo
 from ems.setpoints import Setpoints
 from ems.terms import Alarm, Mode, Phase, Stage
 from tests.ems.island import START, site
-from tests.ems.world import World
+from tests.ems.world import NoPlanner, World
 
 
 @pytest.fixture
@@ -49,6 +50,31 @@ async def test_what_is_written_was_committed_and_what_beats_was_written(world: W
     assert world.ledger.last(seq).status is Status.DONE
     assert state["assets"]["pv1"]["setpoint_kw"] == 60.0
     assert (await world.live(loop, 2))["assets"]["pv1"]["power_kw"] == pytest.approx(60.0)
+
+
+async def test_a_pushed_forecast_reaches_the_planner_and_a_refused_one_does_not(world: World) -> None:
+    asked: list[PlanRequest] = []
+
+    class Desk(NoPlanner):
+        def submit(self, request: PlanRequest) -> None:
+            asked.append(request)
+
+    loop = world.loop(planner=Desk())
+    await world.live(loop, 5)
+    assert asked[-1].given is None
+    body = {"start": START.isoformat(), "step_s": 3600, "load_kw": [210.0] * 24, "available_kw": {"pv1": [1.0] * 24}, "inflow_m3s": {}}
+    seq = world.log.put("forecast", None, **body)
+    await world.live(loop, 1)
+    assert world.ledger.last(seq) == Outcome(seq, Status.DONE, result="in force")
+    assert world.happened("forecast") == [(None, f"load, pv1 from {START.isoformat()} (test)")]
+    world.ledger.broken = True
+    world.log.put("forecast", None, **{**body, "load_kw": [99.0] * 24})
+    await world.live(loop, 1)
+    world.clock.advance(3400.0)  # an unanswered question is given up at last
+    await world.live(loop, 1)
+    given = asked[-1].given
+    assert given is not None
+    assert (given.load_kw, dict(given.available_kw), given.until) == ((210.0,) * 24, {"pv1": (1.0,) * 24}, START + timedelta(minutes=10))
 
 
 async def test_a_record_holds_the_memory_once_a_minute(world: World) -> None:

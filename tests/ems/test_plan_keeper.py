@@ -11,7 +11,7 @@ from ems.controller import Controller
 from ems.decision import Decision, Event
 from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Reading
-from ems.plan import Forecast, Grid, Plan, PlanOutcome, PlanRequest
+from ems.plan import Forecast, Given, Grid, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PATIENCE, PlanKeeper, plant_start
 from ems.rules import Rules
 from ems.terms import Mode, Phase
@@ -60,6 +60,16 @@ def answer(request: PlanRequest) -> PlanOutcome:
 def keeper(prompt: bool = False) -> tuple[PlanKeeper, Desk]:
     desk = Desk(prompt)
     return PlanKeeper(SITE, desk), desk
+
+
+def test_a_forecast_from_outside_goes_with_every_question_until_another_comes() -> None:
+    keep, desk = keeper(prompt=True)
+    first, second = Given(START, 3600.0, (100.0,)), Given(START, 3600.0, (200.0,))
+    for now_s, given in ((0.0, None), (100.0, first), (400.0, None), (700.0, second)):
+        if given is not None:
+            keep.give(given)
+        keep.tick(*lived(now_s))
+    assert [r.given for r in desk.asked] == [None, first, first, second]
 
 
 def asked_at(*ticks: tuple[float, tuple[str, ...]]) -> list[float]:

@@ -41,6 +41,24 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
     assert (found.required_kw, found.available_kw, found.contingency) == (pytest.approx(required), pytest.approx(available), contingency)
 
 
+@pytest.mark.parametrize(
+    ("combine", "learned", "required", "contingency"),
+    [
+        ("max", 19.0, 50.0, "solar"),  # 0.10 x 198 of load, 0.25 x 200 of sun
+        ("max", 90.0, 90.0, "forecast"),
+        ("max", 250.0, 250.0, "forecast"),
+        ("sum", 19.0, 200.0 + 69.8, "loss of pv1"),  # the trip with both fractions
+        ("sum", 90.0, 200.0 + 90.0, "loss of pv1"),  # the learned error is that of both
+    ],
+)
+def test_the_learned_error_is_required_too(combine: str, learned: float, required: float, contingency: str) -> None:
+    rule = ReserveRule(site(reserve={"combine": combine, "largest_unit": combine == "sum"}))
+    case = Supply({"pv1": 200.0, "inv1": -2.0}, ("inv1",), {"bess1": 0.5}, learned_kw=learned)
+    found = rule.assess(case, 198.0)
+    assert (found.required_kw, found.contingency) == (pytest.approx(required), contingency)
+    assert rule.assess(case.changed({"pv1": 200.0}, ("inv1",)), 198.0).required_kw == pytest.approx(required)
+
+
 def test_energy_bounds_what_the_battery_can_hold() -> None:
     # soc 0.2: (0.2 - 0.03 - 0.10) x 500 x 0.96 x 0.975 = 32.76 kWh; held for 900 s: 131 kW
     found = RULE.assess(supply(soc=0.2, dg1=200.0, inv1=-2.0), 198.0)

@@ -18,7 +18,7 @@ from ems.minutes import MinuteBook
 from ems.model import Outcome, Quality, Reading, Request
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PlanKeeper
-from ems.ports import WriteResult
+from ems.ports import Planner, WriteResult
 from ems.record import ClockInfo, Record, unpack
 from ems.terms import Alarm, Stage
 from simulator.plant import Conditions, Plant
@@ -48,13 +48,14 @@ class World:
         tell: Callable[[dict[str, Any]], None] | None = None,
         controller: Controller | None = None,
         clock_info: Callable[[], ClockInfo] = lambda: UNKNOWN_CLOCK,
+        planner: Planner | None = None,
     ) -> Loop:
         points = self.plant.observe(self.conditions)
         return Loop(
             site=self.site,
             controller=controller or Controller(self.site, stage),
             fieldbus=Fieldbus({a: Wire(Device(self, a), dict.fromkeys(("power_kw", "limit_kw", "running", "forming"))) for a in points}, 1.0),
-            keeper=PlanKeeper(self.site, NoPlanner()),
+            keeper=PlanKeeper(self.site, planner or NoPlanner()),
             book=MinuteBook(self.site),
             stores=Stores(self.history, self.ledger, self.log),
             clock=self.clock,

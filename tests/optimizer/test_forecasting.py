@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from ems.config.site import Site, Solar
 from ems.plan import Forecast, Grid, Observation, PlantStart
 from optimizer.forecasting import Forecasting
-from optimizer.forecasting.history import History
-from optimizer.forecasting.sky import sine_of_elevation
+from optimizer.forecasting.history import SLOT_S, History
+from optimizer.forecasting.persistence import LastWeek, Latest
+from optimizer.forecasting.sky import sines
 from tests.optimizer.cases import DG1, LOAD, NOON, PV1, forecast, site
 from tests.optimizer.test_problem import RIVER
 
@@ -157,13 +159,28 @@ def test_seasonal_knows_the_weekend() -> None:
     assert found.load_kw[20] == pytest.approx(60.0, rel=0.02)
 
 
+def test_last_week_is_shifted_by_what_the_last_day_had_more() -> None:
+    history = History()
+    now = int(MONDAY.timestamp()) // SLOT_S + 9 * QUARTERS  # a Wednesday
+
+    def load(at: datetime) -> float:
+        return 50.0 + 10.0 * at.weekday() + (20.0 if (at - MONDAY).days == 8 else 0.0)
+
+    history.learn(observe(MONDAY, 9.0, load, daily_sun))
+    week, latest = LastWeek(history, "load"), Latest(history, "load")
+    assert week.predict(now + np.array([0, QUARTERS]), now).tolist() == [70.0 + 20.0, 80.0 + 20.0]
+    assert np.isnan(LastWeek(history, "pv9").predict(now + np.arange(3), now)).all()
+    assert latest.predict(now + np.array([0, 23, 24]), now)[:2].tolist() == [80.0, 80.0]
+    assert np.isnan(latest.predict(now + np.array([24]), now)[0])  # of tomorrow the latest value says nothing
+
+
 def test_seasonal_follows_what_was_seen_just_now_and_forgets_it() -> None:
     seen = observe(MONDAY, 4.0, lambda _: 100.0, daily_sun)
     seen += observe(MONDAY + timedelta(days=4), 0.5, lambda _: 150.0, lambda t: 0.5 * daily_sun(t))
     at = MONDAY + timedelta(days=4, hours=12)
     found = learned("seasonal", seen).forecast(grid(at), at, NOTHING)
     assert found.load_kw[0] > 130.0
-    assert found.load_kw[23] < 115.0
+    assert found.load_kw[23] < 120.0  # a part of what lasted half a day may last another one
     assert found.available_kw["pv1"][0] < 0.75 * daily_sun(at)
     assert found.available_kw["pv1"][23] > 0.85 * daily_sun(at - timedelta(hours=1))
 
@@ -187,4 +204,5 @@ SKY = [
 
 @pytest.mark.parametrize(("at", "latitude", "longitude", "expected"), SKY)
 def test_the_sun_stands_where_it_should(at: datetime, latitude: float, longitude: float, expected: float) -> None:
-    assert sine_of_elevation(at, latitude, longitude) == pytest.approx(expected, abs=0.01)
+    slots = np.array([at.timestamp() // SLOT_S])
+    assert sines(slots, latitude, longitude)[0] == pytest.approx(expected, abs=0.01)

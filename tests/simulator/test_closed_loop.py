@@ -16,7 +16,7 @@ from ems.model import Image
 from ems.plan import Grid, Observation, Plan
 from ems.series import SeriesTable
 from simulator.closed_loop import Case, Run, controlled, run, starting
-from simulator.plans import Solves, past
+from simulator.plans import RollingPlans, Solves, past, plans_for
 from simulator.plant import Flows, Plant
 from simulator.scenario import as_conditions
 from simulator.summary import summarise, times
@@ -300,6 +300,24 @@ def test_the_past_of_a_series_is_what_forecasts_may_learn_from() -> None:
     learned = past(case, START + timedelta(hours=2))
     assert [o.start for o in learned] == [START + timedelta(minutes=15 * k) for k in range(8)]
     assert learned[1].load_kw == pytest.approx(sum(case.table.conditions(START + timedelta(minutes=15), 900).load_kw.values()))
+
+
+def test_what_forecasts_have_learned_is_handed_to_the_next_months() -> None:
+    """As if one replay had gone on: what the second one starts from is what the first one ends with."""
+    case = case_of(site_of())
+    first = plans_for(case, "mpc", "blend")
+    assert isinstance(first, RollingPlans)
+    for k in range(300):
+        first.observe(Observation(START + timedelta(minutes=15 * k), 900.0, 100.0 + k % 96, {}, {}))
+    learned = first.learned()
+    assert learned is not None
+    second = plans_for(case, "mpc", "blend", learned=learned)
+    assert isinstance(second, RollingPlans)
+    again = second.learned()
+    assert again is not None
+    assert learned.keys() == again.keys()
+    assert all((learned[name] == again[name]).all() or not (learned[name] == learned[name]).all() for name in learned)
+    assert float(again["load/seasonal/usual/counts"].sum()) == 300.0
 
 
 def test_diesel_only_keeps_the_fleet_it_is_given() -> None:

@@ -105,6 +105,8 @@ def test_options(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], m
     [
         (["--policy", "mpc,magic"], "magic"),
         (["--forecast", "oracle"], "oracle"),
+        (["--forecast", "file"], "--forecast-file"),
+        (["--forecast", "blend", "--forecast-file", "x.csv"], "--forecast-file"),
         (["--step", "10"], "--step"),
         (["--step", "7s", "--days", "1"], "--step"),
         (["--step", "7m", "--days", "1"], "--step"),
@@ -160,3 +162,21 @@ def test_planned_policies_follow_their_plans(files: tuple[Path, Path], capsys: p
     assert whole["bound_l"] <= whole["diesel_l_soc_corrected"] + 0.5
     assert whole["diesel_l_soc_corrected"] <= rolling["diesel_l_soc_corrected"] + 0.5
     assert "bound_l" not in rolling
+
+
+@pytest.mark.parametrize("forecast", ["persistence", "clearsky", "blend", "file"])
+def test_each_forecast_can_be_chosen(tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], forecast: str) -> None:
+    site = tmp_path / "placed.yaml"
+    site.write_text(files[0].read_text("utf-8").replace("site: {", "site: {latitude: 34.0, longitude: 139.0, ", 1), encoding="utf-8")
+    more = ["--forecast-file", files[1]] if forecast == "file" else []
+    arguments = ["replay", site, "--series", files[1], "--policy", "mpc", "--forecast", forecast, *more]
+    code, stdout, stderr = ems(capsys, [*arguments, "--start", "2026-03-02", "--days", "0.25", "--step", "30m", "--replan", "3h", "--json"])
+    assert code == 0, stderr
+    (found,) = json.loads(stdout)
+    assert (found["forecast"], found["plans"], found["fallback_steps"]) == (forecast, 2, 0)
+
+
+def test_clearsky_without_a_place_is_refused(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, stderr = ems(capsys, ["replay", files[0], "--series", files[1], "--policy", "mpc", "--forecast", "clearsky", "--days", "0.25"])
+    assert code == 2
+    assert "latitude and longitude" in stderr

@@ -41,6 +41,8 @@ MISTAKES = [  # what stands in the good file, what instead, the path, the line
     ("stage: shadow", "cycle_s: 0", "control.cycle_s", 2),
     ("control:", "contrl:", "contrl", 2),
     ("[5, 12]", "[30, 12]", "planner.grid", 3),
+    ("planner: {", "planner: {forecast: clearsky, ", "planner.forecast", 3),  # it has no longitude
+    ("planner: {", "planner: {forecast: tea-leaves, ", "planner.forecast", 3),
     ("[5, 12]", "[5, 1.5]", "planner.grid[0][1]", 3),
     ("[5, 12]", "[5]", "planner.grid[0][1]", 3),
     ("planner: {", "rules: {diesel_stop_soc: 0.2} #", "rules.diesel_stop_soc", 3),

@@ -1,0 +1,80 @@
+"""A forecast that was pushed in: what is refused, how long it holds, and the words for it."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ems.config.site import Site
+from ems.model import Request
+from ems.orders import said
+from ems.plan import Given
+from ems.pushed import FRESH, given_of, refusals
+
+NOW = datetime(2026, 3, 2, 6, 10, tzinfo=UTC)
+START = datetime(2026, 3, 2, 6, tzinfo=UTC)
+SITE = Site.model_validate(
+    {
+        "site": {"id": "isle"},
+        "assets": [
+            {"id": "town", "kind": "load", "peak_kw": 200.0},
+            {"id": "pv1", "kind": "solar", "rated_kw": 150.0},
+            {"id": "hydro1", "kind": "hydro", "rated_kw": 50.0, "head_m": 30.0, "design_flow_m3s": 0.2},
+            {"id": "dg1", "kind": "diesel", "rated_kw": 200.0},
+        ],
+    }
+)
+
+
+def given(**changed: Any) -> Given:
+    return Given(**{"start": START, "step_s": 3600.0, "load_kw": (100.0,) * 24, "available_kw": {"pv1": (80.0,) * 24}, "inflow_m3s": {}, **changed})
+
+
+def test_a_good_one_has_nothing_against_it() -> None:
+    assert list(refusals(SITE, given(), NOW)) == []
+    assert list(refusals(SITE, given(load_kw=(), inflow_m3s={"hydro1": (0.2,) * 24}), NOW)) == []
+    assert list(refusals(SITE, given(step_s=900.0, load_kw=(100.0,) * 672, available_kw={}), NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"step_s": 700.0}, "step_s: 700 is not one of"),
+        ({"start": START + timedelta(minutes=5)}, "off the grid of 3600 s"),
+        ({"load_kw": (), "available_kw": {}}, "nothing is forecast"),
+        ({"available_kw": {"pv9": (1.0,) * 24}}, "available_kw.pv9: there is no solar asset"),
+        ({"available_kw": {"hydro1": (1.0,) * 24}}, "there is no solar asset 'hydro1'"),
+        ({"inflow_m3s": {"pv1": (1.0,) * 24}}, "there is no hydro asset 'pv1'"),
+        ({"available_kw": {"pv1": (80.0,) * 23}}, "available_kw.pv1: 23 values where load_kw has 24"),
+        ({"available_kw": {"pv1": ()}}, "available_kw.pv1: 0 values"),
+        ({"load_kw": (100.0, math.nan) + (100.0,) * 22}, "load_kw[1]: nan is outside"),
+        ({"load_kw": (100.0, math.inf) + (100.0,) * 22}, "load_kw[1]: inf is outside"),
+        ({"load_kw": (-1.0,) + (100.0,) * 23}, "load_kw[0]: -1 is outside 0 to 300"),
+        ({"load_kw": (100e3,) * 24}, "load_kw[0]: 100000 is outside"),  # watts
+        ({"available_kw": {"pv1": (200.0,) * 24}}, "available_kw.pv1[0]: 200 is outside 0 to 195"),
+        ({"start": START - timedelta(days=1)}, "which has passed"),
+        ({"load_kw": (100.0,) * 169, "available_kw": {}}, "more than 7 days"),
+        ({"start": START + timedelta(days=7), "available_kw": {}}, "more than 7 days"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(changed: dict[str, Any], said: str) -> None:
+    assert said in "; ".join(refusals(SITE, given(**changed), NOW))
+
+
+def request(expires_at: datetime | None = None) -> Request:
+    body = {"start": "2026-03-02T06:00:00Z", "step_s": 3600, "load_kw": [100.0, 110.0], "available_kw": {"pv1": [1.0, 2.0]}, "inflow_m3s": {}, "reason": "met"}
+    return Request(7, "r7", "forecast", None, body, "olga", NOW, expires_at)
+
+
+def test_it_is_read_from_its_row_and_holds_a_day_unless_it_says_otherwise() -> None:
+    found = given_of(request())
+    assert (found.start, found.step_s, found.load_kw, dict(found.available_kw)) == (START, 3600.0, (100.0, 110.0), {"pv1": (1.0, 2.0)})
+    assert found.until == NOW + FRESH
+    assert given_of(request(NOW + timedelta(hours=3))).until == NOW + timedelta(hours=3)
+
+
+def test_the_event_names_what_was_given_without_all_its_numbers() -> None:
+    assert said(request()) == "load, pv1 from 2026-03-02T06:00:00Z (met)"

@@ -1,0 +1,107 @@
+"""Error bands: they hold the shares that they say, are careful at first, and are bounded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from ems.plan import Forecast, Observation
+from optimizer.forecasting import Forecasting
+from optimizer.forecasting.bands import MOST, SHARES, Bands, quantiles
+from optimizer.forecasting.fading import LEADS
+from optimizer.forecasting.history import DAY, SLOT_S
+from optimizer.forecasting.sky import clear_wm2
+from tests.optimizer.test_learning import BEGIN, TOWN, days, foretold, isle, sine, slot_of
+
+
+def noisy(seed: int, count: int) -> list[Observation]:
+    chance = np.random.default_rng(seed).normal(0.0, 8.0, count * DAY)
+    return [Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, 100.0 + float(e), {}, {}) for k, e in enumerate(chance)]
+
+
+def test_quantiles_are_those_of_what_is_known() -> None:
+    values = np.random.default_rng(1).normal(size=(2, 3, 50))
+    values[0, 1, 7:] = np.nan
+    values[1, 2, 1:] = np.nan
+    assert quantiles(values) == pytest.approx(np.nanquantile(values, SHARES, axis=2))
+    assert quantiles(np.full((2, 9), np.nan)).tolist() == [[0.0, 0.0]] * 4
+
+
+def test_bands_hold_the_share_that_they_say() -> None:
+    """Errors of 8 kW that come and go with the hours, 30 days to learn from, and 60 on which the shares are counted."""
+    chance, bands, off = np.random.default_rng(5), Bands(TOWN), 0.0
+    beyond, below, day_high, day_low, cases = np.zeros(len(LEADS)), np.zeros(len(LEADS)), 0, 0, 0
+    nets = np.empty(92 * DAY)
+    for k in range(len(nets)):
+        off = 0.9 * off + chance.normal(0.0, 8.0 * math.sqrt(1.0 - 0.81))
+        nets[k] = 100.0 + off
+    flat_day = {"load": np.full(2 * DAY, 100.0)}
+    for now in range(90 * DAY):
+        if now % 4 == 0:
+            bands.tried(now, np.full(len(LEADS), 100.0), flat_day["load"][:DAY])
+        if now % 20 == 0 and now > 30 * DAY:
+            said, _, _ = bands.of(now, flat_day)
+            assert said.learned
+            errors = nets[now + LEADS - 1] - 100.0
+            beyond += errors > np.array(said.up_kw)
+            below += -errors > np.array(said.down_kw)
+            energy = (nets[now : now + DAY] - 100.0).sum() / 4.0
+            day_high += energy > said.day_p90_kwh
+            day_low += energy < said.day_p10_kwh
+            cases += 1
+        bands.learn(now, float(nets[now]))
+    assert beyond / cases == pytest.approx(0.02, abs=0.02)
+    assert below / cases == pytest.approx(0.02, abs=0.02)
+    assert day_high / cases == pytest.approx(0.10, abs=0.07)
+    assert day_low / cases == pytest.approx(0.10, abs=0.07)
+
+
+def test_until_two_weeks_were_seen_bands_are_the_site_s_own_fractions() -> None:
+    made = Forecasting(isle(), "blend")
+    clear = 0.1 * clear_wm2(slot_of(BEGIN) + np.arange(2 * DAY), 34.0, 139.0)
+    made.learn([replace(o, inflow_m3s={"hydro1": 0.2}) for o in days(BEGIN, 2.0, sine, lambda k: float(clear[k]))])
+    young = foretold(made, BEGIN + timedelta(days=2))
+    assert young.bands is not None
+    assert not young.bands.learned
+    assert young.bands.up_kw[0] == pytest.approx(0.10 * young.load_kw[0] + 0.25 * young.available_kw["pv1"][0], rel=0.1)
+    assert young.bands.day_p90_kwh > 0.1 * sum(young.load_kw[:24])
+
+
+@pytest.fixture(scope="module")
+def grown() -> Forecast:
+    """The forecast of a town whose load nobody can know, after 16 days."""
+    made = Forecasting(TOWN, "blend")
+    made.learn(noisy(9, 16))
+    return foretold(made, BEGIN + timedelta(days=16))
+
+
+def test_no_error_is_believed_beyond_half_of_all_there_is() -> None:
+    chance = np.random.default_rng(2)
+    made = Forecasting(TOWN, "blend")
+    made.learn([Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, float(chance.choice([1.0, 5000.0])), {}, {}) for k in range(16 * DAY)])
+    found = foretold(made, BEGIN + timedelta(days=16))
+    assert found.bands is not None
+    assert max(found.bands.up_kw) <= MOST * 200.0
+    assert max(found.load_kw) <= 300.0
+
+
+def test_the_path_for_the_floor_has_the_energy_of_the_day(grown: Forecast) -> None:
+    found = grown
+    assert found.bands is not None
+    assert found.bands.learned
+    assert len(found.floor_up_kw) == len(found.floor_down_kw) == 36
+    assert min(*found.floor_up_kw, *found.floor_down_kw) >= 0.0
+    assert sum(found.floor_up_kw[:24]) == pytest.approx(max(0.0, found.bands.day_p90_kwh), rel=0.05)
+    assert sum(found.floor_up_kw[:24]) < 0.5 * 24 * 1.28 * 8.0  # hours that go wrong on their own do not add up
+
+
+def test_bands_between_two_leads_are_on_a_line(grown: Forecast) -> None:
+    bands = grown.bands
+    assert bands is not None
+    assert bands.up_at(0.0) == bands.up_at(900.0) == bands.up_kw[0]
+    assert bands.up_at(1350.0) == pytest.approx((bands.up_kw[0] + bands.up_kw[1]) / 2)
+    assert bands.up_at(1e9) == bands.up_kw[-1]
