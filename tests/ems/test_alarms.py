@@ -96,7 +96,7 @@ def test_a_cause_that_comes_and_goes_is_one_alarm() -> None:
         memory = decision.memory
         active.append(("silent", "dg2") in causes(decision))
     begun = active.index(True)
-    assert active[begun : begun + 40] == [True] * 40 and begun <= 2
+    assert active[begun : begun + 36] == [True] * 36 and begun <= 2
     assert not any(active[45:])
 
 
