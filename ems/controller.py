@@ -7,61 +7,39 @@ sequences -> dispatch inside the bounds -> the last look -> writes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ems import sequencer
 from ems.alarms import Alarms
 from ems.black_start import EARLY, FAILED, FEEDER_BAND_S, BlackStarts
-from ems.bus import Bus, BusState, Finding
-from ems.choice import Choice, Choices
-from ems.commitment import Commitment, Committer, relieved
+from ems.bus import Bus, BusState
+from ems.choice import Choices
+from ems.commitment import Committer, relieved
 from ems.config.site import Diesel, Site
-from ems.decision import AssetDecision, Decision, Event, Write
+from ems.decision import Decision, Event
 from ems.deferrables import Deferrables
 from ems.doubt import Doubter
-from ems.engines import BURN_LOADING, Engines
+from ems.engines import Engines
 from ems.estop import noticed
 from ems.feeders import IN_BAND_S, Feeders, Moved
 from ems.guards import Bound, Guards, keep_a_former
-from ems.handover import HandOver
 from ems.image import ImageBuilder
-from ems.memory import Memory, RuleChoice, UnitMemory
+from ems.memory import Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
-from ems.outlook import Outlook
 from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
 from ems.residual import Residual
-from ems.rotation import wear
 from ems.rules import Rules
-from ems.setpoints import TRIM_S, Setpoints
+from ems.sequences import Sequences
+from ems.setpoints import Setpoints
 from ems.situation import Situations
+from ems.standing import Standing
 from ems.strain import Strains
 from ems.supply import Supplies
-from ems.terms import Explanation, Mode, Phase, Reason, Stage, lower
-
-RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
-RECONSIDER_S = 10.0
-"""The rules' choice of a set stands for this long [s], unless what they could choose from has changed; reserve is looked at every cycle."""
-
-NOT_NEEDED = Explanation(Reason.NOT_NEEDED)
-ROOM_KW = 10.0
-"""A clean-out burn needs a battery that takes more than this [kW]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wants:
-    """What shall be done in this cycle, and who said so."""
-
-    target: Target
-    diesel_wanted: bool
-    rule: RuleChoice | None = None
-
-
-def learned_kw(plan: Plan | None, planned: Target | None) -> float:
-    """Return the learned error of the forecast that a plan in force carries [kW]."""
-    return 0.0 if plan is None or planned is None else plan.error_up_kw
+from ems.terms import Explanation, Mode, Reason, Stage, lower
+from ems.wishes import RULE_POLICIES, Wishes, learned_kw
 
 
 class Controller:
@@ -97,20 +75,22 @@ class Controller:
         self._supplies = Supplies(site)
         self._choices = Choices(site)
         self._committer = Committer(self._rules)
-        self._hand_over = HandOver(site)
+        self._sequences = Sequences(site)
+        self._wishes = Wishes(site, policy, self._rules)
         self._bus = Bus(site)
         self._engines = Engines(site)
         self._deferrables = Deferrables(site)
         self._residual = Residual(site)
         self._strains = Strains(site, self._outlooks.reserve)
         self._setpoints = Setpoints(site)
+        self._standing = Standing(self._outlooks, self._setpoints, self._sequences, self._feeders, self._black_starts)
         self._alarms = Alarms(site)
 
     def step(self, telemetry: Telemetry, requests: Sequence[Request], plan: Plan | None, memory: Memory) -> tuple[Image, Decision]:
         """Return the image and what follows from it."""
         image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt)
         taken = self._orders.take(image, memory, requests)
-        effects = self._orders.effects(image, self._adopted(image, taken.memory))
+        effects = self._orders.effects(image, self._sequences.adopted(image, taken.memory, self._stage_of(image, taken.memory) is Stage.CONTROL))
         if not image.alone and lower(self._stage, effects.memory.stage) is not Stage.CONTROL:
             image = replace(image, rivals=NOTHING, watched=True)  # who only watches may well watch another controller
         bus = self._bus.found(image)
@@ -148,11 +128,11 @@ class Controller:
 
         start = memory.black_start if mode is Mode.BLACKSTART else None
         if mode in (Mode.START, Mode.SAFE):
-            decision = self._holding(image, memory, supply, formers, mode)
+            decision = self._standing.holding(image, memory, supply, formers, self._stage_of(image, memory))
             if bus.state is BusState.DEAD and memory.mode_since_s == image.now_s:
-                decision = self._called_off(image, memory, decision)
+                decision = self._standing.called_off(image, memory, decision)
         elif start is not None and start.step in EARLY:
-            decision = self._black_starting(image, bus, memory, supply, formers)
+            decision = self._standing.black_starting(image, bus, memory, supply, formers, self._stage_of(image, memory))
         elif start is not None:
             down_kw = self._outlooks.reserve.assess(supply, image.load_kw).down_kw
             bounds = self._black_starts.bounds(bounds, memory, down_kw)
@@ -197,15 +177,15 @@ class Controller:
         waiting_kw = self._feeders.waiting_kw(image, memory)
         outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
         choice = self._choices.of(image, memory, online)
-        wants = self._burning(memory, outlook, choice, self._wants(image, memory, outlook, planned, choice))
-        commitment = self._handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
+        wants = self._wishes.of(image, memory, outlook, planned, choice)
+        commitment = self._sequences.handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
-        units, unit_writes, events = self._sequences(image, memory, commitment.wanted, why, online)
+        units, unit_writes, events = self._sequences.advanced(image, memory, commitment.wanted, why, online)
         memory = replace(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
 
         on = self._choices.reached(image, memory, sequencer.online(units))
-        unloading = self._unloading(image, units)
+        unloading = self._sequences.unloading(image, units)
         if unloading or waiting_kw:
             situation = replace(situation, unloading=unloading)
             outlook = self._outlooks.of(situation, supply)
@@ -266,130 +246,6 @@ class Controller:
         writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
         return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
 
-    def _holding(self, image: Image, memory: Memory, supply: Supply, formers: tuple[str, ...], mode: Mode) -> Decision:
-        """START and SAFE: nothing is written; SAFE also stops the heartbeats, so that devices do what they declare."""
-        why = Explanation(Reason.SAFE if mode is Mode.SAFE else Reason.SEQUENCE, (mode.value,))
-        assets = {a: AssetDecision(None, image.assets[a].flag("running"), why) for a in image.assets}
-        stage = self._stage_of(image, memory)
-        return Decision(
-            mode=mode,
-            stage=stage,
-            formers=formers,
-            leader=self._outlooks.dispatch.leader(formers, sequencer.online(memory.units)),
-            assets=assets,
-            writes=self._setpoints.safe_values(image) if mode is Mode.SAFE and memory.setpoints and stage is Stage.CONTROL else (),
-            heartbeat=mode is Mode.START and stage is Stage.CONTROL,
-            reserve=self._outlooks.reserve.assess(supply, image.load_kw),
-            plan_id=None,
-            plan_source="none",
-            alarms=(),
-            events=(),
-            outcomes=(),
-            memory=replace(memory, setpoints=NOTHING, astray=NOTHING),
-        )
-
-    def _called_off(self, image: Image, memory: Memory, decision: Decision) -> Decision:
-        """The bus has just died: who was on the way would close on it with everybody's load, so the start is called off."""
-        coming = [d for d, u in memory.units.items() if u.phase in sequencer.COMING and image.assets[d].remote and not sequencer.on_bus(image.assets[d])]
-        if not coming or decision.stage is not Stage.CONTROL:
-            return decision
-        writes = tuple(Write(d, "running", 0.0) for d in coming)
-        told = tuple(Event("start_cancelled", d, "the bus has died") for d in coming)
-        return replace(decision, writes=(*decision.writes, *writes), events=(*decision.events, *told))
-
-    def _black_starting(self, image: Image, bus: Finding, memory: Memory, supply: Supply, formers: tuple[str, ...]) -> Decision:
-        """The steps of a black start in which nothing is dispatched: only its own writes, and the sequence of the diesel that it starts."""
-        stepped = self._black_starts.early(image, bus, memory)
-        why = Explanation(Reason.BLACK_START, (), {"step": memory.black_start.step if memory.black_start is not None else ""})
-        online = sequencer.online(memory.units)
-        units, writes, events = dict(stepped.memory.units), list[Write](), list[Event]()
-        if stepped.wanted is not None:
-            units, writes, events = self._sequences(image, stepped.memory, stepped.wanted, dict.fromkeys(stepped.wanted, why), online)
-        assets = {a: AssetDecision(None, i.flag("running"), why) for a, i in image.assets.items()}
-        assets |= self._feeders.decisions(image, stepped.memory, None)
-        stage = self._stage_of(image, memory)
-        return Decision(
-            mode=memory.mode,
-            stage=stage,
-            formers=formers,
-            leader=self._outlooks.dispatch.leader(formers, online),
-            assets=assets,
-            writes=(*stepped.writes, *writes) if stage is Stage.CONTROL else (),
-            heartbeat=stage is Stage.CONTROL,
-            reserve=self._outlooks.reserve.assess(supply, image.load_kw),
-            plan_id=None,
-            plan_source="none",
-            alarms=(),
-            events=(*stepped.events, *events),
-            outcomes=(),
-            memory=replace(stepped.memory, units=units, setpoints=NOTHING, astray=NOTHING),
-        )
-
-    def _adopted(self, image: Image, memory: Memory) -> Memory:
-        """Return the memory with a sequence for every diesel; one met for the first time is taken as it is."""
-        watch = memory.mode in (Mode.START, Mode.SAFE) or self._stage_of(image, memory) is not Stage.CONTROL
-        if len(memory.units) == len(self._diesels) and not watch:
-            return memory
-        return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
-
     def _stage_of(self, image: Image, memory: Memory) -> Stage:
         """Return the stage in force: the lowest that was asked for, and not control while somebody else may be writing."""
         return lower(lower(self._stage, memory.stage), Stage.CONTROL if image.alone else Stage.ADVISE)
-
-    def _wants(self, image: Image, memory: Memory, outlook: Outlook, planned: Target | None, choice: Choice) -> Wants:
-        """Return what is to be done: as an operator left it, as planned, or by the rules."""
-        if memory.mode is Mode.MANUAL:
-            return Wants(Target(choice.online, dict(memory.setpoints), "operator"), memory.diesel_wanted)
-        if planned is not None and self.policy not in RULE_POLICIES:
-            return Wants(planned, bool(planned.on))
-        policy = self.policy if self.policy in RULE_POLICIES else self._site.rules.policy
-        usable = choice.economic | choice.online
-        # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
-        on = frozenset([d for d in choice.online if memory.units[d].phase is not Phase.UNLOADING])
-        last, must = memory.rule, choice.must & on
-        if last is not None and image.now_s - last.at_s < RECONSIDER_S and (last.policy, last.usable, last.on, last.must) == (policy, usable, on, must):
-            return Wants(last.target, last.wanted, last)
-        worn = wear(self._diesels.values(), image.assets)
-        target, wanted = self._rules.target(policy, outlook, usable, on, memory.diesel_wanted, worn, must)
-        return Wants(target, wanted, RuleChoice(target, policy, usable, on, must, wanted, image.now_s))
-
-    def _burning(self, memory: Memory, outlook: Outlook, choice: Choice, wants: Wants) -> Wants:
-        """Return the wants with a clean-out burn where one is due: the engine stays, and the battery takes what it gives too much."""
-        burns = self._engines.burns(memory, choice.online) if memory.mode in (Mode.AUTO, Mode.FALLBACK) else frozenset()
-        if not burns or not any(outlook.situation.bounds[i].lo_kw < -ROOM_KW for i in outlook.situation.inverters):
-            return wants
-        target = wants.target
-        powers = {u: kw for u, kw in target.power_kw.items() if u not in outlook.situation.inverters and u not in burns}
-        loading = max(target.loading or 0.0, BURN_LOADING)
-        return replace(wants, target=replace(target, on=target.on | burns, power_kw=powers, loading=loading))
-
-    def _handed_over(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
-        """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
-        leaving = [d for d in online if d not in commitment.wanted and memory.units[d].phase is not Phase.COOLDOWN]
-        if not leaving or not self._hand_over.last(online, commitment.wanted):
-            return commitment
-        staying = commitment.wanted.intersection(online)
-        refusal = self._hand_over.refusal(image, memory, outlook.prospect(staying, commitment.target))
-        if refusal is None:
-            return commitment
-        kept = dict.fromkeys(leaving, Explanation(Reason.SEQUENCE, (refusal,)))
-        return Commitment(commitment.wanted | frozenset(leaving), {**commitment.why, **kept}, commitment.target)
-
-    def _sequences(
-        self, image: Image, memory: Memory, wanted: Collection[str], why: Mapping[str, Explanation], online: Collection[str]
-    ) -> tuple[dict[str, UnitMemory], list[Write], list[Event]]:
-        units, writes, events = dict(memory.units), list[Write](), list[Event]()
-        measured = image.frequency_hz is not None or image.voltage_v is not None
-        steady_s = float("inf") if not measured else None if memory.in_band_s is None else image.now_s - memory.in_band_s
-        moment = sequencer.Moment(image.now_s, image.dt_s, steady_s, self._hand_over.last(online, wanted))
-        for d, unit in memory.units.items():
-            cause = why.get(d, NOT_NEEDED)
-            moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in wanted, cause, moment)
-            units[d] = moved.memory
-            writes.extend(w for w in moved.writes if image.assets[d].remote)
-            events.extend(moved.events)
-        return units, writes, events
-
-    def _unloading(self, image: Image, units: Mapping[str, UnitMemory]) -> dict[str, float]:
-        ahead_s = max(image.dt_s, TRIM_S)  # references move in steps of this length
-        return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], ahead_s) for d, u in units.items() if u.phase is Phase.UNLOADING}

@@ -28,7 +28,6 @@ from simulator.scenario import as_conditions
 from simulator.tallies import Deferred, River, Ships, mean_soc
 from simulator.violations import Violations
 
-RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
 PLAN_POLICIES = ("mpc", "perfect-foresight")
 POLICIES = ("mpc", "load-following", "cycle-charging", "diesel-only", "perfect-foresight")
 FIRST_MARGIN = 1.1

@@ -33,7 +33,7 @@ class Mutant:
 
 
 IMAGE, GUARDS, RESERVE, SEQUENCER = "ems/image.py", "ems/guards.py", "ems/reserve.py", "ems/sequencer.py"
-CONTROLLER, SETPOINTS, COMMITMENT = "ems/controller.py", "ems/setpoints.py", "ems/commitment.py"
+CONTROLLER, SETPOINTS, COMMITMENT, SEQUENCES = "ems/controller.py", "ems/setpoints.py", "ems/commitment.py", "ems/sequences.py"
 KEEPER, ALARMS, SITUATION = "ems/plan_keeper.py", "ems/alarms.py", "ems/situation.py"
 
 MUTANTS = (
@@ -45,7 +45,8 @@ MUTANTS = (
         "what cannot be used is read as zero",
     ),
     Mutant("never_stale", IMAGE, "old > stale_s or", "old > 1e12 or", "old values are used"),
-    Mutant("not_finite_accepted", IMAGE, "if not low <= value <= high:", "if value < low or value > high:", "NaN gets into the image"),
+    Mutant("not_finite_accepted", IMAGE, "fits = value - value == 0.0", "fits = True", "numbers that are none get into the image"),
+    Mutant("range_open", IMAGE, "fits = low <= value <= high", "fits = not (value < low or value > high)", "NaN is in any range"),
     Mutant("bad_quality_used", IMAGE, "or reading.quality is Quality.BAD:", "or reading.quality is None:", "a bad status is ignored"),
     Mutant("load_forgotten", IMAGE, "load = memory.load_kw if memory.load_kw is not None else 0.0", "load = 0.0", "an unseen load is taken as zero"),
     Mutant("no_read_back", IMAGE, "        if off > max(", "        if off > 1e9 + max(", "nobody looks whether a unit follows"),
@@ -82,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "local_written",
-        CONTROLLER,
+        SEQUENCES,
         "writes.extend(w for w in moved.writes if image.assets[d].remote)",
         "writes.extend(moved.writes)",
         "a set in local is started and stopped",
@@ -102,6 +103,13 @@ MUTANTS = (
     Mutant("plan_for_ever", KEEPER, "if self.plan is not None and at >= min(", "if self.plan is not None and False and at >= min(", "a plan never lapses"),
     Mutant(
         "any_answer_taken", KEEPER, "if request is None or request.id != outcome.request_id:", "if request is None:", "an answer to another question is taken"
+    ),
+    Mutant(
+        "shed_order_reversed",
+        "ems/feeders.py",
+        "in sorted(powers, key=lambda f: (-self._places[f].feeder.priority,",
+        "in sorted(powers, key=lambda f: (self._places[f].feeder.priority,",
+        "the most important feeder is shed first",
     ),
     Mutant("silence_untold", ALARMS, "elif not unit.seen:", "elif False:", "a silent device brings no alarm"),
     Mutant("lock_untold", ALARMS, "if unit is not None and unit.phase is Phase.LOCKED:", "if unit is None:", "a lock-out brings no alarm"),
