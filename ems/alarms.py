@@ -147,9 +147,9 @@ class Alarms:
     def _any_to_start(self, image: Image, decision: Decision) -> bool:
         """Whether a diesel runs or could be started."""
         units = decision.memory.units
-        return any(d in units and startable(diesel, units[d], image.assets[d], image.now_s, economic=False) for d, diesel in self._sets_of.items()) or bool(
-            online(units)
-        )
+        if online(units):
+            return True
+        return any(d in units and startable(diesel, units[d], image.assets[d], image.now_s, economic=False) for d, diesel in self._sets_of.items())
 
     def _feeders(self, decision: Decision) -> list[Alarm]:
         """Return what stands about feeders: load that is shed, lock-outs, breakers that do not obey."""

@@ -68,7 +68,7 @@ class Choices:
             ordered = manual is not None and manual.run is True
             if sequencer.startable(diesel, unit, seen, image.now_s, economic=False):
                 forced.add(d)
-                if sequencer.startable(diesel, unit, seen, image.now_s, economic=True):
+                if sequencer.rested(diesel, unit, image.now_s):
                     economic.add(d)
             if sequencer.must_stay(diesel, unit, seen, image.now_s) or (blind and d in online) or (ordered and d in forced):
                 must.add(d)

@@ -144,10 +144,9 @@ class Controller:
             if memory.stages:
                 decision = self._with_advice(image, memory, decision, planned_target, plan, taken.accepted)
         alarms, last_seen = self._alarms.held(self._alarms.active(image, decision), memory.alarms, image)
-        if last_seen is not decision.memory.alarms:
-            decision = replace(decision, memory=replace(decision.memory, alarms=last_seen))
         return image, replace(
             decision,
+            memory=decision.memory if last_seen is decision.memory.alarms else replace(decision.memory, alarms=last_seen),
             plan_id=plan.id if plan is not None and planned_target is not None else None,
             outcomes=(*taken.outcomes, *effects.outcomes),
             events=(*events, *decision.events),

@@ -123,10 +123,15 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
         return True
     if memory.failed_starts and now_s - memory.since_s < CRANK_REST_S:
         return False
-    if not economic:
+    return not economic or rested(diesel, memory, now_s)
+
+
+def rested(diesel: Diesel, memory: UnitMemory, now_s: float) -> bool:
+    """Whether a set that may be started may be for economy alone: it runs, or minimum down time and starts per hour allow it."""
+    if memory.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING):
         return True
-    rested = memory.phase is Phase.COOLDOWN or now_s - memory.since_s >= diesel.min_down_s
-    return rested and sum(1 for at in memory.starts if now_s - at < 3600.0) < diesel.max_starts_per_h
+    down = memory.phase is Phase.COOLDOWN or now_s - memory.since_s >= diesel.min_down_s
+    return down and sum(1 for at in memory.starts if now_s - at < 3600.0) < diesel.max_starts_per_h
 
 
 def must_stay(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> bool:

@@ -186,7 +186,8 @@ class Setpoints:
         if d in situation.fixed_kw or d == leader:
             return AssetDecision(None, run, cause)
         power = self._trimmed(d, image, memory, situation, shares.power_kw[d])
-        return AssetDecision(power, run, replace(cause, limited_by=(*cause.limited_by, *situation.bounds[d].names(power))))
+        names = situation.bounds[d].names(power)
+        return AssetDecision(power, run, replace(cause, limited_by=(*cause.limited_by, *names)) if names else cause)
 
     def _inverter(self, i: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, planned: Reason) -> AssetDecision:
         if i not in situation.inverters:

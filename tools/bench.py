@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
 CYCLES = 120
 PLANS = 24
-ALONE_S, LOOP_S = 1200, 600
 """Seconds of the plant alone, and with the controller."""
 
 
@@ -191,45 +190,18 @@ def bench_replay() -> None:
 
 
 def bench_plant() -> None:
-    """Simulated seconds in a real second of `river` at both levels: the plant alone, and with the controller at one second, without history."""
+    """Simulated seconds in a second of CPU, at both levels."""
     from ems.config.load import load_site
-    from ems.config.site import Hydro, Load, Solar
-    from ems.controller import Controller
-    from ems.memory import Memory
-    from ems.model import Quality, Reading, Telemetry
-    from ems.terms import Mode, Stage
-    from simulator.dynamics import DynamicPlant
-    from simulator.plant import Conditions, Plant
+    from tools import bench_control
 
-    site = load_site(SITES / "river.yaml").site
-    start = datetime.fromisoformat("2016-06-06T12:00:00+00:00")
-    missing = Reading(None, Quality.BAD)
+    bench_control.bench_plant(load_site(SITES / "river.yaml").site, table)
 
-    def outside(second: int) -> Conditions:
-        load, sun = 700.0 + second % 60, 300.0 + second % 90
-        return Conditions({a.id: load for a in site.of(Load)}, {a.id: sun for a in site.of(Solar)}, {a.id: 1.0 for a in site.of(Hydro)})
 
-    speeds: dict[str, tuple[float, float]] = {}
-    for level, made in (("energy", Plant), ("dynamic", DynamicPlant)):
-        plant = made(site)
-        began = real_s()
-        for k in range(ALONE_S):
-            plant.step(1.0, outside(k))
-        alone = ALONE_S / (real_s() - began)
-        plant, controller, memory = made(site), Controller(site), Memory(mode=Mode.AUTO, stage=Stage.CONTROL)
-        began = real_s()
-        for k in range(LOOP_S):
-            shown = plant.observe(outside(k))
-            readings = {a: {n: missing if v is None else Reading(v) for n, v in points.items()} for a, points in shown.items()}
-            _, decision = controller.step(Telemetry(k, start + timedelta(seconds=k), float(k), 1.0, readings), (), None, memory)
-            for write in decision.writes:
-                plant.command(write.asset, write.command, write.value)
-            plant.step(1.0, outside(k))
-            memory = decision.memory
-        speeds[level] = alone, LOOP_S / (real_s() - began)
-    rows: list[list[object]] = [[level, *both] for level, both in speeds.items()]
-    rows.append(["dynamic / energy", *(d / e for d, e in zip(speeds["dynamic"], speeds["energy"], strict=True))])
-    table("Speed of the plant, river", "make bench (plant)", ("level", "alone [x real time]", "with the controller [x real time]"), rows)
+def bench_step() -> None:
+    """CPU of one decision, by the number of assets."""
+    from tools import bench_control
+
+    bench_control.bench_step(crowd, table)
 
 
 # ------------------------------------------------------------------ campaign
@@ -304,6 +276,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "forecast": bench_forecast,
     "dispatch": bench_dispatch,
     "plant": bench_plant,
+    "step": bench_step,
     "campaign": bench_campaign,
     "opcua": bench_opcua,
 }
