@@ -177,7 +177,7 @@ class Controller:
         outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
         choice = self._choices.of(image, memory, online)
         wants = self._wishes.of(image, memory, outlook, planned, choice)
-        commitment = self._sequences.handed_over(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
+        commitment = self._sequences.kept(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
         units, unit_writes, events = self._sequences.advanced(image, memory, commitment.wanted, why, online)

@@ -1,6 +1,6 @@
 """No plan is trusted: everything is recomputed from the plan alone, and priced against the rules.
 
-Shares no code with the optimiser. A solver at its time limit can return numbers that break every
+Shares nothing with the optimiser but the physics and the hold time of reserve. A solver at its time limit can return numbers that break every
 constraint, all zeros included; what fails here is not used, whatever its status said.
 """
 

@@ -78,6 +78,8 @@ class Supply:
         Power that doubtful values leave open [kW]: as much more reserve is required.
     local : Collection[str]
         Units that take no command from us: they count only as far as they react by themselves.
+    mute : Collection[str]
+        Diesels that are on the bus as far as anybody knows, and not seen: they hold it, and add nothing.
     learned_kw : float
         By how much the net load may rise above forecast until new capacity runs, as forecasts have learned [kW].
     """
@@ -92,12 +94,13 @@ class Supply:
     hold_s: float | None = None
     uncertain_kw: float = 0.0
     local: Collection[str] = ()
+    mute: Collection[str] = ()
     learned_kw: float = 0.0
 
     def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
         """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
         limits = self.discharge_limit_kw, self.charge_limit_kw, self.limits
-        return Supply(power_kw, online, self.soc, *limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local, self.learned_kw)
+        return Supply(power_kw, online, self.soc, *limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local, self.mute, self.learned_kw)
 
 
 class ReserveRule:
@@ -123,7 +126,7 @@ class ReserveRule:
         held: dict[str, float] = {}
         online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
         for d in self._diesels:
-            if d.id in online and (d.primary_response or d.id not in supply.local):
+            if d.id in online and d.id not in supply.mute and (d.primary_response or d.id not in supply.local):
                 left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
                 held[d.id] = left
                 if d.primary_response or d.forming != "never":

@@ -26,6 +26,8 @@ CRANK_REST_S = 30.0
 """The starter motor rests this long after a failed start [s]."""
 UNLOADED = 0.10
 """Share of its rating down to which a unit is unloaded before its breaker opens."""
+MAY_OPEN = 0.15
+"""Under this share it counts as unloaded: references and meters differ by a few per cent."""
 UNLOAD_TIMEOUT_S = 120.0
 """A unit that does not unload in this time [s] is taken off all the same; the last one is loaded again instead."""
 SETTLE_S = 10.0
@@ -267,7 +269,7 @@ def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explana
     """Unload, wait for a steady bus where it is handed over, then stop: the stop command is the point of no return."""
     now_s = moment.now_s
     begun = memory if memory.phase is Phase.UNLOADING else replace(memory, phase=Phase.UNLOADING, since_s=now_s, unloaded_s=None, why=why)
-    unloaded = (image.power_kw or 0.0) <= 1.5 * UNLOADED * diesel.rated_kw
+    unloaded = (image.power_kw or 0.0) <= MAY_OPEN * diesel.rated_kw
     if not unloaded:
         begun = begun if begun.unloaded_s is None else replace(begun, unloaded_s=None)
     elif begun.unloaded_s is None:

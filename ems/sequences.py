@@ -39,7 +39,7 @@ class Sequences:
             return memory
         return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
 
-    def handed_over(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
+    def kept(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
         """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
         leaving = [d for d in online if d not in commitment.wanted and memory.units[d].phase is not Phase.COOLDOWN]
         if not leaving or not self._hand_over.last(online, commitment.wanted):

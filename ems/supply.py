@@ -59,6 +59,7 @@ class Supplies:
             hold_s=self._hold_s(image, memory),
             uncertain_kw=image.uncertain_kw,
             local=frozenset([a for a in powers if not assets[a].remote]),
+            mute=frozenset([d for d in self._diesels if not assets[d].seen]),
             learned_kw=learned_kw,
         )
 

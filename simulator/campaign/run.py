@@ -11,13 +11,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib import import_module
-from importlib.util import find_spec
 
 from ems.clock import cpu_s
 from ems.config.site import Site
 from ems.controller import Controller
-from ems.errors import Failed
 from ems.memory import Memory
 from ems.model import Request, Telemetry
 from ems.plan_keeper import PlanKeeper
@@ -29,6 +26,7 @@ from simulator.campaign.invariants import Balance, Charge, Former, Invariant, Mi
 from simulator.campaign.states import States
 from simulator.campaign.truth import Step, Truth
 from simulator.closed_loop import controlled
+from simulator.dynamics import DynamicPlant
 from simulator.faults.alphabet import Fault
 from simulator.faults.clock import cycle_s, wall
 from simulator.faults.field import Field
@@ -108,12 +106,7 @@ class Outcome:
 
 def plant_of(site: Site, case: Case) -> Plant:
     """Return the plant of a case at its level."""
-    if case.level == "energy":
-        return Plant(site, case.soc, case.running)
-    if find_spec("simulator.dynamics") is None:
-        raise Failed("the dynamic plant is not in this version", "--level", "energy")
-    plant: Plant = import_module("simulator.dynamics").DynamicPlant(site, case.soc, case.running)
-    return plant
+    return (Plant if case.level == "energy" else DynamicPlant)(site, case.soc, case.running)
 
 
 def held(scenario: Scenario, start: datetime) -> Callable[[float], Conditions]:

@@ -77,3 +77,10 @@ def test_a_unit_in_local_counts_as_reserve_only_if_it_reacts_by_itself(response:
     supply = Supply({"dg1": 150.0, "dg3": 100.0}, ("dg1", "dg3"), {}, local=("dg3",))
     assert ("dg3" in rule.headroom_kw(supply)[0]) is counts
     assert "dg3" in rule.headroom_kw(replace(supply, local=()))[0]
+
+
+def test_a_diesel_that_is_not_seen_holds_the_bus_and_adds_nothing() -> None:
+    rule = ReserveRule(site())
+    supply = Supply({"dg1": 150.0, "dg2": 80.0}, ("dg1", "dg2"), {}, mute=("dg1",))
+    assert set(rule.headroom_kw(supply)[0]) == {"dg2"}
+    assert rule.formers(supply) == ("dg1", "dg2")
