@@ -7,7 +7,7 @@ sequences -> dispatch inside the bounds -> the last look -> writes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ems import sequencer
 from ems.alarms import Alarms
@@ -16,18 +16,20 @@ from ems.bus import Bus, BusState
 from ems.choice import Choices
 from ems.commitment import Committer, relieved
 from ems.config.site import Diesel, Site
-from ems.decision import Decision, Event
+from ems.decision import Decision, Event, Write
 from ems.deferrables import Deferrables
+from ems.dispatch import Situation
 from ems.doubt import Doubter
 from ems.engines import Engines
 from ems.estop import noticed
-from ems.feeders import IN_BAND_S, Feeders, Moved
+from ems.feeders import IN_BAND_S, Feeders
 from ems.guards import Bound, Guards, keep_a_former
 from ems.image import ImageBuilder
-from ems.memory import Memory
+from ems.memory import Expected, Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
+from ems.outlook import Outlook, Prospect
 from ems.plan import Plan, Target, target_at
 from ems.reserve import Supply
 from ems.residual import Residual
@@ -40,6 +42,51 @@ from ems.strain import Strains
 from ems.supply import Supplies
 from ems.terms import Explanation, Mode, Reason, Stage, lower
 from ems.wishes import RULE_POLICIES, Wishes, learned_kw
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one cycle is decided from; `planned` is what the plan in force wants, `plan` the newest one whether it is followed or not."""
+
+    image: Image
+    memory: Memory
+    bounds: Mapping[str, Bound]
+    supply: Supply
+    planned: Target | None
+    plan: Plan | None
+
+    @property
+    def rising(self) -> bool:
+        """Whether the island is just coming up from a black start."""
+        return self.memory.mode is Mode.BLACKSTART
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which diesels run, why, and what is to be shared among them."""
+
+    memory: Memory
+    target: Target
+    why: Mapping[str, Explanation]
+    writes: Sequence[Write]
+    events: Sequence[Event]
+    situation: Situation
+    outlook: Outlook
+    drawn: Mapping[str, float]
+    expected: Expected | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Who gives how much, and who carries the residual."""
+
+    on: frozenset[str]
+    target: Target
+    final: Prospect
+    situation: Situation
+    drawn: Mapping[str, float]
+    leader: str | None
 
 
 class Controller:
@@ -136,13 +183,14 @@ class Controller:
         elif start is not None:
             down_kw = self._outlooks.reserve.assess(supply, image.load_kw).down_kw
             bounds = self._black_starts.bounds(bounds, memory, down_kw)
-            decision = self._deciding(image, memory, bounds, supply, None, plan, taken.accepted)
+            decision = self._deciding(Look(image, memory, bounds, supply, None, plan), taken.accepted)
             moved = self._black_starts.late(image, bus, decision.memory, memory)
             decision = replace(decision, memory=moved.memory, writes=(*decision.writes, *moved.writes), events=(*decision.events, *moved.events))
         else:
-            decision = self._deciding(image, memory, bounds, supply, planned_target, plan, taken.accepted)
+            look = Look(image, memory, bounds, supply, planned_target, plan)
+            decision = self._deciding(look, taken.accepted)
             if memory.stages:
-                decision = self._with_advice(image, memory, decision, planned_target, plan, taken.accepted)
+                decision = self._with_advice(look, decision, taken.accepted)
         alarms, last_seen = self._alarms.held(self._alarms.active(image, decision), memory.alarms, image)
         return image, replace(
             decision,
@@ -153,67 +201,76 @@ class Controller:
             alarms=alarms,
         )
 
-    def _deciding(
-        self,
-        image: Image,
-        memory: Memory,
-        bounds: Mapping[str, Bound],
-        supply: Supply,
-        planned: Target | None,
-        plan: Plan | None,
-        accepted: Collection[str],
-    ) -> Decision:
-        before = memory
-        online = self._choices.reached(image, memory, sequencer.online(before.units))
-        rising = memory.mode is Mode.BLACKSTART
-        relief = rising or self._feeders.relief(image, memory)
-        drawn = self._deferrables.powers(image, memory, planned, self._situations.curtailed(image, memory, bounds), relief)
+    def _deciding(self, look: Look, accepted: Collection[str]) -> Decision:
+        """Return the decision of a cycle in which power is dispatched: choose diesels, share power, tell."""
+        chosen = self._chosen(look)
+        return self._told(look, chosen, self._shared(look, chosen), accepted)
+
+    def _chosen(self, look: Look) -> Chosen:
+        """Choose the diesels, and take each one step along its sequence."""
+        image, memory = look.image, look.memory
+        online = self._choices.reached(image, memory, sequencer.online(memory.units))
+        relief = look.rising or self._feeders.relief(image, memory)
+        drawn = self._deferrables.powers(image, memory, look.planned, self._situations.curtailed(image, memory, look.bounds), relief)
         expected = self._residual.learned(image, memory)
-        situation = self._situations.build(image, memory, bounds, planned, drawn)
-        if expected is not None and expected.bias_kw:
-            situation = replace(situation, demand_kw=max(0.0, situation.demand_kw + expected.bias_kw))
+        situation = self._situation(look, drawn, expected)
         # Whoever waits in the dark counts as demand where diesels are chosen, not where power is shared.
         waiting_kw = self._feeders.waiting_kw(image, memory)
-        outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, supply)
+        outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, look.supply)
         choice = self._choices.of(image, memory, online)
-        wants = self._wishes.of(image, memory, outlook, planned, choice)
+        wants = self._wishes.of(image, memory, outlook, look.planned, choice)
         commitment = self._sequences.kept(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
-        units, unit_writes, events = self._sequences.advanced(image, memory, commitment.wanted, why, online)
-        memory = replace(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
-
-        on = self._choices.reached(image, memory, sequencer.online(units))
+        units, writes, events = self._sequences.advanced(image, memory, commitment.wanted, why, online)
+        after = replace(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
         unloading = self._sequences.unloading(image, units)
         if unloading or waiting_kw:
             situation = replace(situation, unloading=unloading)
-            outlook = self._outlooks.of(situation, supply)
-        target = relieved(outlook, on, commitment.target)
-        final = outlook.prospect(on, target)
+            outlook = self._outlooks.of(situation, look.supply)
+        return Chosen(after, commitment.target, why, writes, events, situation, outlook, drawn, expected, wants.target.source)
+
+    def _situation(self, look: Look, drawn: Mapping[str, float], expected: Expected | None) -> Situation:
+        """Return what dispatch has to work with, with what the leader has taught about the demand."""
+        situation = self._situations.build(look.image, look.memory, look.bounds, look.planned, drawn)
+        bias_kw = 0.0 if expected is None else expected.bias_kw
+        return replace(situation, demand_kw=max(0.0, situation.demand_kw + bias_kw)) if bias_kw else situation
+
+    def _shared(self, look: Look, chosen: Chosen) -> Shared:
+        """Share the demand; where it is beyond what can be carried, deferrable loads go in the same cycle."""
+        on = self._choices.reached(look.image, chosen.memory, sequencer.online(chosen.memory.units))
+        target = relieved(chosen.outlook, on, chosen.target)
+        final, situation, drawn = chosen.outlook.prospect(on, target), chosen.situation, chosen.drawn
         if final.shares.short_kw > 0.0 and any(drawn.values()):
-            drawn = self._deferrables.powers(image, memory, planned, False, relief=True)
-            situation = replace(self._situations.build(image, memory, bounds, planned, drawn), unloading=unloading)
-            final = self._outlooks.of(situation, supply).prospect(on, target)
-        leader = self._outlooks.dispatch.leader(final.formers, on)
-        decided = self._setpoints.decide(image, memory, situation, final, target, leader, on, why, drawn)
-        strain = self._strains.of(image, memory, situation, final.shares, final.supply, leader, on, plan)
-        moved = self._feeders.decide(image, memory, strain, FEEDER_BAND_S if rising else IN_BAND_S)
-        memory, feeders = moved.memory, moved.memory.feeders
-        decided |= self._feeders.decisions(image, memory, strain)
-        stage = self._stage_of(image, memory)
-        levels, refused = self._setpoints.writes(image, memory, situation, decided, leader, final.shares)
-        writes = (*unit_writes, *moved.writes, *levels)
-        held = [f for f in self._outlooks.reserve.formers(supply) if image.assets[f].seen and (f not in self._diesels or sequencer.on_bus(image.assets[f]))]
-        writes = keep_a_former(writes, held)
+            drawn = self._deferrables.powers(look.image, chosen.memory, look.planned, False, relief=True)
+            situation = replace(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
+            final = self._outlooks.of(situation, look.supply).prospect(on, target)
+        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on))
+
+    def _told(self, look: Look, chosen: Chosen, shared: Shared, accepted: Collection[str]) -> Decision:
+        """Make setpoints, breaker commands and writes of it, take the last look, and hand on the memory."""
+        image, final, leader = look.image, shared.final, shared.leader
+        decided = self._setpoints.decide(image, chosen.memory, shared.situation, final, shared.target, leader, shared.on, chosen.why, shared.drawn)
+        strain = self._strains.of(image, chosen.memory, shared.situation, final.shares, final.supply, leader, shared.on, look.plan)
+        moved = self._feeders.decide(image, chosen.memory, strain, FEEDER_BAND_S if look.rising else IN_BAND_S)
+        decided |= self._feeders.decisions(image, moved.memory, strain)
+        stage = self._stage_of(image, look.memory)
+        levels, refused = self._setpoints.writes(image, moved.memory, shared.situation, decided, leader, final.shares)
+        writes = keep_a_former((*chosen.writes, *moved.writes, *levels), self._holding_now(look))
         dropped = {e.asset for e in refused}
-        setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
-        astray = self._image.astray(image, memory, setpoints)
-        if stage is not Stage.CONTROL:
-            # Nothing was commanded: no sequence has begun, and nobody can be off a setpoint.
-            units, feeders, astray, events, moved = dict(before.units), before.feeders, {}, [], Moved(memory)
-        references = {w.asset: w.value for w in levels if w.command == "power_kw"}
-        expected = self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, expected)
-        memory = replace(memory, setpoints=setpoints, references=references, astray=astray, units=units, feeders=feeders, expected=expected)
+        memory = replace(
+            moved.memory,
+            setpoints={u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped},
+            references={w.asset: w.value for w in levels if w.command == "power_kw"},
+            expected=self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, chosen.expected),
+        )
+        if stage is Stage.CONTROL:
+            events = (*chosen.events, *moved.events, *refused)
+            memory = replace(memory, astray=self._image.astray(image, look.memory, memory.setpoints))
+        else:
+            # Nothing was commanded: no sequence has begun, nobody can be off a setpoint, and nothing is learned from it.
+            events = refused
+            memory = replace(memory, units=dict(look.memory.units), feeders=look.memory.feeders, astray=NOTHING, expected=None)
         return Decision(
             mode=memory.mode,
             stage=stage,
@@ -224,23 +281,30 @@ class Controller:
             heartbeat=stage is Stage.CONTROL,
             reserve=final.reserve,
             plan_id=None,
-            plan_source=wants.target.source,
+            plan_source=chosen.source,
             alarms=(),
-            events=(*events, *moved.events, *refused),
+            events=events,
             outcomes=(),
             memory=memory,
         )
 
-    def _with_advice(self, image: Image, memory: Memory, decision: Decision, planned: Target | None, plan: Plan | None, accepted: Collection[str]) -> Decision:
+    def _holding_now(self, look: Look) -> list[str]:
+        """Return who is seen to hold the bus and is not on its way off."""
+        assets = look.image.assets
+        formers = self._outlooks.reserve.formers(look.supply)
+        return [f for f in formers if assets[f].seen and (f not in self._diesels or sequencer.on_bus(assets[f]))]
+
+    def _with_advice(self, look: Look, decision: Decision, accepted: Collection[str]) -> Decision:
         """Return the decision with what would be done with the assets that stand below stage `control`.
 
         They are must-run in the decision itself, since they do what they want; what they would be told is
         looked at as if all were ours, and is written for those whose advice a person has just accepted.
         """
+        image, memory = look.image, look.memory
         below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
         ours = replace(image, assets={a: replace(i, ours=True) if a in below else i for a, i in image.assets.items()})
-        supply = self._supplies.of(ours, memory, learned_kw(plan, planned))
-        would = self._deciding(ours, memory, self._guards.bounds(ours, memory), supply, planned, plan, below)
+        supply = self._supplies.of(ours, memory, learned_kw(look.plan, look.planned))
+        would = self._deciding(Look(ours, memory, self._guards.bounds(ours, memory), supply, look.planned, look.plan), below)
         advised = {a: d for a, d in would.assets.items() if a in below}
         writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
         return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))

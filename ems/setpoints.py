@@ -20,6 +20,8 @@ from ems.plan import Target
 from ems.sequencer import COMING
 from ems.terms import Explanation, Mode, Phase, Reason
 
+AT_CEILING = 0.05
+"""A solar unit is held by the room of the others when its ceiling is within this share of its rating above its power."""
 CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""
 TRIM_S = 5.0
@@ -137,7 +139,9 @@ class Setpoints:
             limit = min(bound.hi_kw, max(held, image.assets[s].power_kw or 0.0) + self._solars[s].ramp_up_kw_per_s * image.dt_s)
             room = (image.assets[s].power_kw or 0.0) + self._room_kw(s, prospect)
             if room < limit and image.dt_s < LONG_STEP_S:
-                limit, held_by = max(power, room), "headroom"
+                limit = max(power, room)
+                # A ceiling far above what the sun gives holds nothing back.
+                held_by = "headroom" if limit - power < AT_CEILING * self._solars[s].rated_kw and power > 0.0 else ""
             reason = Reason.LIMIT if bound.hi_by == "operator_limit" and free > CURTAILED * bound.hi_kw else Reason.FOLLOWS_SUN
         numbers: dict[str, float | str] = {"setpoint_kw": round(limit, 1), "curtailed_kw": round(max(0.0, free - power), 1)}
         names = bound.names(limit)
