@@ -29,7 +29,12 @@ class Mutant:
     def tests(self) -> tuple[str, ...]:
         """The fast tests that look at it where the campaign has found nothing."""
         room, _, module = self.file.removesuffix(".py").partition("/")
-        return (f"tests/{room}/test_{module}.py", f"tests/{room}/test_controller.py", f"tests/{room}/test_always.py")
+        mirrored = f"tests/{room}/test_{module}.py"
+        return (
+            mirrored,
+            *(f"tests/ems/test_{x}.py" for x in ("commitment", "setpoints", "controller", "references", "always")),
+            "tests/stories/test_dynamic.py",
+        )
 
 
 IMAGE, GUARDS, RESERVE, SEQUENCER = "ems/image.py", "ems/guards.py", "ems/reserve.py", "ems/sequencer.py"
@@ -66,7 +71,7 @@ MUTANTS = (
     Mutant(
         "last_former_may_stop", GUARDS, "if not held or {w.asset for w in stops} != set(held):", "if True:", "the last unit that holds the bus may be stopped"
     ),
-    Mutant("last_look_blind", GUARDS, "    if not math.isfinite(power_kw):", "    if power_kw is None:", "the last look lets NaN pass"),
+    Mutant("last_look_blind", GUARDS, 'return "not a finite number"', "return None", "the last look lets NaN pass"),
     Mutant("largest_unit_ignored", RESERVE, "if rule.largest_unit:", "if False:", "no reserve for the loss of the largest unit"),
     Mutant(
         "reserve_without_energy", RESERVE, "held[inverter.id] = min(left, energy_kw)", "held[inverter.id] = left", "reserve in kW without the kWh behind it"
