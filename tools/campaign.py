@@ -1,11 +1,12 @@
-"""`make campaign`: seeded faults at both levels of the plant and the mutation check; prints Markdown for `docs/benchmarks.md`.
+"""`make campaign`: seeded faults at both levels, spoiled frames, a day at both levels, planted bugs.
 
-Ends with 1 where an invariant was broken or too few planted bugs were caught.
+Prints Markdown for `docs/benchmarks.md`. Ends with 1 where an invariant was broken or too few planted bugs were caught.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +17,11 @@ SITE = "configs/sites/river.yaml"
 EMS = [sys.executable, "-c", "from api.cli.main import main; main()"]
 
 
-def part(title: str, shown: str, command: list[str]) -> int:
-    """Run one part under its heading and return its exit code."""
+def part(title: str, shown: str, command: list[str], **more: str) -> int:
+    """Run one part under its heading, with `more` in its environment, and return its exit code."""
     sys.stdout.write(f"\n## {title}\n\n`{shown}`\n\n")
     sys.stdout.flush()
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **more}, check=False).returncode
 
 
 def seeds(title: str, *options: str) -> int:
@@ -33,6 +34,13 @@ PARTS: dict[str, Callable[[], int]] = {
     "dynamic": lambda: seeds(
         "Faults, dynamic level", "--seeds", "20", "--hours", "0.25", "--level", "dynamic", "--workers", "2", "--out", "data/campaign-dynamic"
     ),
+    "frames": lambda: part(
+        "Spoiled Modbus frames, all of them",
+        "EMS_FRAMES=10000 make test ARGS=tests/wire/test_modbus_faults.py",
+        [sys.executable, "-m", "pytest", "-q", "--timeout=900", "tests/wire/test_modbus_faults.py"],
+        EMS_FRAMES="10000",
+    ),
+    "levels": lambda: part("A whole day at both levels", "python -m tools.levels", [sys.executable, "-m", "tools.levels"]),
     "mutants": lambda: part("Planted bugs", "python -m tools.mutants", [sys.executable, "-m", "tools.mutants"]),
 }
 
