@@ -29,7 +29,7 @@ PACKAGES = {
     "argon2-cffi": "argon2", "asyncua": "asyncua", "cryptography": "cryptography", "cvxpy": "cvxpy", "fastapi": "fastapi", "highspy": "highspy",
     "influxdb-client": "influxdb_client", "msgpack": "msgpack", "numpy": "numpy", "prometheus-client": "prometheus_client", "pydantic": "pydantic",
     "PyJWT": "jwt", "pymodbus": "pymodbus", "pyserial": "serial", "rich": "rich", "ruamel.yaml": "ruamel.yaml", "typer": "typer", "tzdata": "tzdata",
-    "uvicorn": "uvicorn", "aiomqtt": "aiomqtt", "openpyxl": "openpyxl",
+    "uvicorn": "uvicorn", "aiomqtt": "aiomqtt", "openpyxl": "openpyxl", "pandas": "pandas", "pvlib": "pvlib",
 }  # fmt: skip
 """What the edge service needs: name on the index, and what is imported."""
 STORES = ("history.db", "ledger.db", "site.db", "uplink.db")

@@ -70,8 +70,8 @@ def test_the_island_is_run_over_the_wire(plant: Path, service: Service) -> None:
 def test_every_point_can_be_probed(plant: Path, service: Service) -> None:
     done = subprocess.run([EMS, "check", "as-simulated.yaml", "--probe"], cwd=plant, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = {line.split()[0]: line.split()[1:3] for line in done.stdout.splitlines() if line.startswith(("bess1.", "pv1.", "dg1."))}
-    assert told["bess1.soc"][1] == "good" and 0.0 < float(told["bess1.soc"][0]) < 1.0
+    told = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith(("bess1.", "pv1.", "dg1."))}
+    assert "good" in told["bess1.soc"] and 0.0 < float(told["bess1.soc"][0]) < 1.0
     assert " bad " not in done.stdout
 
 
