@@ -199,7 +199,15 @@ class PlantStart:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """One question to a planner; `given` is the forecast that was last pushed in, if there is one."""
+    """One question to a planner.
+
+    Attributes
+    ----------
+    given : Given | None
+        The forecast that was last pushed in, if there is one.
+    previous : Plan | None
+        The plan that is followed now: where the search begins, and what changes are counted against.
+    """
 
     id: str
     at: datetime
@@ -207,6 +215,7 @@ class PlanRequest:
     limits: Mapping[str, Limits] = field(default_factory=lambda: NOTHING)
     observations: tuple[Observation, ...] = ()
     given: Given | None = None
+    previous: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)

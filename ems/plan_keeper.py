@@ -128,6 +128,7 @@ class PlanKeeper:
             limits=dict(decision.memory.limits),
             observations=tuple(self._observed),
             given=self._given,
+            previous=self.current(image.time),
         )
         self._observed = []
         self._pending = request

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from ems.config.site import Diesel, Site
 from ems.model import Limits
-from ems.plan import Forecast, Grid, PlantStart
+from ems.plan import Forecast, Grid, Plan, PlantStart
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
@@ -72,13 +72,14 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Everything that one solve depends on."""
+    """Everything that one solve depends on; `previous` is the plan that is followed, None where there is none."""
 
     at: datetime
     grid: Grid
     start: PlantStart
     forecast: Forecast
     limits: dict[str, Limits]
+    previous: Plan | None = None
 
     def ceiling(self, asset: str, limit: str, default: float) -> Array:
         """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""

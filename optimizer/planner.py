@@ -94,7 +94,7 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start)
             check_inputs(self._site, request, forecast)
-            question = Question(request.at, grid, request.start, forecast, dict(request.limits))
+            question = Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous)
             problem = self._built()
             solved = solve_question(problem, question, self._effort)
             plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))

@@ -86,7 +86,7 @@ class RollingPlans:
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
-        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given)
+        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, self._plan)
         self._observed = []
         self._planner.submit(request)
         outcome = self._planner.take()
