@@ -245,7 +245,7 @@ class Controller:
             drawn = self._deferrables.powers(look.image, chosen.memory, look.planned, False, relief=True)
             situation = replace(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
             final = self._outlooks.of(situation, look.supply).prospect(on, target)
-        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on))
+        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw))
 
     def _told(self, look: Look, chosen: Chosen, shared: Shared, accepted: Collection[str]) -> Decision:
         """Make setpoints, breaker commands and writes of it, take the last look, and hand on the memory."""
@@ -263,6 +263,7 @@ class Controller:
             setpoints={u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped},
             references={w.asset: w.value for w in levels if w.command == "power_kw"},
             expected=self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, chosen.expected),
+            unled=self._residual.unled(image, moved.memory, chosen.expected),
         )
         if stage is Stage.CONTROL:
             events = (*chosen.events, *moved.events, *refused)

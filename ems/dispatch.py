@@ -95,13 +95,16 @@ class Dispatch:
         self._inverters = {i.id: i for i in site.of(Inverter)}
         self._hydros = {h.id: h for h in site.of(Hydro)}
 
-    def leader(self, formers: Collection[str], on: Collection[str]) -> str | None:
-        """Return who carries the residual: the isochronous unit, else the largest diesel on line, else an inverter, else hydro."""
+    def leader(self, formers: Collection[str], on: Collection[str], fixed: Collection[str] = ()) -> str | None:
+        """Return who carries the residual: the isochronous unit, else the largest diesel on line, else an inverter, else hydro.
+
+        Who is `fixed`, because it takes no command or does not do as told, leads only where nobody else can.
+        """
         units: list[Diesel | Inverter | Hydro] = [*self._diesels.values(), *self._inverters.values(), *self._hydros.values()]
         candidates = [u for u in units if u.id in formers and (u.id in on or not isinstance(u, Diesel))]
         if not candidates:
             return None
-        return min(candidates, key=lambda u: (u.forming != "isochronous", LEADING.index(u.kind), -u.rated_kw)).id
+        return min(candidates, key=lambda u: (u.id in fixed, u.forming != "isochronous", LEADING.index(u.kind), -u.rated_kw)).id
 
     def share(self, situation: Situation, on: Collection[str], target: Target) -> Shares:
         """Return the power of every unit with the diesels `on` on the bus.

@@ -297,7 +297,7 @@ class Doubter:
             elif charge.doubted_s is not None and b not in silent:
                 found.doubts.append(Doubt(b, "soc", charge.flaw, charge.doubted_s, shown, soc, source))
             if counted or charge.band > 0.0:
-                found.changed[b] = _with_charge(unit, charge, counted, b in silent)
+                found.changed[b] = _with_charge(unit, charge, counted, b in silent, b in zeroed)
         return charges
 
     def _image(self, image: Image, used: Mapping[str, float], found: _Found) -> Image:
@@ -316,9 +316,15 @@ def _kept(doubted: Mapping[str, Doubted], now_s: float) -> dict[str, Doubted]:
     return {a: d for a, d in doubted.items() if d.fine_s is None or now_s - d.fine_s < FINE_S}
 
 
-def _with_charge(unit: AssetImage, charge: Charge, counted: bool, silent: bool) -> AssetImage:
-    """Return a battery with its SoC and the band around it; `counted` puts the count in the meter's place."""
-    points = {**unit.points, "soc_band": charge.band}
+def _with_charge(unit: AssetImage, charge: Charge, counted: bool, silent: bool, zeroed: bool) -> AssetImage:
+    """Return a battery with its SoC and the band around it; `counted` puts the count in the meter's place.
+
+    A meter that fell without reason may be right, and the cells empty: until somebody has looked, the band reaches down to it.
+    """
+    band = charge.band
+    if counted and not silent and not zeroed and charge.flaw is Flaw.JUMP and charge.shown is not None:
+        band = max(band, charge.soc - charge.shown)
+    points = {**unit.points, "soc_band": band}
     if not counted:
         return replace(unit, points=points)
     points["soc"] = charge.soc if charge.band < WIDEST else None

@@ -74,6 +74,8 @@ class ImageBuilder:
         for unit, since in memory.astray.items():
             if unit in assets and telemetry.now_s - since >= ASTRAY_S:
                 assets[unit] = replace(assets[unit], follows=False)
+        for unit in memory.unled:
+            assets[unit] = replace(assets[unit], ours=False, follows=False)
         return Image(
             cycle=telemetry.cycle,
             time=telemetry.time,

@@ -181,12 +181,15 @@ class Expected:
     bias_kw : float
         By how much more than measured the island is taken to ask for: followers that give more than thought, a sun
         that is measured wrongly [kW].
+    against_s : float | None
+        Since when it has been doing the opposite of what the frequency asks of whoever leads [s of `now_s`].
     """
 
     leader: str
     power_kw: float
     since_s: float
     bias_kw: float = 0.0
+    against_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,8 @@ class Memory:
         What was last written to each unit that takes a power, the leader's expected residual included [kW].
     astray : Mapping[str, float]
         Since when a unit's power has not been where its setpoint is [s of `now_s`].
+    unled : Mapping[str, float]
+        Units that led and did the opposite of what the frequency asked, and since when they are let alone for it [s of `now_s`].
     diesel_wanted : bool
         The rules' hysteresis: whether they called for a diesel last time.
     done_kwh : Mapping[str, float]
@@ -252,6 +257,7 @@ class Memory:
     setpoints: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     references: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     astray: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    unled: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     load_kw: float | None = None
     diesel_wanted: bool = False
     done_kwh: Mapping[str, float] = field(default_factory=lambda: NOTHING)

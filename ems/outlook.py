@@ -84,4 +84,4 @@ class Outlook:
         shares = self._of.dispatch.share(self.situation, on, target)
         supply = self._of.supply_of(shares, on, self.supply)
         reserve = self._of.reserve
-        return Prospect(shares, supply, reserve.formers(supply), reserve.assess(supply, self.situation.demand_kw))
+        return Prospect(shares, supply, reserve.formers(supply), reserve.assess(supply, self.situation.demand_kw, self.situation.unloading))

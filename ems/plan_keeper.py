@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.charge import surely_stored
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
 from ems.decision import Decision, Event
 from ems.memory import Memory
@@ -185,7 +186,7 @@ class PlanKeeper:
 def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     """Return the true state from which a plan starts."""
     limits: Mapping[str, Limits] = memory.limits
-    soc = {b.id: s for b in site.of(Battery) if (s := image.assets[b.id].get("soc")) is not None}
+    soc = {b.id: s for b in site.of(Battery) if (s := surely_stored(image.assets[b.id])) is not None}
     diesels = {}
     for d in site.of(Diesel):
         unit = memory.units.get(d.id)

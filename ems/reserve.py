@@ -116,17 +116,17 @@ class ReserveRule:
         self._largest_feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
         self.hold_s = hold_s(site)
 
-    def headroom_kw(self, supply: Supply) -> tuple[dict[str, float], dict[str, float]]:
+    def headroom_kw(self, supply: Supply, leaving: Collection[str] = ()) -> tuple[dict[str, float], dict[str, float]]:
         """Return what each unit on line can add at once [kW], and what it can add and hold for the hold time [kW].
 
         At once: formers and units with primary response, a diesel up to its block load. Held: a diesel up to its
-        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1).
+        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1). Diesels that are `leaving` the bus add nothing.
         """
         instant: dict[str, float] = {}
         held: dict[str, float] = {}
         online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
         for d in self._diesels:
-            if d.id in online and d.id not in supply.mute and (d.primary_response or d.id not in supply.local):
+            if d.id in online and d.id not in supply.mute and d.id not in leaving and (d.primary_response or d.id not in supply.local):
                 left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
                 held[d.id] = left
                 if d.primary_response or d.forming != "never":
@@ -158,7 +158,7 @@ class ReserveRule:
                     found.append(inverter.id)
         return tuple(found)
 
-    def assess(self, supply: Supply, load_kw: float) -> Reserve:
+    def assess(self, supply: Supply, load_kw: float, leaving: Collection[str] = ()) -> Reserve:
         """Return required against available reserve for the contingency that is shortest.
 
         For each source what the others can add at once, and what they can hold, must both cover its power.
@@ -168,8 +168,10 @@ class ReserveRule:
         supply : Supply
         load_kw : float
             Load with deferrables [kW].
+        leaving : Collection[str]
+            Diesels on their way off the bus: they were let go because the others do without them, so they are judged as gone.
         """
-        instant, held = self.headroom_kw(supply)
+        instant, held = self.headroom_kw(supply, leaving)
         all_instant, all_held = sum(instant.values()), sum(held.values())
         powers, rule = supply.power_kw, self._rule
         solar = sum([powers.get(s, 0.0) for s in self._solars])
@@ -182,7 +184,7 @@ class ReserveRule:
         accepted = ""
         if rule.largest_unit:
             # Hydro holds a bus but cannot take up anybody's load: beside it alone, a former is still the sole one.
-            firm = [f for f in self.formers(supply) if f not in self._rivers]
+            firm = [f for f in self.formers(supply) if f not in self._rivers and f not in leaving]
             for unit, power in powers.items():
                 if power <= 0.0:
                     continue

@@ -7,6 +7,10 @@ wrong enough to be doubted. So the difference is integrated slowly and taken for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ems import sequencer
 from ems.config.site import Diesel, Hydro, Inverter, Site
 from ems.memory import Expected, Memory
 from ems.model import Image
@@ -19,6 +23,12 @@ MOST_SHARE = 0.10
 """No more than this share of the leader's rating is learned: beyond it something is broken, and doubt's to find."""
 SUDDEN_SHARE = 0.20
 """A difference beyond this share of the rating is a load step or a trip on its way, not an error [of rated]."""
+OFF_NOMINAL_HZ = 0.05
+"""So far off nominal, whoever leads has to give more (less) than expected: governors leave less than that."""
+AGAINST_S = 30.0
+"""A leader that does the opposite for this long is led by somebody else: its panel, its fuel, its derating [s]."""
+AGAIN_S = 300.0
+"""After this time it may lead again [s]."""
 
 
 class Residual:
@@ -27,6 +37,7 @@ class Residual:
     def __init__(self, site: Site) -> None:
         units: tuple[Diesel | Hydro | Inverter, ...] = (*site.of(Diesel), *site.of(Hydro), *site.of(Inverter))
         self._rated = {u.id: u.rated_kw for u in units}
+        self._nominal_hz = float(site.site.nominal_hz)
 
     def learned(self, image: Image, memory: Memory) -> Expected | None:
         """Return the expectation of the last cycle with what this image teaches about it."""
@@ -35,10 +46,23 @@ class Residual:
             return None
         power, rated = image.assets[before.leader].power_kw, self._rated[before.leader]
         off = None if power is None else power - before.power_kw
-        if off is None or image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S or abs(off) > SUDDEN_SHARE * rated:
+        if off is None or image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S:
             return before
+        if abs(off) > SUDDEN_SHARE * rated:
+            low_hz = 0.0 if image.frequency_hz is None else self._nominal_hz - image.frequency_hz
+            against = abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz < 0.0
+            since = (image.now_s if before.against_s is None else before.against_s) if against else None
+            return replace(before, against_s=since)
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
+
+    def unled(self, image: Image, memory: Memory, expected: Expected | None) -> Mapping[str, float]:
+        """Return who is not led by us though it should be, and since when [s of `now_s`]; it counts as fixed and somebody else leads."""
+        online = sequencer.online(memory.units)
+        found = {u: at for u, at in memory.unled.items() if image.now_s - at < AGAIN_S and (u not in memory.units or u in online)}
+        if expected is not None and expected.against_s is not None and image.now_s - expected.against_s >= AGAINST_S:
+            found[expected.leader] = image.now_s
+        return found
 
     def expecting(self, leader: str | None, power_kw: float | None, image: Image, before: Expected | None) -> Expected | None:
         """Return what is expected of the leader from now on; another leader begins without a bias."""
@@ -46,4 +70,4 @@ class Residual:
             return None
         if before is None or before.leader != leader:
             return Expected(leader, power_kw, image.now_s)
-        return Expected(leader, power_kw, before.since_s, before.bias_kw)
+        return Expected(leader, power_kw, before.since_s, before.bias_kw, before.against_s)

@@ -128,7 +128,8 @@ class SetDrive(Drive):
         if not unit.wanted:
             self.slack = False
             self.part = 0.0
-            self.follow_kw = max(0.0, self.follow_kw - step)
+            # Its own controller lowers the speed until it carries nothing, however low the frequency is.
+            self.follow_kw = max(-self.gain * max(0.0, low_hz), self.follow_kw - step)
         elif unit.ref_kw is None or unit.asset.forming == "isochronous":
             self.slack = True
             self.part = min(1.0, self.part + step / rated)

@@ -193,7 +193,7 @@ class Reserve:
 
     def __init__(self, site: Site) -> None:
         self._rule = ReserveRule(site)
-        self._short = self._hidden = self._count = 0
+        self._short = self._waited = self._hidden = self._count = 0
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge what the EMS says, and now and then what is true."""
@@ -201,12 +201,12 @@ class Reserve:
         if decision.mode.value not in ("auto", "fallback"):
             return
         self._short = self._short + 1 if decision.reserve.short_kw > 1.0 else 0
-        if self._short > PATIENCE_CYCLES:
-            if not any(a.code == "reserve_short" for a in decision.alarms):
-                yield "alarm", f"reserve is short by {decision.reserve.short_kw:.0f} kW without an alarm"
-            idle = self._idle(step, truth)
-            if idle:
-                yield "remedy", f"reserve is short by {decision.reserve.short_kw:.0f} kW ({decision.reserve.contingency}) and {', '.join(idle)} is not started"
+        idle = self._idle(step, truth) if self._short > 0 else []
+        self._waited = self._waited + 1 if idle else 0  # a start that has just failed gives the EMS its cycles again
+        if self._waited > PATIENCE_CYCLES:
+            yield "remedy", f"reserve is short by {decision.reserve.short_kw:.0f} kW ({decision.reserve.contingency}) and {', '.join(idle)} is not started"
+        if self._short > PATIENCE_CYCLES and not any(a.code == "reserve_short" for a in decision.alarms):
+            yield "alarm", f"reserve is short by {decision.reserve.short_kw:.0f} kW without an alarm"
         self._count += 1
         if self._count % HIDDEN_EVERY == 0:
             yield from self._hidden_shortage(step, truth)
@@ -241,7 +241,8 @@ class Reserve:
             not_forming=frozenset(i.id for i in truth.plant.inverters if not i.forming),
             hold_s=step.decision.reserve.hold_s,
         )
-        true = self._rule.assess(supply, flows.load_kw + flows.station_kw)
+        leaving = [d for d, u in step.decision.memory.units.items() if u.phase is Phase.UNLOADING]
+        true = self._rule.assess(supply, flows.load_kw + flows.station_kw, leaving)
         hidden = true.short_kw - step.decision.reserve.short_kw
         starting = any(u.phase in COMING for u in step.decision.memory.units.values())
         self._hidden = self._hidden + 1 if hidden > HIDDEN * truth.peak_kw and not starting and step.decision.reserve.short_kw <= 1.0 else 0

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from ems.charge import surely_stored
 from ems.doubt import Doubter
 from ems.doubt_memory import DoubtMemory
 from ems.image import ImageBuilder
@@ -232,3 +233,9 @@ def test_a_jumped_soc_is_clamped_to_the_count_at_once() -> None:
     battery = images[-1].assets["bess1"]
     assert battery.get("soc") == pytest.approx(0.8 - 159 * (BATTERY_KW + 2.0) / 0.975 / 0.96 / 500.0 / 3600.0, abs=0.001)
     assert (battery.quality.value, battery.suspect) == ("suspect", ("soc", "soc_band"))
+    assert surely_stored(battery) == pytest.approx(0.55)  # the meter may be right: reserve and the floor count on no more
+
+
+def test_a_soc_that_jumps_up_is_not_counted_on() -> None:
+    battery = watched(FAULT_S + 60, gone={"bess1": points(soc=0.95)})[-1].assets["bess1"]
+    assert surely_stored(battery) == pytest.approx(0.8 - 159 * (BATTERY_KW + 2.0) / 0.975 / 0.96 / 500.0 / 3600.0, abs=0.003)

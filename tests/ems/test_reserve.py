@@ -59,6 +59,15 @@ def test_the_learned_error_is_required_too(combine: str, learned: float, require
     assert rule.assess(case.changed({"pv1": 200.0}, ("inv1",)), 198.0).required_kw == pytest.approx(required)
 
 
+def test_a_diesel_on_its_way_off_is_judged_as_gone() -> None:
+    """The battery was allowed to hold the bus alone before the last diesel unloads: it is so while it unloads, too."""
+    case = supply(online=("dg1", "inv1"), dg1=20.0, inv1=178.0)
+    staying, leaving = RULE.assess(case, 198.0), RULE.assess(case, 198.0, ("dg1",))
+    assert (staying.contingency, staying.short_kw) == ("loss of inv1", pytest.approx(178.0 - 150.0))
+    assert (leaving.contingency, leaving.short_kw) == ("sole former inv1", 0.0)
+    assert leaving.available_kw == pytest.approx(241.75 - 178.0)
+
+
 def test_energy_bounds_what_the_battery_can_hold() -> None:
     # soc 0.2: (0.2 - 0.03 - 0.10) x 500 x 0.96 x 0.975 = 32.76 kWh; held for 900 s: 131 kW
     found = RULE.assess(supply(soc=0.2, dg1=200.0, inv1=-2.0), 198.0)

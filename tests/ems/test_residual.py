@@ -1,0 +1,72 @@
+"""What the leader's power teaches: a small difference is learned, a leader that does the opposite of what the frequency asks is led no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ems.controller import Controller
+from ems.decision import Decision
+from ems.memory import Memory, UnitMemory
+from ems.residual import AGAIN_S, AGAINST_S
+from ems.terms import Mode, Phase
+from tests.ems.island import diesel, inverter, points, site, telemetry
+
+RUNNING = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, started_s=-9000.0), "dg2": UnitMemory(Phase.ONLINE, -9000.0, started_s=-9000.0)}
+AUTO = Memory(mode=Mode.AUTO, units=RUNNING, setpoints={"pv1": 300.0, "inv1": -2.0, "dg2": 80.0})
+LOAD_KW = 300.0
+
+
+def after(seconds: int, dg1_kw: float, hz: float, before_s: int = 20) -> list[Decision]:
+    """Return the decisions of a while in which `dg1`, which leads, gives so much at this frequency, after some quiet seconds."""
+    controller, memory, found = Controller(site(), policy="load-following"), AUTO, []
+    for k in range(before_s + seconds):
+        lead, at = (LOAD_KW - 78.0, 50.0) if k < before_s else (dg1_kw, hz)
+        told = telemetry(
+            k,
+            town=points(power_kw=LOAD_KW),
+            dg1=diesel(lead, frequency_hz=at),
+            dg2=diesel(LOAD_KW + 2.0 - lead - 100.0, frequency_hz=at),
+            inv1=inverter(98.0, frequency_hz=at) if k >= before_s else inverter(-2.0, frequency_hz=at),
+        )
+        decision = controller.step(told, (), None, memory)[1]
+        memory = decision.memory
+        found.append(decision)
+    return found[before_s:]
+
+
+def codes(decision: Decision) -> set[tuple[str, str | None]]:
+    return {(a.code, a.asset) for a in decision.alarms}
+
+
+def test_a_leader_that_unloads_while_the_frequency_is_low_is_led_by_another() -> None:
+    decisions = after(int(AGAINST_S) + 5, 40.0, 49.8)
+    assert decisions[0].leader == "dg1"
+    assert decisions[-1].leader == "dg2"
+    assert ("astray", "dg1") in codes(decisions[-1])
+    assert decisions[-1].assets["dg2"].setpoint_kw is None  # it takes the residual now
+
+
+@pytest.mark.parametrize(
+    ("dg1_kw", "hz"),
+    [
+        (40.0, 50.0),  # somebody else gives more than told: the frequency is well, and the leader makes room
+        (40.0, 50.2),  # low because the frequency is high: it does what it should
+        (200.0, 49.8),  # within what is learned
+    ],
+)
+def test_a_leader_that_answers_the_frequency_goes_on_leading(dg1_kw: float, hz: float) -> None:
+    assert {d.leader for d in after(int(AGAINST_S) + 30, dg1_kw, hz)} == {"dg1"}
+
+
+def test_it_may_lead_again_after_a_while_or_once_it_has_been_off_the_bus() -> None:
+    controller = Controller(site(), policy="load-following")
+    told = telemetry(0, town=points(power_kw=LOAD_KW), dg1=diesel(220.0), dg2=diesel(80.0))
+    for since_s, leads in ((-AGAIN_S / 2.0, "dg2"), (-AGAIN_S - 1.0, "dg1")):
+        memory = replace(AUTO, unled={"dg1": since_s})
+        memory = controller.step(told, (), None, memory)[1].memory
+        assert controller.step(replace(told, now_s=told.now_s + 1.0), (), None, memory)[1].leader == leads
+    off = replace(AUTO, unled={"dg1": -1.0}, units={**RUNNING, "dg1": UnitMemory(Phase.OFF, -9.0)})
+    gone = telemetry(0, town=points(power_kw=80.0), dg1=diesel(), dg2=diesel(80.0))
+    assert "dg1" not in controller.step(gone, (), None, off)[1].memory.unled
