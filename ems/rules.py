@@ -162,9 +162,9 @@ class _Roll:
     """The state of one roll-out: SoC and running diesels, and what has been written down."""
 
     def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
-        self._rules, self._site, self._limits = rules, site, limits
+        self._rules, self._site, self._start, self._limits = rules, site, start, limits
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
-        self._usable = [d for d, s in start.diesels.items() if s.usable]
+        self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
         self._running = frozenset(d for d, s in start.diesels.items() if s.on)
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
@@ -180,17 +180,18 @@ class _Roll:
         bounds = {u.id: limited(rating(u), u.id, self._limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
         for inverter, battery in self._pairs:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
-        water = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
+        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
+        water = {h.id: river[h.id] if river[h.id] >= h.min_kw else 0.0 for h in site.of(Hydro)}  # less does not turn it
         situation = Situation(
             demand_kw=load_kw + self._site.station_kw,
-            solar_kw={s: bounds[s].clip(p) for s, p in solar_kw.items()},
-            hydro_kw=water,
+            solar_kw={s: bounds[s].clip(p) if self._serves(s) else 0.0 for s, p in solar_kw.items()},
+            hydro_kw={h: p if self._serves(h) else 0.0 for h, p in water.items()},
             fixed_kw=NOTHING,
             bounds=bounds,
             inverters=tuple(i.id for i, _ in self._pairs),
             unloading=NOTHING,
         )
-        running = frozenset((*(i.id for i, _ in self._pairs), *(h for h, p in water.items() if p > 0)))
+        running = frozenset((*(i.id for i, _ in self._pairs if self._serves(i.id)), *(h for h, p in situation.hydro_kw.items() if p > 0)))
         supply = Supply(NOTHING, running, dict(self._soc), limits=self._limits)
         outlook = self._rules.outlooks.of(situation, supply)
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
@@ -200,11 +201,21 @@ class _Roll:
 
     def _storage_bound(self, inverter: Inverter, battery: Battery, hours: float) -> Bound:
         soc, limits = self._soc[battery.id], self._limits.get(battery.id)
+        if not self._serves(inverter.id) or not self._serves(battery.id):
+            return Bound(-inverter.no_load_kw, -inverter.no_load_kw, "out_of_service", "out_of_service")
         floor = floor_soc(limits)
         top = battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
         lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
         hi = ac_kw(inverter, discharge_room_kw(battery, soc, battery.soc_min if floor is None else floor, hours))
-        return limited(rating(inverter), inverter.id, self._limits).narrowed(lo, hi, "soc")
+        given = self._limits.get(inverter.id)
+        most = ceiling_kw(inverter.rated_kw, given)  # it bounds both directions
+        least = -most if given is None or given.min_kw is None else given.min_kw
+        return rating(inverter).narrowed(least, most, "operator_limit").narrowed(lo, hi, "soc")
+
+    def _serves(self, asset: str) -> bool:
+        """Whether an asset is there to be used: neither known as away nor taken out of service."""
+        limits = self._limits.get(asset)
+        return self._start.usable.get(asset, True) and not (limits is not None and limits.out_of_service)
 
     def _write(self, shares: Shares, on: Collection[str], hours: float) -> None:
         for unit, column in self.power.items():
