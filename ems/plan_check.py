@@ -84,12 +84,15 @@ class PlanCheck:
         at : datetime | None
             Now, where that is known: a plan from the future is none.
         """
+        return self.broken(plan, start, forecast, limits, at) or list(self._comparison_faults(case_of(self._site, plan, start, forecast, limits)))
+
+    def broken(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None) -> list[str]:
+        """Return what of it cannot be, as `faults` does, without the comparison with the rules: where something better is at hand anyway."""
         form = list(form_faults(self._site, plan, start, forecast, at))
         if form:
             return form
         case = case_of(self._site, plan, start, forecast, limits)
-        found = [*unit_faults(case), *store_faults(case), *self._bus_faults(case)]
-        return found or list(self._comparison_faults(case))
+        return [*unit_faults(case), *store_faults(case), *self._bus_faults(case)]
 
     def price(self, plan: Plan, start: PlantStart | None = None) -> Price:
         """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it.

@@ -1,7 +1,8 @@
 """When to ask for a plan, which to believe, and what to do without one.
 
 The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
-checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits.
+checked by `ems.plan_check` before it is used; what is refused leaves its reason. One that is hardly better
+than the plan that is followed is not taken (`ems.plan_choice`). The cycle never waits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
+from ems.plan_choice import PlanChoice
 from ems.ports import Planner
 from ems.sequencer import COMING
 from ems.terms import Phase
@@ -26,6 +28,8 @@ PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
+NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
+"""Events after which the old plan is worth nothing: what was asked for because of them is taken whatever it gains."""
 POND_DEPTH_M = 2.0
 """Depth that a full pond's level gauge shows [m]."""
 
@@ -66,11 +70,14 @@ class PlanKeeper:
         self._every_s = max(site.planner.replan_s, pause_s)
         self._event_s = max(EVENT_REPLAN_S, pause_s)
         self._check = PlanCheck(site)
+        self._choice = PlanChoice(site, self._check)
         self._loads = [a.id for a in site.of(Load)]
         self._solars = site.of(Solar)
         self._hydros = site.of(Hydro)
         self._asked_s: float | None = None
-        self._eventful = False
+        self._eventful = False  # something calls for a new plan soon
+        self._news = False  # and the old one is worth nothing
+        self._afresh = False  # so the next good answer is taken, whatever it gains
         self._asked = 0
         self._pending: PlanRequest | None = None
         self._means: _Means | None = None
@@ -95,7 +102,7 @@ class PlanKeeper:
             An answer that has just been taken into use, for the store.
         """
         self._observe(image, decision)
-        events, taken = self._collect()
+        events, taken = self._collect(image.time)
         if self._due(image.now_s, decision.events):
             self._ask(image, decision)
         return events, taken
@@ -113,13 +120,15 @@ class PlanKeeper:
         if self._asked_s is None:
             return True
         since = now_s - self._asked_s
-        self._eventful |= any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
+        self._news |= any(e.kind in NEWS for e in events)
+        self._eventful |= self._news
         if self._pending is not None and since < PATIENCE * self._every_s:
             return False  # one question at a time: its answer is checked against the state it was asked from
         return since >= self._every_s or (self._eventful and since >= self._event_s)
 
     def _ask(self, image: Image, decision: Decision) -> None:
-        self._asked_s, self._eventful = image.now_s, False
+        self._afresh |= self._news  # until a plan is taken: an answer that fails leaves the news to the next question
+        self._asked_s, self._eventful, self._news = image.now_s, False, False
         self._asked += 1
         request = PlanRequest(
             id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
@@ -134,19 +143,24 @@ class PlanKeeper:
         self._pending = request
         self._planner.submit(request)
 
-    def _collect(self) -> tuple[list[Event], PlanOutcome | None]:
+    def _collect(self, at: datetime) -> tuple[list[Event], PlanOutcome | None]:
         outcome, request = self._planner.take(), self._pending
         if outcome is None:
             return [], None
         if request is None or request.id != outcome.request_id:
             return [Event("plan_refused", None, "it answers a question that was given up")], None
         self._pending, self.outcome = None, outcome
+        afresh = self._afresh
         if outcome.plan is None or outcome.forecast is None:
             return [Event("plan_failed", None, outcome.cause or outcome.status)], None
-        faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits)
+        faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits, at)
         if faults:
             return [Event("plan_refused", None, "; ".join(faults[:3]))], None
-        self.plan = outcome.plan
+        old = None if afresh else self.current(at)
+        choice = self._choice.between(old, outcome.plan, request.start, outcome.forecast, request.limits, at)
+        self.plan, self._afresh = choice.plan, False
+        if choice.kept:
+            return [Event("plan_kept", None, choice.why)], None
         return [], outcome
 
     def _observe(self, image: Image, decision: Decision) -> None:

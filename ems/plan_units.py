@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
 
 from ems.config.site import Deferrable, Diesel, Hydro, Solar
+from ems.deferrables import inside_s
 from ems.plan import DieselStart
 from ems.plan_case import Case
 from ems.reserve import storages
@@ -105,7 +105,7 @@ def _deferrable_faults(case: Case, x: Deferrable) -> Iterator[str]:
     plan, steps = case.plan, case.plan.grid.step_s
     flags, day_starts, run_s = plan.on[x.id], dict[str, int](), 0.0
     for k, (on, power) in enumerate(zip(flags, plan.power_kw[x.id], strict=True)):
-        by_day = _inside_s(case, x, k)
+        by_day = inside_s(x, case.site.tz, case.starts[k], steps[k])
         share = min(1.0, sum(by_day.values()) / steps[k])
         if power > x.rated_kw * share + case.slack_kw and share < 1.0:
             yield f"{x.id} draws {power:.0f} kW in step {k}, outside its hours"
@@ -128,23 +128,3 @@ def _deferrable_faults(case: Case, x: Deferrable) -> Iterator[str]:
     for day, count in day_starts.items():
         if count > most:
             yield f"{x.id} starts {count} times on {day}, allowed {most}"
-
-
-def _inside_s(case: Case, x: Deferrable, k: int) -> dict[str, float]:
-    """Return how long step k lies inside a deferrable's hours, by local day [s]."""
-    begin = case.starts[k]
-    end = begin + timedelta(seconds=case.plan.grid.step_s[k])
-    opens_s, closes_s = x.window_s
-    found: dict[str, float] = {}
-    tz = case.site.tz
-    day = begin.astimezone(tz).date()
-    while True:
-        midnight = datetime(day.year, day.month, day.day, tzinfo=tz)
-        # Wall clock, as the window is: on a day of change an hour less or more lies in between.
-        opens, closes = (midnight + timedelta(seconds=opens_s)).astimezone(begin.tzinfo), (midnight + timedelta(seconds=closes_s)).astimezone(begin.tzinfo)
-        if midnight.astimezone(begin.tzinfo) >= end:
-            return found
-        inside = (min(end, closes) - max(begin, opens)).total_seconds()
-        if inside > 0.0:
-            found[day.isoformat()] = inside
-        day += timedelta(days=1)

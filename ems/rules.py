@@ -13,13 +13,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations
 
-from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar
+from ems.deferrables import inside_s
 from ems.dispatch import Shares, Situation
 from ems.guards import Bound, rating
 from ems.model import NOTHING, Limits
 from ems.outlook import Outlook, Outlooks
-from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
-from ems.plan import Forecast, Plan, PlantStart, Target
+from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
+from ems.plan import Forecast, Plan, PlantStart, Target, overlap, target_at
 from ems.reserve import Supply, ceiling_kw, floor_soc
 
 CYCLE_LOADING = 0.8
@@ -143,19 +144,35 @@ class Rules:
             solar = {s: values[k] for s, values in forecast.available_kw.items()}
             inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
             roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
-        return Plan(
-            id=plan_id,
-            made_at=at,
-            valid_until=at + timedelta(seconds=2 * self._site.planner.replan_s),
-            source=policy,
-            grid=grid,
-            power_kw={u: tuple(v) for u, v in roll.power.items()},
-            on={d: tuple(v) for d, v in roll.on.items()},
-            soc={b: tuple(v) for b, v in roll.soc.items()},
-            load_kw=tuple(forecast.load_kw),
-            unserved_kw=tuple(roll.unserved),
-            available_kw=forecast.available_kw,
-        )
+        return roll.plan(plan_id, at, at + timedelta(seconds=2 * self._site.planner.replan_s), policy, forecast)
+
+    def follow(self, plan: Plan, start: PlantStart, forecast: Forecast, at: datetime, limits: Mapping[str, Limits] = NOTHING) -> Plan:
+        """Return what would come of a plan on the grid of a (newer) forecast, from a (newer) state, on `ems.physics` alone.
+
+        Its diesels run as planned, its deferrables draw as planned, and the rest is shared as the controller does with a
+        plan's wishes: what the forecast has changed goes to whoever holds the bus. The plan must cover the grid.
+        """
+        roll = _Roll(self, self._site, start, limits)
+        for k, (begin, step_s) in enumerate(zip(forecast.grid.starts(), forecast.grid.step_s, strict=True)):
+            target = target_at(plan, begin, step_s)
+            if target is None:
+                raise ValueError(f"plan {plan.id} ends before step {k}")
+            drawn = self._drawn(plan, target, begin, step_s)
+            solar = {s: values[k] for s, values in forecast.available_kw.items()}
+            inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
+            roll.follow(target, drawn, step_s, forecast.load_kw[k], solar, inflow)
+        return roll.plan(plan.id, at, forecast.grid.end, plan.source, forecast)
+
+    def _drawn(self, plan: Plan, target: Target, begin: datetime, step_s: float) -> dict[str, float]:
+        """Return what each deferrable draws [kW]: its power while it is on in the plan, as far as the step is inside its hours."""
+        found, weights = {}, overlap(plan.grid, begin, step_s)
+        for x in self._site.of(Deferrable):
+            mean = target.deferrable_kw.get(x.id, 0.0)
+            if mean > 0.0:
+                on = sum(w for k, w in weights.items() if plan.on[x.id][k]) / sum(weights.values())
+                mean = min(x.rated_kw, mean / on) * min(1.0, sum(inside_s(x, self._site.tz, begin, step_s).values()) / step_s)
+            found[x.id] = mean
+        return found
 
 
 class _Roll:
@@ -173,31 +190,78 @@ class _Roll:
         self.on: dict[str, list[bool]] = {d.id: [] for d in site.of(Diesel)}
         self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
         self.unserved: list[float] = []
+        self._load: list[float] = []
+        self._drawn: dict[str, list[float]] = {}
+        self._pond = {h.id: min(h.pond_m3, start.pond_m3[h.id]) for h in site.of(Hydro) if h.mode == "power" and h.id in start.pond_m3}
+        self._ponds: dict[str, list[float]] = {}
+
+    def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
+        """Return what has been lived through as a plan."""
+        return Plan(
+            id=plan_id,
+            made_at=at,
+            valid_until=until,
+            source=source,
+            grid=forecast.grid,
+            power_kw={u: tuple(v) for u, v in (self.power | self._drawn).items()},
+            on={d: tuple(v) for d, v in self.on.items()} | {x: tuple(p > 0.0 for p in v) for x, v in self._drawn.items()},
+            soc={b: tuple(v) for b, v in self.soc.items()},
+            load_kw=tuple(self._load),
+            unserved_kw=tuple(self.unserved),
+            pond_m3={h: tuple(v) for h, v in self._ponds.items()},
+            deferrables=tuple(self._drawn),
+            available_kw=forecast.available_kw,
+        )
 
     def step(self, policy: str, step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]) -> None:
         """Live through one step under a policy."""
+        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._site.of(Hydro)}
+        situation, supply = self._seen(step_s, load_kw, solar_kw, river)
+        outlook = self._rules.outlooks.of(situation, supply)
+        target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
+        shares = outlook.prospect(target.on, target).shares
+        self._running = target.on
+        self._write(shares, target.on, step_s / 3600.0, load_kw)
+
+    def follow(
+        self, target: Target, drawn_kw: Mapping[str, float], step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]
+    ) -> None:
+        """Live through one step as a plan wishes: its diesels, its share of storage, its water."""
+        river = {h.id: max(0.0, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._site.of(Hydro)}
+        water = {}
+        for h in self._site.of(Hydro):
+            wish = min(target.power_kw.get(h.id, 0.0), hydro_kw(h, river[h.id] + self._pond.get(h.id, 0.0) / step_s))
+            water[h.id] = max(wish, hydro_kw(h, river[h.id]))
+        demand = load_kw + sum(drawn_kw.values())
+        situation, _ = self._seen(step_s, demand, solar_kw, water)
+        shares = self._rules.outlooks.dispatch.share(situation, target.on, target)
+        for h in self._site.of(Hydro):
+            if h.id in self._pond:
+                levels = self._ponds.setdefault(h.id, [self._pond[h.id]])
+                level = self._pond[h.id] + (river[h.id] - hydro_flow_m3s(h, shares.power_kw.get(h.id, 0.0))) * step_s
+                self._pond[h.id] = min(h.pond_m3, max(0.0, level))
+                levels.append(self._pond[h.id])
+        for x, kw in drawn_kw.items():
+            self._drawn.setdefault(x, []).append(kw)
+        self._write(shares, target.on, step_s / 3600.0, demand)
+
+    def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0
         bounds = {u.id: limited(rating(u), u.id, self._limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
         for inverter, battery in self._pairs:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
-        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
-        water = {h.id: river[h.id] if river[h.id] >= h.min_kw else 0.0 for h in site.of(Hydro)}  # less does not turn it
         situation = Situation(
-            demand_kw=load_kw + self._site.station_kw,
+            demand_kw=load_kw + site.station_kw,
             solar_kw={s: bounds[s].clip(p) if self._serves(s) else 0.0 for s, p in solar_kw.items()},
-            hydro_kw={h: p if self._serves(h) else 0.0 for h, p in water.items()},
+            # Less than its minimum does not turn a turbine.
+            hydro_kw={h.id: p if (p := water_kw[h.id]) >= h.min_kw and self._serves(h.id) else 0.0 for h in site.of(Hydro)},
             fixed_kw=NOTHING,
             bounds=bounds,
             inverters=tuple(i.id for i, _ in self._pairs),
             unloading=NOTHING,
         )
         running = frozenset((*(i.id for i, _ in self._pairs if self._serves(i.id)), *(h for h, p in situation.hydro_kw.items() if p > 0)))
-        supply = Supply(NOTHING, running, dict(self._soc), limits=self._limits)
-        outlook = self._rules.outlooks.of(situation, supply)
-        target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
-        shares = outlook.prospect(target.on, target).shares
-        self._running = target.on
-        self._write(shares, target.on, hours)
+        return situation, Supply(NOTHING, running, dict(self._soc), limits=self._limits)
 
     def _storage_bound(self, inverter: Inverter, battery: Battery, hours: float) -> Bound:
         soc, limits = self._soc[battery.id], self._limits.get(battery.id)
@@ -217,7 +281,8 @@ class _Roll:
         limits = self._limits.get(asset)
         return self._start.usable.get(asset, True) and not (limits is not None and limits.out_of_service)
 
-    def _write(self, shares: Shares, on: Collection[str], hours: float) -> None:
+    def _write(self, shares: Shares, on: Collection[str], hours: float, load_kw: float) -> None:
+        self._load.append(load_kw)
         for unit, column in self.power.items():
             column.append(shares.power_kw.get(unit, 0.0))
         for diesel, flags in self.on.items():

@@ -218,3 +218,38 @@ def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> No
     assert not start.diesels["dg2"].usable
     blind, decision = lived(bess1={})
     assert plant_start(SITE, blind, decision.memory).soc == {}
+
+
+@pytest.mark.parametrize(
+    ("event", "at_s", "kept"),
+    [(None, 300.0, True), ("tripped", 40.0, False), ("locked", 40.0, False), ("limits", 40.0, False), ("mode", 40.0, False)],
+)
+def test_a_plan_that_gains_nothing_is_not_taken_but_after_an_event_any_is(event: str | None, at_s: float, kept: bool) -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    keep.tick(*lived(1.0))
+    first = keep.plan
+    assert first is not None
+    keep.tick(*lived(at_s, events=() if event is None else (Event(event, None, ""),)))
+    desk.answer = answer(desk.asked[1])
+    events, taken = keep.tick(*lived(at_s + 2.0))
+    assert [e.kind for e in events] == (["plan_kept"] if kept else [])
+    assert keep.plan is not None
+    assert (keep.plan.id == first.id, taken is None) == (kept, kept)
+    assert keep.plan.valid_until > first.valid_until
+    assert not kept or "would save" in events[0].reason
+
+
+def test_news_are_not_forgotten_when_their_answer_fails() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    keep.tick(*lived(1.0))
+    keep.tick(*lived(40.0, events=(Event("tripped", None, ""),)))
+    desk.answer = PlanOutcome(desk.asked[1].id, "failed", "deadline", None, None)
+    keep.tick(*lived(41.0))
+    keep.tick(*lived(340.0))
+    desk.answer = answer(desk.asked[2])
+    events, taken = keep.tick(*lived(342.0))
+    assert (events, taken is not None) == ([], True)
