@@ -41,6 +41,7 @@ class Rules:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._inverters = site.of(Inverter)
         self._rivers = frozenset(h.id for h in site.of(Hydro))
+        self._deferrables = site.of(Deferrable)
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self.outlooks = Outlooks(site)
         ids = sorted(self._diesels, key=lambda d: self._diesels[d].rated_kw)
@@ -165,10 +166,11 @@ class Rules:
 
     def _drawn(self, plan: Plan, target: Target, begin: datetime, step_s: float) -> dict[str, float]:
         """Return what each deferrable draws [kW]: its power while it is on in the plan, as far as the step is inside its hours."""
-        found, weights = {}, overlap(plan.grid, begin, step_s)
-        for x in self._site.of(Deferrable):
+        found = {}
+        for x in self._deferrables:
             mean = target.deferrable_kw.get(x.id, 0.0)
             if mean > 0.0:
+                weights = overlap(plan.grid, begin, step_s)
                 on = sum(w for k, w in weights.items() if plan.on[x.id][k]) / sum(weights.values())
                 mean = min(x.rated_kw, mean / on) * min(1.0, sum(inside_s(x, self._site.tz, begin, step_s).values()) / step_s)
             found[x.id] = mean
@@ -183,6 +185,8 @@ class _Roll:
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
         self._running = frozenset(d for d, s in start.diesels.items() if s.on)
+        self._rivers = site.of(Hydro)
+        self._bounds = {u.id: limited(rating(u), u.id, limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
         self.power: dict[str, list[float]] = {a.id: [] for a in (*site.of(Solar), *site.of(Hydro), *site.of(Diesel))}
@@ -215,7 +219,7 @@ class _Roll:
 
     def step(self, policy: str, step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]) -> None:
         """Live through one step under a policy."""
-        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._site.of(Hydro)}
+        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._rivers}
         situation, supply = self._seen(step_s, load_kw, solar_kw, river)
         outlook = self._rules.outlooks.of(situation, supply)
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
@@ -227,15 +231,15 @@ class _Roll:
         self, target: Target, drawn_kw: Mapping[str, float], step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]
     ) -> None:
         """Live through one step as a plan wishes: its diesels, its share of storage, its water."""
-        river = {h.id: max(0.0, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._site.of(Hydro)}
+        river = {h.id: max(0.0, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._rivers}
         water = {}
-        for h in self._site.of(Hydro):
+        for h in self._rivers:
             wish = min(target.power_kw.get(h.id, 0.0), hydro_kw(h, river[h.id] + self._pond.get(h.id, 0.0) / step_s))
             water[h.id] = max(wish, hydro_kw(h, river[h.id]))
         demand = load_kw + sum(drawn_kw.values())
         situation, _ = self._seen(step_s, demand, solar_kw, water)
         shares = self._rules.outlooks.dispatch.share(situation, target.on, target)
-        for h in self._site.of(Hydro):
+        for h in self._rivers:
             if h.id in self._pond:
                 levels = self._ponds.setdefault(h.id, [self._pond[h.id]])
                 level = self._pond[h.id] + (river[h.id] - hydro_flow_m3s(h, shares.power_kw.get(h.id, 0.0))) * step_s
@@ -247,14 +251,14 @@ class _Roll:
 
     def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0
-        bounds = {u.id: limited(rating(u), u.id, self._limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
+        bounds = dict(self._bounds)
         for inverter, battery in self._pairs:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
         situation = Situation(
             demand_kw=load_kw + site.station_kw,
             solar_kw={s: bounds[s].clip(p) if self._serves(s) else 0.0 for s, p in solar_kw.items()},
             # Less than its minimum does not turn a turbine.
-            hydro_kw={h.id: p if (p := water_kw[h.id]) >= h.min_kw and self._serves(h.id) else 0.0 for h in site.of(Hydro)},
+            hydro_kw={h.id: p if (p := water_kw[h.id]) >= h.min_kw and self._serves(h.id) else 0.0 for h in self._rivers},
             fixed_kw=NOTHING,
             bounds=bounds,
             inverters=tuple(i.id for i, _ in self._pairs),
