@@ -29,6 +29,8 @@ WORTH_A_START = 1.05
 """A set with one more engine to start must be so much cheaper than those that run: sets do not swap at a threshold."""
 ROTATE_WEAR = 0.005
 """A running engine gives way to its twin when it is so much more worn: the whole spread that run hours alone make."""
+JOIN_KW = 1.0
+"""Less missing load or reserve than this is rounding, and no reason to start a diesel beside a plan's [kW]."""
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
 
@@ -98,6 +100,17 @@ class Rules:
                 best, best_price = candidate, price
         return replace(plain, on=best, loading=loading), True
 
+    def joined(self, on: frozenset[str], outlook: Outlook, target: Target, usable: Collection[str], running: Collection[str]) -> frozenset[str]:
+        """Return a plan's diesels with those that the controller would start beside them: where load or reserve is short, whatever the plan says."""
+        if outlook.prospect(on, target).short_kw <= JOIN_KW:
+            return on
+        able = on.union(usable)
+        return min((s for s in (on, *self._sets) if on <= s <= able), key=lambda s: self.price(s, outlook, target, running))
+
+    def min_up_s(self, diesel: str) -> float:
+        """Return how long a diesel runs at least [s]."""
+        return self._diesels[diesel].min_up_s
+
     def _rotated(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
         """Whether a set differs from the running one by a fresher engine of the same size in place of one that is due to rest."""
         leaving, coming = set(on) - set(candidate), set(candidate) - set(on)
@@ -147,13 +160,14 @@ class Rules:
             roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
         return roll.plan(plan_id, at, at + timedelta(seconds=2 * self._site.planner.replan_s), policy, forecast)
 
-    def follow(self, plan: Plan, start: PlantStart, forecast: Forecast, at: datetime, limits: Mapping[str, Limits] = NOTHING) -> Plan:
+    def follow(self, plan: Plan, start: PlantStart, forecast: Forecast, at: datetime, limits: Mapping[str, Limits] = NOTHING, *, joining: bool = True) -> Plan:
         """Return what would come of a plan on the grid of a (newer) forecast, from a (newer) state, on `ems.physics` alone.
 
-        Its diesels run as planned, its deferrables draw as planned, and the rest is shared as the controller does with a
-        plan's wishes: what the forecast has changed goes to whoever holds the bus. The plan must cover the grid.
+        Its diesels run and its deferrables draw as planned, and the rest is shared as the controller does with a plan's
+        wishes: what the forecast has changed goes to whoever holds the bus, and where that is too little a diesel joins.
+        The plan must cover the grid. Without `joining` its diesels are left alone.
         """
-        roll = _Roll(self, self._site, start, limits)
+        roll = _Roll(self, self._site, start, limits, joining)
         for k, (begin, step_s) in enumerate(zip(forecast.grid.starts(), forecast.grid.step_s, strict=True)):
             target = target_at(plan, begin, step_s)
             if target is None:
@@ -180,7 +194,8 @@ class Rules:
 class _Roll:
     """The state of one roll-out: SoC and running diesels, and what has been written down."""
 
-    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
+    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits], joining: bool = True) -> None:
+        self._joining = joining
         self._rules, self._site, self._start, self._limits = rules, site, start, limits
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
@@ -193,6 +208,7 @@ class _Roll:
         self.power.update({i.id: [] for i, _ in self._pairs})
         self.on: dict[str, list[bool]] = {d.id: [] for d in site.of(Diesel)}
         self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
+        self._age: dict[str, float] = {}
         self.unserved: list[float] = []
         self._load: list[float] = []
         self._drawn: dict[str, list[float]] = {}
@@ -237,8 +253,14 @@ class _Roll:
             wish = min(target.power_kw.get(h.id, 0.0), hydro_kw(h, river[h.id] + self._pond.get(h.id, 0.0) / step_s))
             water[h.id] = max(wish, hydro_kw(h, river[h.id]))
         demand = load_kw + sum(drawn_kw.values())
-        situation, _ = self._seen(step_s, demand, solar_kw, water)
-        shares = self._rules.outlooks.dispatch.share(situation, target.on, target)
+        situation, supply = self._seen(step_s, demand, solar_kw, water)
+        outlook = self._rules.outlooks.of(situation, supply)
+        on = target.on
+        if self._joining:
+            on = self._rules.joined(on | self._held(), outlook, target, self._usable, self._running)
+        self._age = {d: self._age.get(d, 0.0) + step_s for d in on - target.on}
+        self._running = on
+        shares = outlook.prospect(on, target).shares
         for h in self._rivers:
             if h.id in self._pond:
                 levels = self._ponds.setdefault(h.id, [self._pond[h.id]])
@@ -247,7 +269,11 @@ class _Roll:
                 levels.append(self._pond[h.id])
         for x, kw in drawn_kw.items():
             self._drawn.setdefault(x, []).append(kw)
-        self._write(shares, target.on, step_s / 3600.0, demand)
+        self._write(shares, on, step_s / 3600.0, demand)
+
+    def _held(self) -> frozenset[str]:
+        """Return the diesels that have joined a plan's and may not leave yet."""
+        return frozenset(d for d, ran_s in self._age.items() if ran_s < self._rules.min_up_s(d))
 
     def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0

@@ -153,7 +153,7 @@ def led(of: Site, on: dict[str, bool], start: PlantStart, load_kw: float, invert
     n = grid.n_steps
     forecast = Forecast(grid, (load_kw,) * n, {s.id: (0.0,) * n for s in of.of(Solar)}, {})
     wish = Plan("p", START, grid.end, "mpc", grid, {"inv1": (inverter_kw,) * n}, {d: (f,) * n for d, f in on.items()}, {}, (0.0,) * n, (0.0,) * n)
-    return Rules(of).follow(wish, start, forecast, START), forecast
+    return Rules(of).follow(wish, start, forecast, START, joining=False), forecast
 
 
 OF = site()

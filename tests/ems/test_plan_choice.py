@@ -72,7 +72,7 @@ MORE = replace(FORECAST, load_kw=(*FORECAST.load_kw[:12], *(340.0,) * (N - 12)))
         (LARGER, BEST, FROM, FORECAST, False, "it saves"),
         (BEST, wanted(".", "#"), SHUT, FORECAST, False, "does not hold any more: dg1 cannot run"),
         (wanted("####.", "####."), BEST, EMPTY, FORECAST, False, "it saves"),  # nothing is left to hold the bus: all of it unserved
-        (wanted("#", "."), wanted("#", "............#"), FROM, MORE, False, "it saves"),  # the load has outgrown the set
+        (wanted("#", "."), wanted("#", "............#"), FROM, MORE, True, "would save 0.0 L"),  # the load has outgrown the set: the other joins in any case
     ],
 )
 def test_which_plan_goes_on(old: Plan | None, new: Plan, start: PlantStart, forecast: Forecast, kept: bool, word: str) -> None:
