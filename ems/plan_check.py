@@ -8,9 +8,10 @@ stores (`plan_stores`) and the busbar, at last the rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar, Tank
 from ems.model import NOTHING, Limits
@@ -21,7 +22,7 @@ from ems.plan_form import form_faults
 from ems.plan_stores import TANK_L, beyond_tank_l, burnt_l, store_faults
 from ems.plan_units import unit_faults
 from ems.reserve import ReserveRule, Supply, storages
-from ems.rules import Rules
+from ems.rules import Rules, whole
 
 DEARER = 1.05
 """A plan that costs this many times what the rules would is a fault of the solver, not a plan."""
@@ -29,6 +30,8 @@ DEARER_L = 5.0
 UNSERVED_L_PER_KWH = 50.0
 SHORTFALL_L_PER_KWH = 5.0
 """Prices in litre-equivalents, far above fuel: unserved load outweighs short reserve, and that outweighs any saving."""
+AT_ONCE = 64
+"""So many sharings of the roll-out are worked out in one part, about 0.1 ms each: each step has one for every set of diesels."""
 WORSE = 0.02
 """By this share of the load's energy reserve (of the reactive energy, kVA) may be shorter than with the rules: they look at one step, a plan at a day."""
 
@@ -68,6 +71,7 @@ class PlanCheck:
         self._tan_phi = sum(load.peak_kw * math.tan(math.acos(load.power_factor)) for load in site.of(Load)) / site.peak_kw
         self._reserve = ReserveRule(site)
         self._rules = Rules(site)
+        self._steps_at_once = max(1, AT_ONCE >> len(self._diesels))
         self._slope = best_slope_l_per_kwh(self._diesels)
 
     def faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None) -> list[str]:
@@ -84,11 +88,21 @@ class PlanCheck:
         at : datetime | None
             Now, where that is known: a plan from the future is none.
         """
-        return self.broken(plan, start, forecast, limits, at) or list(self._comparison_faults(case_of(self._site, plan, start, forecast, limits)))
+        return whole(self.looking(plan, start, forecast, limits, at))
+
+    def looking(
+        self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None
+    ) -> Generator[None, None, list[str]]:
+        """Find the same part by part, a few milliseconds each: the roll-out of the rules is too long for one cycle."""
+        found = self.broken(plan, start, forecast, limits, at)
+        if found:
+            return found
+        yield
+        return (yield from self._comparison_faults(case_of(self._site, plan, start, forecast, limits)))
 
     def broken(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None) -> list[str]:
         """Return what of it cannot be, as `faults` does, without the comparison with the rules: where something better is at hand anyway."""
-        form = list(form_faults(self._site, plan, start, forecast, at))
+        form = list(form_faults(self._site, plan, start, forecast, limits, at))
         if form:
             return form
         case = case_of(self._site, plan, start, forecast, limits)
@@ -152,27 +166,32 @@ class PlanCheck:
                 yield f"nobody holds the bus in step {k}"
                 return
 
-    def _comparison_faults(self, case: Case) -> Iterator[str]:
+    def _comparison_faults(self, case: Case) -> Generator[None, None, list[str]]:
         """What it leaves unserved, how short reserve, kVA and fuel are, and what it costs, against the rules in the same hours."""
         plan, start, hours = case.plan, case.start, sum(case.plan.grid.step_s) / 3600.0
         # The rules serve the same deferrables at the same time, so that the two are alike but for how they are supplied.
         alike = replace(case.forecast, load_kw=plan.load_kw)
-        rules = self._rules.rollout(start, alike, self._site.rules.policy, plan.id, plan.made_at, case.limits)
-        ours, theirs = self.price(plan, start), self.price(rules, start)
+        rules = yield from in_groups(self._rules.rolling(start, alike, self._site.rules.policy, plan.id, plan.made_at, case.limits), self._steps_at_once)
+        yield
+        ours = self.price(plan, start)
+        yield
+        theirs = self.price(rules, start)
         load_kwh = sum(p * s for p, s in zip(plan.load_kw, plan.grid.step_s, strict=True)) / 3600.0
+        found = []
         if ours.unserved_kwh > theirs.unserved_kwh + case.slack_kw * hours * 0.05:
-            yield f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}"
+            found.append(f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}")
         if ours.short_kwh > theirs.short_kwh + WORSE * load_kwh + case.slack_kw:
-            yield f"its reserve is short by {ours.short_kwh:.0f} kWh where that of the rules is short by {theirs.short_kwh:.0f}"
+            found.append(f"its reserve is short by {ours.short_kwh:.0f} kWh where that of the rules is short by {theirs.short_kwh:.0f}")
         ours_kvarh, theirs_kvarh = self._kvar_short_h(plan), self._kvar_short_h(rules)
         if ours_kvarh > theirs_kvarh + WORSE * load_kwh * self._tan_phi + case.slack_kw:
-            yield f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}"
+            found.append(f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}")
         for tank in self._site.of(Tank):
             dry, enough = beyond_tank_l(plan, start, tank, self._diesels)[0], beyond_tank_l(rules, start, tank, self._diesels)[0]
             if dry > DEARER * enough + TANK_L:
-                yield f"it burns {dry:.0f} L more than {tank.id} holds where the rules burn {enough:.0f} L more"
+                found.append(f"it burns {dry:.0f} L more than {tank.id} holds where the rules burn {enough:.0f} L more")
         if ours.litres > theirs.litres + (DEARER - 1.0) * abs(theirs.litres) + DEARER_L:
-            yield f"it costs {ours.litres:.0f} litres where the rules cost {theirs.litres:.0f}"
+            found.append(f"it costs {ours.litres:.0f} litres where the rules cost {theirs.litres:.0f}")
+        return found
 
     def _kvar_short_h(self, plan: Plan) -> float:
         """Return the reactive energy that the loads need and the units on line cannot give beside their power [kvarh].
@@ -186,3 +205,14 @@ class PlanCheck:
             need = self._tan_phi * max(0.0, plan.load_kw[k] - plan.unserved_kw[k])
             short += max(0.0, need - left) * step_s / 3600.0
         return short
+
+
+def in_groups(parts: Generator[None, None, Plan], size: int) -> Generator[None, None, Plan]:
+    """Yield only after every so many parts."""
+    while True:
+        for _ in range(size):
+            try:
+                next(parts)
+            except StopIteration as done:
+                return cast(Plan, done.value)
+        yield

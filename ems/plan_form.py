@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Site, Solar
+from ems.model import Limits
 from ems.plan import Forecast, Plan, PlantStart
 from ems.plan_case import SHARE, known
 from ems.reserve import storages
@@ -22,9 +23,9 @@ CLOCK = timedelta(seconds=1)
 """Stamps may be off by this."""
 
 
-def form_faults(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, at: datetime | None) -> Iterator[str]:
+def form_faults(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits], at: datetime | None) -> Iterator[str]:
     """Yield what is wrong with a plan's form and with what it was made from."""
-    yield from _start_faults(site, start)
+    yield from start_faults(site, start, limits)
     yield from _forecast_faults(site, forecast)
     yield from _stamp_faults(plan, forecast, at)
     yield from _stranger_faults(site, plan)
@@ -32,15 +33,24 @@ def form_faults(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, a
     yield from _sun_faults(site, plan, forecast)
 
 
-def _start_faults(site: Site, start: PlantStart) -> Iterator[str]:
+def start_faults(site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> Iterator[str]:
+    """Yield what of the plant's state and of the operator's limits is no number that a plan could start from."""
     for pair in storages(site):
         soc = start.soc.get(pair.battery.id)
         if not known(soc) or not -SHARE <= soc <= 1.0 + SHARE:
             yield f"the charge of {pair.battery.id} at the start is not known"
-    for what, levels in (("pond", start.pond_m3), ("level", start.tank_l)):
+    for what, levels in (("pond", start.pond_m3), ("level", start.tank_l), ("energy of the day", start.done_kwh)):
         for asset, level in levels.items():
             if not known(level) or level < 0.0:
-                yield f"the {what} of {asset} at the start is not a level"
+                yield f"the {what} of {asset} at the start is {level}"
+    for diesel, state in start.diesels.items():
+        if not known(state.since_s):
+            yield f"{diesel} is {'on' if state.on else 'off'} since {state.since_s} s"
+    for asset, limit in limits.items():
+        for name in ("max_kw", "min_kw", "soc_min", "soc_max"):
+            value = getattr(limit, name)
+            if value is not None and not math.isfinite(value):
+                yield f"the limit {name} of {asset} is {value}"
 
 
 def _forecast_faults(site: Site, forecast: Forecast) -> Iterator[str]:

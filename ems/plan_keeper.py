@@ -1,13 +1,13 @@
 """When to ask for a plan, which to believe, and what to do without one.
 
 The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
-checked by `ems.plan_check` before it is used; what is refused leaves its reason. One that is hardly better
-than the plan that is followed is not taken (`ems.plan_choice`). The cycle never waits.
+checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits:
+the check takes a few milliseconds in each of a handful of cycles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,7 +17,6 @@ from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
-from ems.plan_choice import PlanChoice
 from ems.ports import Planner
 from ems.sequencer import COMING
 from ems.terms import Phase
@@ -28,8 +27,6 @@ PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
-NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
-"""Events after which the old plan is worth nothing: what was asked for because of them is taken whatever it gains."""
 POND_DEPTH_M = 2.0
 """Depth that a full pond's level gauge shows [m]."""
 
@@ -70,16 +67,14 @@ class PlanKeeper:
         self._every_s = max(site.planner.replan_s, pause_s)
         self._event_s = max(EVENT_REPLAN_S, pause_s)
         self._check = PlanCheck(site)
-        self._choice = PlanChoice(site, self._check)
         self._loads = [a.id for a in site.of(Load)]
         self._solars = site.of(Solar)
         self._hydros = site.of(Hydro)
         self._asked_s: float | None = None
-        self._eventful = False  # something calls for a new plan soon
-        self._news = False  # and the old one is worth nothing
-        self._afresh = False  # so the next good answer is taken, whatever it gains
+        self._eventful = False
         self._asked = 0
         self._pending: PlanRequest | None = None
+        self._parts: Generator[None, None, list[str]] | None = None  # what is left of the check of `outcome`
         self._means: _Means | None = None
         self._observed: list[Observation] = []
         self._given: Given | None = None
@@ -120,15 +115,13 @@ class PlanKeeper:
         if self._asked_s is None:
             return True
         since = now_s - self._asked_s
-        self._news |= any(e.kind in NEWS for e in events)
-        self._eventful |= self._news
+        self._eventful |= any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
         if self._pending is not None and since < PATIENCE * self._every_s:
             return False  # one question at a time: its answer is checked against the state it was asked from
         return since >= self._every_s or (self._eventful and since >= self._event_s)
 
     def _ask(self, image: Image, decision: Decision) -> None:
-        self._afresh |= self._news  # until a plan is taken: an answer that fails leaves the news to the next question
-        self._asked_s, self._eventful, self._news = image.now_s, False, False
+        self._asked_s, self._eventful = image.now_s, False
         self._asked += 1
         request = PlanRequest(
             id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
@@ -140,28 +133,34 @@ class PlanKeeper:
             previous=self.current(image.time),
         )
         self._observed = []
-        self._pending = request
+        self._pending, self._parts = request, None
         self._planner.submit(request)
 
     def _collect(self, at: datetime) -> tuple[list[Event], PlanOutcome | None]:
-        outcome, request = self._planner.take(), self._pending
-        if outcome is None:
+        """Take an answer if there is one, look at a part of it in each cycle, and believe it if nothing is wrong."""
+        if self._parts is None:
+            outcome, request = self._planner.take(), self._pending
+            if outcome is None:
+                return [], None
+            if request is None or request.id != outcome.request_id:
+                return [Event("plan_refused", None, "it answers a question that was given up")], None
+            self.outcome = outcome
+            if outcome.plan is None or outcome.forecast is None:
+                self._pending = None
+                return [Event("plan_failed", None, outcome.cause or outcome.status)], None
+            self._parts = self._check.looking(outcome.plan, request.start, outcome.forecast, request.limits, at)
+        try:
+            next(self._parts)
+        except StopIteration as done:
+            faults: list[str] = done.value
+        else:
             return [], None
-        if request is None or request.id != outcome.request_id:
-            return [Event("plan_refused", None, "it answers a question that was given up")], None
-        self._pending, self.outcome = None, outcome
-        afresh = self._afresh
-        if outcome.plan is None or outcome.forecast is None:
-            return [Event("plan_failed", None, outcome.cause or outcome.status)], None
-        faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits, at)
+        self._parts, self._pending = None, None
         if faults:
             return [Event("plan_refused", None, "; ".join(faults[:3]))], None
-        old = None if afresh else self.current(at)
-        choice = self._choice.between(old, outcome.plan, request.start, outcome.forecast, request.limits, at)
-        self.plan, self._afresh = choice.plan, False
-        if choice.kept:
-            return [Event("plan_kept", None, choice.why)], None
-        return [], outcome
+        assert self.outcome is not None
+        self.plan = self.outcome.plan
+        return [], self.outcome
 
     def _observe(self, image: Image, decision: Decision) -> None:
         """Average what forecasts learn from; what was not seen for half the time is left out, not guessed."""
@@ -212,10 +211,10 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
         diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase in COMING)
-    pond = {
-        h.id: min(1.0, level / POND_DEPTH_M) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and (level := image.assets[h.id].get("level_m")) is not None
-    }
-    tank = {t.id: level for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
+    # A gauge may read a little under its zero.
+    depth = {h.id: level for h in site.of(Hydro) if (level := image.assets[h.id].get("level_m")) is not None}
+    pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}
+    tank = {t.id: max(0.0, level) for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
     done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
     unusable = {
         a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)

@@ -8,19 +8,19 @@ least for the residual load among those that hold the reserve.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations
+from typing import TypeVar, cast
 
-from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar
-from ems.deferrables import inside_s
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.dispatch import Shares, Situation
 from ems.guards import Bound, rating
 from ems.model import NOTHING, Limits
 from ems.outlook import Outlook, Outlooks
-from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
-from ems.plan import Forecast, Plan, PlantStart, Target, overlap, target_at
+from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
+from ems.plan import Forecast, Plan, PlantStart, Target
 from ems.reserve import Supply, ceiling_kw, floor_soc
 
 CYCLE_LOADING = 0.8
@@ -29,10 +29,9 @@ WORTH_A_START = 1.05
 """A set with one more engine to start must be so much cheaper than those that run: sets do not swap at a threshold."""
 ROTATE_WEAR = 0.005
 """A running engine gives way to its twin when it is so much more worn: the whole spread that run hours alone make."""
-JOIN_KW = 1.0
-"""Less missing load or reserve than this is rounding, and no reason to start a diesel beside a plan's [kW]."""
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
+T = TypeVar("T")
 
 
 class Rules:
@@ -43,7 +42,6 @@ class Rules:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._inverters = site.of(Inverter)
         self._rivers = frozenset(h.id for h in site.of(Hydro))
-        self._deferrables = site.of(Deferrable)
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self.outlooks = Outlooks(site)
         ids = sorted(self._diesels, key=lambda d: self._diesels[d].rated_kw)
@@ -100,17 +98,6 @@ class Rules:
                 best, best_price = candidate, price
         return replace(plain, on=best, loading=loading), True
 
-    def joined(self, on: frozenset[str], outlook: Outlook, target: Target, usable: Collection[str], running: Collection[str]) -> frozenset[str]:
-        """Return a plan's diesels with those that the controller would start beside them: where load or reserve is short, whatever the plan says."""
-        if outlook.prospect(on, target).short_kw <= JOIN_KW:
-            return on
-        able = on.union(usable)
-        return min((s for s in (on, *self._sets) if on <= s <= able), key=lambda s: self.price(s, outlook, target, running))
-
-    def min_up_s(self, diesel: str) -> float:
-        """Return how long a diesel runs at least [s]."""
-        return self._diesels[diesel].min_up_s
-
     def _rotated(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
         """Whether a set differs from the running one by a fresher engine of the same size in place of one that is due to rest."""
         leaving, coming = set(on) - set(candidate), set(candidate) - set(on)
@@ -152,50 +139,25 @@ class Rules:
 
         Used beside every optimised plan: what burns more or serves less than this is not used.
         """
+        return whole(self.rolling(start, forecast, policy, plan_id, at, limits))
+
+    def rolling(
+        self, start: PlantStart, forecast: Forecast, policy: str, plan_id: str, at: datetime, limits: Mapping[str, Limits] = NOTHING
+    ) -> Generator[None, None, Plan]:
+        """Live through the same step by step, so that a cycle can do a part of it."""
         roll = _Roll(self, self._site, start, limits)
-        grid = forecast.grid
-        for k, step_s in enumerate(grid.step_s):
+        for k, step_s in enumerate(forecast.grid.step_s):
             solar = {s: values[k] for s, values in forecast.available_kw.items()}
             inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
             roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
+            yield
         return roll.plan(plan_id, at, at + timedelta(seconds=2 * self._site.planner.replan_s), policy, forecast)
-
-    def follow(self, plan: Plan, start: PlantStart, forecast: Forecast, at: datetime, limits: Mapping[str, Limits] = NOTHING, *, joining: bool = True) -> Plan:
-        """Return what would come of a plan on the grid of a (newer) forecast, from a (newer) state, on `ems.physics` alone.
-
-        Its diesels run and its deferrables draw as planned, and the rest is shared as the controller does with a plan's
-        wishes: what the forecast has changed goes to whoever holds the bus, and where that is too little a diesel joins.
-        The plan must cover the grid. Without `joining` its diesels are left alone.
-        """
-        roll = _Roll(self, self._site, start, limits, joining)
-        for k, (begin, step_s) in enumerate(zip(forecast.grid.starts(), forecast.grid.step_s, strict=True)):
-            target = target_at(plan, begin, step_s)
-            if target is None:
-                raise ValueError(f"plan {plan.id} ends before step {k}")
-            drawn = self._drawn(plan, target, begin, step_s)
-            solar = {s: values[k] for s, values in forecast.available_kw.items()}
-            inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
-            roll.follow(target, drawn, step_s, forecast.load_kw[k], solar, inflow)
-        return roll.plan(plan.id, at, forecast.grid.end, plan.source, forecast)
-
-    def _drawn(self, plan: Plan, target: Target, begin: datetime, step_s: float) -> dict[str, float]:
-        """Return what each deferrable draws [kW]: its power while it is on in the plan, as far as the step is inside its hours."""
-        found = {}
-        for x in self._deferrables:
-            mean = target.deferrable_kw.get(x.id, 0.0)
-            if mean > 0.0:
-                weights = overlap(plan.grid, begin, step_s)
-                on = sum(w for k, w in weights.items() if plan.on[x.id][k]) / sum(weights.values())
-                mean = min(x.rated_kw, mean / on) * min(1.0, sum(inside_s(x, self._site.tz, begin, step_s).values()) / step_s)
-            found[x.id] = mean
-        return found
 
 
 class _Roll:
     """The state of one roll-out: SoC and running diesels, and what has been written down."""
 
-    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits], joining: bool = True) -> None:
-        self._joining = joining
+    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
         self._rules, self._site, self._start, self._limits = rules, site, start, limits
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
@@ -208,12 +170,7 @@ class _Roll:
         self.power.update({i.id: [] for i, _ in self._pairs})
         self.on: dict[str, list[bool]] = {d.id: [] for d in site.of(Diesel)}
         self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
-        self._age: dict[str, float] = {}
         self.unserved: list[float] = []
-        self._load: list[float] = []
-        self._drawn: dict[str, list[float]] = {}
-        self._pond = {h.id: min(h.pond_m3, start.pond_m3[h.id]) for h in site.of(Hydro) if h.mode == "power" and h.id in start.pond_m3}
-        self._ponds: dict[str, list[float]] = {}
 
     def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
         """Return what has been lived through as a plan."""
@@ -223,13 +180,11 @@ class _Roll:
             valid_until=until,
             source=source,
             grid=forecast.grid,
-            power_kw={u: tuple(v) for u, v in (self.power | self._drawn).items()},
-            on={d: tuple(v) for d, v in self.on.items()} | {x: tuple(p > 0.0 for p in v) for x, v in self._drawn.items()},
+            power_kw={u: tuple(v) for u, v in self.power.items()},
+            on={d: tuple(v) for d, v in self.on.items()},
             soc={b: tuple(v) for b, v in self.soc.items()},
-            load_kw=tuple(self._load),
+            load_kw=tuple(forecast.load_kw),
             unserved_kw=tuple(self.unserved),
-            pond_m3={h: tuple(v) for h, v in self._ponds.items()},
-            deferrables=tuple(self._drawn),
             available_kw=forecast.available_kw,
         )
 
@@ -241,39 +196,7 @@ class _Roll:
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
         shares = outlook.prospect(target.on, target).shares
         self._running = target.on
-        self._write(shares, target.on, step_s / 3600.0, load_kw)
-
-    def follow(
-        self, target: Target, drawn_kw: Mapping[str, float], step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]
-    ) -> None:
-        """Live through one step as a plan wishes: its diesels, its share of storage, its water."""
-        river = {h.id: max(0.0, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._rivers}
-        water = {}
-        for h in self._rivers:
-            wish = min(target.power_kw.get(h.id, 0.0), hydro_kw(h, river[h.id] + self._pond.get(h.id, 0.0) / step_s))
-            water[h.id] = max(wish, hydro_kw(h, river[h.id]))
-        demand = load_kw + sum(drawn_kw.values())
-        situation, supply = self._seen(step_s, demand, solar_kw, water)
-        outlook = self._rules.outlooks.of(situation, supply)
-        on = target.on
-        if self._joining:
-            on = self._rules.joined(on | self._held(), outlook, target, self._usable, self._running)
-        self._age = {d: self._age.get(d, 0.0) + step_s for d in on - target.on}
-        self._running = on
-        shares = outlook.prospect(on, target).shares
-        for h in self._rivers:
-            if h.id in self._pond:
-                levels = self._ponds.setdefault(h.id, [self._pond[h.id]])
-                level = self._pond[h.id] + (river[h.id] - hydro_flow_m3s(h, shares.power_kw.get(h.id, 0.0))) * step_s
-                self._pond[h.id] = min(h.pond_m3, max(0.0, level))
-                levels.append(self._pond[h.id])
-        for x, kw in drawn_kw.items():
-            self._drawn.setdefault(x, []).append(kw)
-        self._write(shares, on, step_s / 3600.0, demand)
-
-    def _held(self) -> frozenset[str]:
-        """Return the diesels that have joined a plan's and may not leave yet."""
-        return frozenset(d for d, ran_s in self._age.items() if ran_s < self._rules.min_up_s(d))
+        self._write(shares, target.on, step_s / 3600.0)
 
     def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0
@@ -311,8 +234,7 @@ class _Roll:
         limits = self._limits.get(asset)
         return self._start.usable.get(asset, True) and not (limits is not None and limits.out_of_service)
 
-    def _write(self, shares: Shares, on: Collection[str], hours: float, load_kw: float) -> None:
-        self._load.append(load_kw)
+    def _write(self, shares: Shares, on: Collection[str], hours: float) -> None:
         for unit, column in self.power.items():
             column.append(shares.power_kw.get(unit, 0.0))
         for diesel, flags in self.on.items():
@@ -328,3 +250,12 @@ def limited(bound: Bound, unit: str, limits: Mapping[str, Limits]) -> Bound:
     """Return a bound narrowed by an operator's limit for this unit."""
     limit = limits.get(unit)
     return bound if limit is None else bound.narrowed(-float("inf"), ceiling_kw(bound.hi_kw, limit), "operator_limit")
+
+
+def whole(parts: Generator[None, None, T]) -> T:
+    """Do all parts of a piece of work at once."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            return cast(T, done.value)

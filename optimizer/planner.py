@@ -13,6 +13,7 @@ from ems.clock import cpu_s
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
 from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart
+from ems.plan_form import start_faults
 from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
@@ -134,11 +135,10 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
 
 def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:
     """Refuse what the problem cannot take: numbers that are not finite, a battery whose charge nobody knows."""
-    for battery in site.of(Battery):
-        soc = request.start.soc.get(battery.id)
-        if soc is None or not math.isfinite(soc):
-            raise Failed(f"state: the charge of {battery.id} is not known")
+    for fault in start_faults(site, request.start, request.limits):
+        raise Failed(f"state: {fault}")
     columns = {"load": forecast.load_kw, **forecast.available_kw, **forecast.inflow_m3s}
+    columns |= {n: v for n, v in (("load peaks", forecast.load_peak_kw), ("errors up", forecast.floor_up_kw), ("errors down", forecast.floor_down_kw)) if v}
     for name, values in columns.items():
         if len(values) != forecast.grid.n_steps or not all(math.isfinite(v) for v in values):
             raise Failed(f"forecast: {name} is incomplete or not finite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ems.config.site import Site
@@ -12,7 +12,6 @@ from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
-from ems.plan_choice import PlanChoice
 from ems.plan_keeper import plant_start
 from ems.ports import Planner
 from ems.series import SeriesTable
@@ -28,12 +27,11 @@ LEARN_DAYS = 70
 
 @dataclass(slots=True)
 class Solves:
-    """How planning went: time of each plan [s], worst gap, how often a limit of the solver ended the search, and how often the old plan was kept."""
+    """How planning went: time of each plan [s], worst gap, and how often a limit of the solver ended the search."""
 
     total_s: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     limit_hits: int = 0
-    kept: int = 0
     refused: list[str] = field(default_factory=list)
     bound_l: float | None = None
 
@@ -59,11 +57,8 @@ class RollingPlans:
         self._planner = planner
         self._replan_s = replan_s
         self._check = PlanCheck(site)
-        self._choice = PlanChoice(site, self._check)
         self._asked_s: float | None = None
         self._plan: Plan | None = None
-        self._held: object = None
-        self._checked = datetime.min.replace(tzinfo=UTC)
         self._observed: list[Observation] = []
         self.solves = Solves()
 
@@ -83,14 +78,11 @@ class RollingPlans:
         if self._asked_s is None or image.now_s - self._asked_s >= self._replan_s - 1e-6:
             self._asked_s = image.now_s
             self._ask(image, memory)
-        return self._valid(image.time)
-
-    def _valid(self, at: datetime) -> Plan | None:
         plan = self._plan
         if plan is None:
             return None
-        valid = max(plan.valid_until, self._checked + timedelta(seconds=self._replan_s))
-        return plan if at < min(valid, plan.grid.end) else None
+        valid = max(plan.valid_until, plan.made_at + timedelta(seconds=self._replan_s))
+        return plan if image.time < min(valid, plan.grid.end) else None
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
@@ -107,13 +99,8 @@ class RollingPlans:
         faults = self._check.faults(outcome.plan, start, outcome.forecast, request.limits)
         if faults:
             self.solves.refused.append(f"{image.time:%Y-%m-%dT%H:%M:%SZ}: {'; '.join(faults[:3])}")
-            return
-        # What a site is told by events of trips, lock-outs and limits is seen here in the state itself.
-        held = (frozenset(d for d, s in start.diesels.items() if s.usable), start.usable, request.limits, memory.mode)
-        old = self._valid(image.time) if held == self._held else None
-        choice = self._choice.between(old, outcome.plan, start, outcome.forecast, request.limits, image.time)
-        self._plan, self._checked, self._held = choice.plan, image.time, held
-        self.solves.kept += choice.kept
+        else:
+            self._plan = outcome.plan
 
 
 class WholePlan:

@@ -11,16 +11,10 @@ from typing import Any
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Solar, Tank
 from ems.model import Limits
-from ems.plan import DieselStart, Grid
+from ems.plan import Grid
 from ems.plan_stores import beyond_tank_l
+from tests.ems.broken_inputs import INPUTS, Break, put, some
 from tests.ems.plans import Good
-
-Break = Callable[[Good, random.Random], Good | None]
-"""Returns a broken plan, or None where this one does not lend itself to it."""
-
-
-def put(values: tuple[Any, ...], k: int, value: Any) -> tuple[Any, ...]:
-    return (*values[:k], value, *values[k + 1 :])
 
 
 def column(case: Good, name: str, asset: str, values: tuple[Any, ...]) -> Good:
@@ -29,10 +23,6 @@ def column(case: Good, name: str, asset: str, values: tuple[Any, ...]) -> Good:
 
 def power(case: Good, asset: str, k: int, kw: float) -> Good:
     return column(case, "power_kw", asset, put(case.plan.power_kw[asset], k, kw))
-
-
-def some(chance: random.Random, found: list[Any]) -> Any:
-    return chance.choice(found) if found else None
 
 
 def where(case: Good, asset: str, above_kw: float) -> list[int]:
@@ -83,20 +73,6 @@ def stamps(**shift_h: float) -> Break:
         grid = case.plan.grid
         ends = {"made_at": grid.start, "valid_until": grid.end}
         return replace(case, plan=replace(case.plan, **{n: ends[n] + timedelta(hours=h * chance.uniform(1.0, 2.0)) for n, h in shift_h.items()}))
-
-    return broken
-
-
-def forecast(name: str, value: float) -> Break:
-    def broken(case: Good, chance: random.Random) -> Good | None:
-        k = chance.randrange(case.plan.grid.n_steps)
-        if name == "load":
-            return replace(case, forecast=replace(case.forecast, load_kw=put(case.forecast.load_kw, k, value)))
-        found = getattr(case.forecast, name)
-        asset = some(chance, sorted(found))
-        if asset is None:
-            return None
-        return replace(case, forecast=replace(case.forecast, **{name: {**found, asset: put(found[asset], k, value)}}))
 
     return broken
 
@@ -200,16 +176,6 @@ def away(how: str) -> Break:
     return broken
 
 
-def diesel_start(pick: Callable[[DieselStart], DieselStart], on: bool | None = None, needs_run: bool = False) -> Break:
-    def broken(case: Good, chance: random.Random) -> Good | None:
-        flags = case.plan.on
-        fitting = [d.id for d in case.site.of(Diesel) if (on is None or flags[d.id][0] is on) and (not needs_run or any(flags[d.id]))]
-        d = some(chance, fitting)
-        return None if d is None else replace(case, start=replace(case.start, diesels={**case.start.diesels, d: pick(case.start.diesels[d])}))
-
-    return broken
-
-
 def minimum(field: str, on: bool) -> Break:
     """A machine that asks for longer runs, or longer rests, than the plan has."""
 
@@ -232,14 +198,6 @@ def soc(pick: Callable[[tuple[float, ...], int], tuple[float, ...]]) -> Break:
     def broken(case: Good, chance: random.Random) -> Good:
         b = chance.choice(case.site.of(Battery))
         return column(case, "soc", b.id, pick(case.plan.soc[b.id], chance.randrange(case.plan.grid.n_steps)))
-
-    return broken
-
-
-def start_soc(value: float | None) -> Break:
-    def broken(case: Good, chance: random.Random) -> Good:
-        known = {} if value is None else dict.fromkeys(case.start.soc, value)
-        return replace(case, start=replace(case.start, soc=known))
 
     return broken
 
@@ -336,6 +294,7 @@ def dry_tank(case: Good, chance: random.Random) -> Good | None:
 
 
 MUTATIONS: dict[str, tuple[Break, str]] = {
+    **INPUTS,
     "not a number": (number(math.nan), "not finite"),
     "infinite": (number(-math.inf), "not finite"),
     "short column": (short_column, "values instead of"),
@@ -346,12 +305,6 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "never valid": (stamps(made_at=0.0, valid_until=-60.0), "never valid"),
     "made in the future": (stamps(made_at=0.2), "in the future"),
     "made long ago": (stamps(made_at=-3.0), "first step of its grid"),
-    "load forecast out of range": (forecast("load", 1e5), "forecast of load"),
-    "load forecast not a number": (forecast("load", math.nan), "forecast of load"),
-    "sun forecast out of range": (forecast("available_kw", 1e4), "forecast of pv1 is out of range"),
-    "inflow out of range": (forecast("inflow_m3s", -3.0), "forecast of h.* is out of range"),
-    "charge unknown": (start_soc(None), "the charge of bess1 at the start"),
-    "charge not a number": (start_soc(math.nan), "the charge of bess1 at the start"),
     "more sun than there is": (sun(1.0), "pv1 at .* allowed"),
     "less than no sun": (sun(-1.0), "pv1 at .* allowed"),
     "another sun": (another_sun, "another sun for pv1"),
@@ -370,9 +323,6 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "below an operator's limit": (least, "dg. at .* allowed"),
     "out of service": (away("service"), "out of service|allowed"),
     "not usable": (away("usable"), "allowed"),
-    "locked diesel": (diesel_start(lambda d: replace(d, usable=False), needs_run=True), "cannot run"),
-    "stops while starting": (diesel_start(lambda d: replace(d, on=True, frozen=True), on=False), "starting and is planned off"),
-    "starts while unloading": (diesel_start(lambda d: replace(d, on=False, frozen=True), on=True), "unloading and is planned on"),
     "too short a run": (minimum("min_up_s", True), "stops in step .* minimum"),
     "too short a rest": (minimum("min_down_s", False), "starts in step .* minimum"),
     "charge out of nothing": (soc(lambda v, k: put(v, k + 1, v[k + 1] + 0.05)), "bess1 goes to"),

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from ems.config.site import Site, Solar
+from ems.config.site import Diesel, Site, Solar
 from ems.model import Limits
+from ems.physics import dc_kw, storage_step
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, Unmet, target_at
 from ems.plan_check import PlanCheck
+from ems.reserve import storages
 from ems.rules import Rules
 from tests.ems.island import START, site
 
@@ -149,11 +151,18 @@ FLAT = Grid(START, (900.0,) * 16)
 
 
 def led(of: Site, on: dict[str, bool], start: PlantStart, load_kw: float, inverter_kw: float, grid: Grid = FLAT) -> tuple[Plan, Forecast]:
-    """Return what comes of the same commitment and the same wish for storage in every step, with its forecast."""
-    n = grid.n_steps
+    """Return the plan of the same commitment and the same power of storage in every step, the diesels by their ratings, with its forecast."""
+    n, pair = grid.n_steps, storages(of)[0]
     forecast = Forecast(grid, (load_kw,) * n, {s.id: (0.0,) * n for s in of.of(Solar)}, {})
-    wish = Plan("p", START, grid.end, "mpc", grid, {"inv1": (inverter_kw,) * n}, {d: (f,) * n for d, f in on.items()}, {}, (0.0,) * n, (0.0,) * n)
-    return Rules(of).follow(wish, start, forecast, START, joining=False), forecast
+    running_kw = sum(d.rated_kw for d in of.of(Diesel) if on[d.id])
+    powers = {d.id: (load_kw - inverter_kw) * d.rated_kw / running_kw if on[d.id] else 0.0 for d in of.of(Diesel)}
+    powers |= {"inv1": inverter_kw, "pv1": 0.0}
+    soc = [start.soc["bess1"]]
+    for step_s in grid.step_s:
+        soc.append(storage_step(pair.battery, soc[-1], dc_kw(pair.inverter, inverter_kw), step_s / 3600.0))
+    columns = {a: (kw,) * n for a, kw in powers.items()}
+    plan = Plan("p", START, grid.end, "mpc", grid, columns, {d: (f,) * n for d, f in on.items()}, {"bess1": tuple(soc)}, (load_kw,) * n, (0.0,) * n)
+    return plan, forecast
 
 
 OF = site()
@@ -242,6 +251,6 @@ def test_low_load_is_a_fault_only_where_somebody_could_make_room() -> None:
     forecast = Forecast(FLAT, (20.0,) * n, {"pv1": (0.0,) * n}, {})
     for soc, refused in ((0.5, True), (0.95, False)):
         start = PlantStart({"bess1": soc}, REST)
-        path = Rules(OF).follow(led(OF, {"dg1": True, "dg2": False}, start, 20.0, -2.0)[0], start, forecast, START)
-        low = replace(path, power_kw={**path.power_kw, "dg1": (22.0,) * n, "inv1": (-2.0,) * n}, soc={"bess1": (soc,) * (n + 1)})
+        low, _ = led(OF, {"dg1": True, "dg2": False}, start, 20.0, -2.0)
+        low = replace(low, soc={"bess1": (soc,) * (n + 1)})
         assert any("dg1 at 22 kW" in f for f in PlanCheck(OF).broken(low, start, forecast)) is refused
