@@ -2,7 +2,7 @@
 
 The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
 checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits:
-the check takes a few milliseconds in each of a handful of cycles.
+while there is a plan to follow, the check of the next takes a few milliseconds in each of some cycles.
 """
 
 from __future__ import annotations
@@ -149,8 +149,11 @@ class PlanKeeper:
                 self._pending = None
                 return [Event("plan_failed", None, outcome.cause or outcome.status)], None
             self._parts = self._check.looking(outcome.plan, request.start, outcome.forecast, request.limits, at)
+        hurry = self.current(at) is None  # without a plan to follow, being without one is worse than a long cycle
         try:
             next(self._parts)
+            while hurry:
+                next(self._parts)
         except StopIteration as done:
             faults: list[str] = done.value
         else:

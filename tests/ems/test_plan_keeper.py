@@ -142,6 +142,21 @@ def test_a_good_answer_is_used_until_it_is_no_longer_valid() -> None:
     assert keep.tick(*lived(3.0)) == ([], None)
 
 
+def test_a_check_is_spread_over_cycles_while_there_is_a_plan_and_done_at_once_without() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    assert keep.tick(*lived(1.0))[1] is keep.outcome and keep.plan is not None
+    keep.tick(*lived(301.0))
+    desk.answer = answer(desk.asked[1])
+    first, cycles = keep.plan, 0
+    while keep.plan is first:
+        keep.tick(*lived(302.0 + cycles))
+        cycles += 1
+    assert 3 < cycles < 12
+    assert len(desk.asked) == 2  # and no question is asked while an answer is being looked at
+
+
 def broken(outcome: PlanOutcome) -> Plan:
     plan = outcome.plan
     assert plan is not None
