@@ -132,6 +132,15 @@ class PlanCheck:
         litres = fuel + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
         return Price(litres, unserved, short, fuel)
 
+    def fuel_l(self, plan: Plan, start: PlantStart) -> float:
+        """Return what a plan burns, starts included [L]."""
+        before = {d.id: d.id in start.diesels and start.diesels[d.id].on for d in self._diesels}
+        litres = 0.0
+        for d in self._diesels:
+            flags = (before[d.id], *plan.on[d.id])
+            litres += sum(burnt_l(plan, d, k, flags[k]) for k in range(plan.grid.n_steps))
+        return litres
+
     def _supply(self, plan: Plan, k: int, away: Collection[str] = ()) -> Supply:
         """Return who feeds the busbar in step k; who is `away` cannot react."""
         powers = {a: plan.power_kw[a][k] for a in self._sources if a in plan.power_kw}

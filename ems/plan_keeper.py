@@ -7,8 +7,9 @@ while there is a plan to follow, the check of the next takes a few milliseconds 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
@@ -17,6 +18,7 @@ from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
+from ems.plan_verdict import Verdict, judged
 from ems.ports import Planner
 from ems.sequencer import COMING
 from ems.terms import Phase
@@ -27,6 +29,8 @@ PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
+NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
+"""Events that call for a new plan; what the old one promised is worth nothing after them."""
 POND_DEPTH_M = 2.0
 """Depth that a full pond's level gauge shows [m]."""
 
@@ -72,9 +76,10 @@ class PlanKeeper:
         self._hydros = site.of(Hydro)
         self._asked_s: float | None = None
         self._eventful = False
+        self._news_s = self._known_s = -math.inf  # when something happened last, and up to when the plan that is followed knows of it
         self._asked = 0
         self._pending: PlanRequest | None = None
-        self._parts: Generator[None, None, list[str]] | None = None  # what is left of the check of `outcome`
+        self._parts: Generator[None, None, Verdict] | None = None  # what is left to be looked at of `outcome`
         self._means: _Means | None = None
         self._observed: list[Observation] = []
         self._given: Given | None = None
@@ -115,7 +120,8 @@ class PlanKeeper:
         if self._asked_s is None:
             return True
         since = now_s - self._asked_s
-        self._eventful |= any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
+        if any(e.kind in NEWS for e in events):
+            self._eventful, self._news_s = True, now_s
         if self._pending is not None and since < PATIENCE * self._every_s:
             return False  # one question at a time: its answer is checked against the state it was asked from
         return since >= self._every_s or (self._eventful and since >= self._event_s)
@@ -130,7 +136,7 @@ class PlanKeeper:
             limits=dict(decision.memory.limits),
             observations=tuple(self._observed),
             given=self._given,
-            previous=self.current(image.time),
+            previous=self.current(image.time) if self._known_s >= self._news_s else None,
         )
         self._observed = []
         self._pending, self._parts = request, None
@@ -144,26 +150,28 @@ class PlanKeeper:
                 return [], None
             if request is None or request.id != outcome.request_id:
                 return [Event("plan_refused", None, "it answers a question that was given up")], None
-            self.outcome = outcome
-            if outcome.plan is None or outcome.forecast is None:
-                self._pending = None
-                return [Event("plan_failed", None, outcome.cause or outcome.status)], None
-            self._parts = self._check.looking(outcome.plan, request.start, outcome.forecast, request.limits, at)
+            self.outcome, self._parts = outcome, judged(self._check, request, outcome, at)
         hurry = self.current(at) is None  # without a plan to follow, being without one is worse than a long cycle
         try:
             next(self._parts)
             while hurry:
                 next(self._parts)
         except StopIteration as done:
-            faults: list[str] = done.value
+            verdict: Verdict = done.value
         else:
             return [], None
         self._parts, self._pending = None, None
+        return self._settled(verdict)
+
+    def _settled(self, verdict: Verdict) -> tuple[list[Event], PlanOutcome | None]:
+        outcome, faults, choice = self.outcome, verdict.faults, verdict.choice
+        if outcome is None or outcome.plan is None:
+            return [Event("plan_failed", None, "; ".join(faults))], None
         if faults:
             return [Event("plan_refused", None, "; ".join(faults[:3]))], None
-        assert self.outcome is not None
-        self.plan = self.outcome.plan
-        return [], self.outcome
+        self.plan, self._known_s = verdict.plan, self._asked_s or 0.0
+        events = [Event("plan_kept", None, choice.why)] if choice is not None and choice.kept else []
+        return events, replace(outcome, plan=verdict.plan)
 
     def _observe(self, image: Image, decision: Decision) -> None:
         """Average what forecasts learn from; what was not seen for half the time is left out, not guessed."""

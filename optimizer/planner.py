@@ -18,6 +18,7 @@ from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
+from optimizer.keeping import keeping, with_promise
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort, Solved, solve
 
@@ -95,23 +96,30 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start)
             check_inputs(self._site, request, forecast)
-            question = Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous)
+            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous))
             problem = self._built()
             solved = solve_question(problem, question, self._effort)
             plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
+            kept, more_s = keeping(problem, question, plan, left(self._effort, solved.solve_s), solve_question)
             if forecast.bands is not None and forecast.bands.learned:
-                plan = replace(plan, error_up_kw=forecast.bands.up_at(self._hold_s))
+                up_kw = forecast.bands.up_at(self._hold_s)
+                plan, kept = replace(plan, error_up_kw=up_kw), None if kept is None else replace(kept, error_up_kw=up_kw)
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
         except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged
             log.exception("planner: unexpected error, request %s", request.id)
             return PlanOutcome(request.id, "failed", f"planner: {type(error).__name__}: {error}", None, forecast, 0.0, cpu_s() - began)
-        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, solved.limit_hit)
+        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s + more_s, cpu_s() - began, solved.limit_hit, kept)
 
     def _built(self) -> PlanProblem:
         if self._problem is None:
             self._problem = PlanProblem(self._site, self._steps)
         return self._problem
+
+
+def left(effort: Effort, spent_s: float) -> Effort:
+    """Return what is left of an effort after a search."""
+    return effort if effort.time_limit_s is None else replace(effort, time_limit_s=effort.time_limit_s - spent_s)
 
 
 def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False) -> Solved:
