@@ -146,7 +146,7 @@ def test_a_check_is_spread_over_cycles_while_there_is_a_plan_and_done_at_once_wi
     keep, desk = keeper()
     keep.tick(*lived())
     desk.answer = answer(desk.asked[0])
-    assert keep.tick(*lived(1.0))[1] is keep.outcome and keep.plan is not None
+    assert keep.tick(*lived(1.0))[1] is not None
     keep.tick(*lived(301.0))
     desk.answer = answer(desk.asked[1])
     first, cycles = keep.plan, 0
@@ -180,6 +180,52 @@ def test_what_fails_the_check_is_refused_with_its_reason_and_the_last_plan_goes_
         assert word in events[0].reason
         assert taken is None
         assert keep.current(START + timedelta(seconds=now_s + 1.0)) is good.plan
+
+
+@pytest.mark.parametrize("event", ["tripped", "locked", "limits", "limit_expired", "mode", "start"])
+def test_the_followed_plan_goes_with_the_question_but_after_an_event_nothing_is_promised(event: str) -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    settled(keep, 1.0)
+    first = keep.plan
+    assert first is not None
+    keep.tick(*lived(300.0))  # asked before it happens
+    keep.tick(*lived(310.0, events=(Event(event, None, ""),)))
+    desk.answer = answer(desk.asked[1])
+    settled(keep, 311.0)
+    keep.tick(*lived(600.0))  # what is followed now does not know of it either
+    desk.answer = answer(desk.asked[2])
+    settled(keep, 601.0)
+    last = keep.plan
+    keep.tick(*lived(900.0))
+    known = [None if r.previous is None else r.previous.id for r in desk.asked]
+    second = None if event != "start" else f"plan-{desk.asked[1].id}"
+    assert last is not None
+    assert known == [None, first.id, second, last.id]
+
+
+def test_a_plan_that_keeps_what_was_promised_is_told_with_what_a_change_would_save() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    settled(keep, 1.0)
+    keep.tick(*lived(300.0))
+    good = answer(desk.asked[1])
+    assert good.plan is not None and good.forecast is not None
+    n = good.plan.grid.n_steps
+    gone = any(good.plan.on["dg2"])
+    moved = {"dg1": (200.0 + 2.0,) * n, "dg2": (0.0,) * n} if gone else {"dg1": (202.0 - 60.0,) * n, "dg2": (60.0,) * n}
+    power = {**good.plan.power_kw, **moved, "inv1": (-2.0,) * n, "pv1": (0.0,) * n}
+    soc = {"bess1": (good.plan.soc["bess1"][0],) * (n + 1)}
+    other = replace(good.plan, power_kw=power, soc=soc, on={"dg1": (True,) * n, "dg2": (not gone,) * n}, objective_l=99.0)
+    kept = replace(good.plan, objective_l=100.0)
+    desk.answer = replace(good, plan=other, kept=kept)
+    events, taken = settled(keep, 301.0)
+    assert [e.kind for e in events] == ["plan_kept"]
+    assert "would save 1.0 L, a change takes" in events[0].reason
+    assert keep.plan is kept
+    assert taken is not None and taken.plan is kept
 
 
 def test_closing_ends_the_planner() -> None:
