@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, tzinfo
 
 from ems.config.site import Deferrable, Site
 from ems.memory import Memory
@@ -75,3 +75,21 @@ class Deferrables:
             return 0.0
         late = left_kwh >= item.rated_kw * (closes - clock_s) / 3600.0 / LATEST_MARGIN
         return item.rated_kw if surplus or late or running else 0.0
+
+
+def inside_s(x: Deferrable, tz: tzinfo, begin: datetime, step_s: float) -> dict[str, float]:
+    """Return how much of a step lies inside a deferrable's hours, by local day [s]."""
+    end, zone = begin + timedelta(seconds=step_s), begin.tzinfo
+    opens_s, closes_s = x.window_s
+    found: dict[str, float] = {}
+    day = begin.astimezone(tz).date()
+    while True:
+        # Wall clock, as the window is: on the day of a change an hour less or more lies in between.
+        midnight = datetime(day.year, day.month, day.day, tzinfo=tz)
+        if midnight.astimezone(zone) >= end:
+            return found
+        opens, closes = ((midnight + timedelta(seconds=s)).astimezone(zone) for s in (opens_s, closes_s))
+        inside = (min(end, closes) - max(begin, opens)).total_seconds()
+        if inside > 0.0:
+            found[day.isoformat()] = inside
+        day += timedelta(days=1)

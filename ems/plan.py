@@ -300,6 +300,9 @@ class PlanOutcome:
         CPU time in the solver and in all of it [s].
     limit_hit : bool
         Whether the solver stopped at a limit instead of at the gap.
+    kept : Plan | None
+        The best plan that starts and stops no engine otherwise than the plan that is followed has it for the next two hours;
+        None where `plan` is that itself, or where nothing can.
     """
 
     request_id: str
@@ -310,6 +313,7 @@ class PlanOutcome:
     solve_s: float = 0.0
     total_s: float = 0.0
     limit_hit: bool = False
+    kept: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,60 @@
-"""No plan is trusted: everything is recomputed from the plan alone, and priced against the rules.
+"""No plan is trusted: everything is recomputed from the plan alone, and compared with what the rules would do.
 
 Shares nothing with the optimiser but the physics and the hold time of reserve. A solver at its time limit can return numbers that break every
-constraint, all zeros included; what fails here is not used, whatever its status said.
+constraint, all zeros included; what fails here is not used, whatever its status said. Form first (`plan_form`), then units (`plan_units`),
+stores (`plan_stores`) and the busbar, at last the rules.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import cast
 
-from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar, Tank
 from ems.model import NOTHING, Limits
-from ems.physics import best_slope_l_per_kwh, dc_kw, fuel_l_per_h, kwh_per_m3, storage_step
+from ems.physics import best_slope_l_per_kwh, kwh_per_m3
 from ems.plan import Forecast, Plan, PlantStart
+from ems.plan_case import Case, case_of
+from ems.plan_form import form_faults
+from ems.plan_stores import TANK_L, beyond_tank_l, burnt_l, store_faults
+from ems.plan_units import unit_faults
 from ems.reserve import ReserveRule, Supply, storages
-from ems.rules import Rules
+from ems.rules import Rules, whole
 
-SHARE = 2e-3
-"""Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
 DEARER = 1.05
 """A plan that costs this many times what the rules would is a fault of the solver, not a plan."""
 DEARER_L = 5.0
 UNSERVED_L_PER_KWH = 50.0
 SHORTFALL_L_PER_KWH = 5.0
 """Prices in litre-equivalents, far above fuel: unserved load outweighs short reserve, and that outweighs any saving."""
+AT_ONCE = 64
+"""So many sharings of the roll-out are worked out in one part, about 0.1 ms each: each step has one for every set of diesels."""
+WORSE = 0.02
+"""By this share of the load's energy reserve (of the reactive energy, kVA) may be shorter than with the rules: they look at one step, a plan at a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a plan costs: litres with starts, less the litres that its stored energy is worth at the end; and what it leaves unserved."""
+    """What a plan costs, and what it does not meet.
+
+    Attributes
+    ----------
+    litres : float
+        Litres with starts, less those that its stored energy is worth at the end; unserved load and short reserve priced in.
+    unserved_kwh : float
+    short_kwh : float
+        Reserve that is missing, power times time.
+    fuel_l : float
+        Litres with starts alone.
+    """
 
     litres: float
     unserved_kwh: float
+    short_kwh: float = 0.0
+    fuel_l: float = 0.0
 
 
 class PlanCheck:
@@ -41,16 +63,18 @@ class PlanCheck:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._diesels = site.of(Diesel)
+        self._inverters = site.of(Inverter)
         self._pairs = storages(site)
         self._sources = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter)]
         self._hydros = site.of(Hydro)
-        self._station_kw = sum(load.station_kw for load in site.of(Load))
-        self._tolerance_kw = max(1.0, SHARE * site.peak_kw)
+        self._kva = {d.id: d.rated_kva for d in self._diesels} | {i.id: i.rated_kva for i in self._inverters}
+        self._tan_phi = sum(load.peak_kw * math.tan(math.acos(load.power_factor)) for load in site.of(Load)) / site.peak_kw
         self._reserve = ReserveRule(site)
         self._rules = Rules(site)
+        self._steps_at_once = max(1, AT_ONCE >> len(self._diesels))
         self._slope = best_slope_l_per_kwh(self._diesels)
 
-    def faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING) -> list[str]:
+    def faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None) -> list[str]:
         """Return what is wrong with a plan, in words; an empty list if it may be used.
 
         Parameters
@@ -61,167 +85,143 @@ class PlanCheck:
         forecast : Forecast
             What it was made for; it is range-checked first.
         limits : Mapping[str, Limits]
+        at : datetime | None
+            Now, where that is known: a plan from the future is none.
         """
-        shape = [*self._forecast_faults(forecast), *self._shape_faults(plan, forecast)]
-        if shape:
-            return shape
-        found = [
-            *self._power_faults(plan, start, forecast, limits),
-            *self._balance_faults(plan, forecast),
-            *self._storage_faults(plan, start),
-            *self._former_faults(plan),
-            *self._sequence_faults(plan, start),
-        ]
-        return found or self._price_faults(plan, start, forecast, limits)
+        return whole(self.looking(plan, start, forecast, limits, at))
 
-    def price(self, plan: Plan) -> Price:
-        """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it."""
-        litres = unserved = 0.0
+    def looking(
+        self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None
+    ) -> Generator[None, None, list[str]]:
+        """Find the same part by part, a few milliseconds each: the roll-out of the rules is too long for one cycle."""
+        found = self.broken(plan, start, forecast, limits, at)
+        if found:
+            return found
+        yield
+        return (yield from self._comparison_faults(case_of(self._site, plan, start, forecast, limits)))
+
+    def broken(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits] = NOTHING, at: datetime | None = None) -> list[str]:
+        """Return what of it cannot be, as `faults` does, without the comparison with the rules: where something better is at hand anyway."""
+        form = list(form_faults(self._site, plan, start, forecast, limits, at))
+        if form:
+            return form
+        case = case_of(self._site, plan, start, forecast, limits)
+        return [*unit_faults(case), *store_faults(case), *self._bus_faults(case)]
+
+    def price(self, plan: Plan, start: PlantStart | None = None) -> Price:
+        """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it.
+
+        Parameters
+        ----------
+        plan : Plan
+        start : PlantStart | None
+            Where it begins: with it, starts in the first step count too.
+        """
+        fuel = unserved = short = 0.0
+        away = frozenset() if start is None else frozenset(a for a, usable in start.usable.items() if not usable)
+        before = {d.id: plan.on[d.id][0] if start is None else d.id in start.diesels and start.diesels[d.id].on for d in self._diesels}
         for k, step_s in enumerate(plan.grid.step_s):
             hours = step_s / 3600.0
             for d in self._diesels:
-                if plan.on[d.id][k]:
-                    litres += fuel_l_per_h(d.fuel, plan.power_kw[d.id][k]) * hours
-                    litres += d.start_l if k > 0 and not plan.on[d.id][k - 1] else 0.0
-            reserve = self._reserve.assess(self._supply(plan, k), plan.load_kw[k])
-            litres += SHORTFALL_L_PER_KWH * reserve.short_kw * hours
+                fuel += burnt_l(plan, d, k, before[d.id])
+                before[d.id] = plan.on[d.id][k]
+            short += self._reserve.assess(self._supply(plan, k, away), plan.load_kw[k]).short_kw * hours
             unserved += plan.unserved_kw[k] * hours
         stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
-        return Price(litres + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope, unserved)
+        litres = fuel + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
+        return Price(litres, unserved, short, fuel)
 
-    def _supply(self, plan: Plan, k: int) -> Supply:
+    def fuel_l(self, plan: Plan, start: PlantStart) -> float:
+        """Return what a plan burns, starts included [L]."""
+        before = {d.id: d.id in start.diesels and start.diesels[d.id].on for d in self._diesels}
+        litres = 0.0
+        for d in self._diesels:
+            flags = (before[d.id], *plan.on[d.id])
+            litres += sum(burnt_l(plan, d, k, flags[k]) for k in range(plan.grid.n_steps))
+        return litres
+
+    def _supply(self, plan: Plan, k: int, away: Collection[str] = ()) -> Supply:
+        """Return who feeds the busbar in step k; who is `away` cannot react."""
         powers = {a: plan.power_kw[a][k] for a in self._sources if a in plan.power_kw}
         online = [d.id for d in self._diesels if plan.on[d.id][k]]
-        online += [p.inverter.id for p in self._pairs]
-        online += [h.id for h in self._site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
+        online += [p.inverter.id for p in self._pairs if p.inverter.id not in away]
+        online += [h.id for h in self._hydros if powers.get(h.id, 0.0) > 0.0]
         # Energy that reserve draws on must be there at both ends of the step.
         soc = {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in self._pairs}
         return Supply(powers, online, soc)
 
-    def _forecast_faults(self, forecast: Forecast) -> Iterator[str]:
-        most = 3.0 * self._site.peak_kw
-        for name, values, top in (
-            ("load", forecast.load_kw, most),
-            *((s.id, forecast.available_kw.get(s.id, ()), 1.3 * s.rated_kw) for s in self._site.of(Solar)),
-            *((h.id, forecast.inflow_m3s.get(h.id, ()), math.inf) for h in self._site.of(Hydro)),
-        ):
-            if len(values) != forecast.grid.n_steps:
-                yield f"the forecast of {name} has {len(values)} of {forecast.grid.n_steps} steps"
-            elif not all(math.isfinite(v) and -1e-6 <= v <= top for v in values):
-                yield f"the forecast of {name} is out of range"
-
-    def _shape_faults(self, plan: Plan, forecast: Forecast) -> Iterator[str]:
-        n = plan.grid.n_steps
-        if plan.grid != forecast.grid:
-            yield "plan and forecast are on different grids"
-        if plan.valid_until > plan.grid.end:
-            yield "it claims to be valid beyond its horizon"
-        columns: dict[str, tuple[Sequence[float], int]] = {a: (plan.power_kw.get(a, ()), n) for a in self._sources if self._planned(a)}
-        columns.update({f"{d.id} on": (plan.on.get(d.id, ()), n) for d in self._diesels})
-        columns.update({f"{p.battery.id} soc": (plan.soc.get(p.battery.id, ()), n + 1) for p in self._pairs})
-        columns.update({d.id: (plan.power_kw.get(d.id, ()), n) for d in self._site.of(Deferrable)})
-        columns.update(load=(plan.load_kw, n), unserved=(plan.unserved_kw, n))
-        for name, (values, length) in columns.items():
-            if len(values) != length:
-                yield f"{name} has {len(values)} values instead of {length}"
-            elif not all(math.isfinite(v) for v in values):
-                yield f"{name} holds a number that is not finite"
-
-    def _planned(self, asset: str) -> bool:
-        """Whether a plan must speak of a source: an inverter without a battery does nothing."""
-        return asset in {p.inverter.id for p in self._pairs} or not any(i.id == asset for i in self._site.of(Inverter))
-
-    def _power_faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Iterator[str]:
-        slack = self._tolerance_kw
-        for s in self._site.of(Solar):
-            yield from self._outside(plan, s.id, [(0.0, min(v, self._most(s.id, s.rated_kw, limits))) for v in forecast.available_kw[s.id]])
-        for h in self._site.of(Hydro):
-            yield from self._outside(plan, h.id, [(0.0, h.rated_kw)] * plan.grid.n_steps)
-        for p in self._pairs:
-            yield from self._outside(plan, p.inverter.id, [(-p.inverter.rated_kw, p.inverter.rated_kw)] * plan.grid.n_steps)
-        for x in self._site.of(Deferrable):
-            yield from self._outside(plan, x.id, [(0.0, x.rated_kw)] * plan.grid.n_steps)
-        for d in self._diesels:
-            first = start.diesels.get(d.id)
-            if first is not None and not first.usable and any(plan.on[d.id]):
-                yield f"{d.id} cannot run and is planned to"
-            for k, on in enumerate(plan.on[d.id]):
-                power = plan.power_kw[d.id][k]
-                low, high = (d.min_loading * d.rated_kw, d.rated_kw) if on else (0.0, 0.0)
-                if not low - slack <= power <= high + slack:
-                    yield f"{d.id} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
-                    break
-
-    def _most(self, asset: str, rated_kw: float, limits: Mapping[str, Limits]) -> float:
-        limit = limits.get(asset)
-        return rated_kw if limit is None or limit.max_kw is None else min(rated_kw, limit.max_kw)
-
-    def _outside(self, plan: Plan, asset: str, bounds: Sequence[tuple[float, float]]) -> Iterator[str]:
-        for k, (power, (low, high)) in enumerate(zip(plan.power_kw[asset], bounds, strict=True)):
-            if not low - self._tolerance_kw <= power <= high + self._tolerance_kw:
-                yield f"{asset} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
-                return
-
-    def _balance_faults(self, plan: Plan, forecast: Forecast) -> Iterator[str]:
+    def _bus_faults(self, case: Case) -> Iterator[str]:
+        """The balance of every step, and somebody to hold the bus in it."""
+        plan, slack = case.plan, case.slack_kw
         deferrables = [d.id for d in self._site.of(Deferrable)]
         for k in range(plan.grid.n_steps):
-            asked = forecast.load_kw[k] + sum(plan.power_kw[d][k] for d in deferrables)
+            asked = case.forecast.load_kw[k] + sum(plan.power_kw[d][k] for d in deferrables)
+            if abs(plan.load_kw[k] - asked) > slack:
+                yield f"its load of step {k} is {plan.load_kw[k]:.0f} kW where {asked:.0f} kW are forecast"
+                break
             given = sum(plan.power_kw[a][k] for a in self._sources if a in plan.power_kw)
-            gap = given + plan.unserved_kw[k] - asked - self._station_kw
-            if abs(gap) > self._tolerance_kw or plan.unserved_kw[k] < -self._tolerance_kw or abs(plan.load_kw[k] - asked) > self._tolerance_kw:
+            gap = given + plan.unserved_kw[k] - asked - self._site.station_kw
+            if abs(gap) > slack:
                 yield f"the balance of step {k} is off by {gap:.1f} kW"
-                return
-
-    def _storage_faults(self, plan: Plan, start: PlantStart) -> Iterator[str]:
-        for pair in self._pairs:
-            battery, soc = pair.battery, plan.soc[pair.battery.id]
-            begun = start.soc.get(battery.id)
-            if begun is None or abs(soc[0] - begun) > SHARE:
-                yield f"{battery.id} does not start from its true charge"
-                continue
-            low, high = min(battery.soc_min, begun) - SHARE, max(battery.soc_max, begun) + SHARE
-            for k, step_s in enumerate(plan.grid.step_s):
-                expected = storage_step(battery, soc[k], dc_kw(pair.inverter, plan.power_kw[pair.inverter.id][k]), step_s / 3600.0)
-                if abs(expected - soc[k + 1]) > SHARE:
-                    yield f"{battery.id} goes to {soc[k + 1]:.3f} in step {k} where its power leads to {expected:.3f}"
-                    break
-                if not low <= soc[k + 1] <= high:
-                    yield f"{battery.id} at {soc[k + 1]:.3f} in step {k}, allowed {low:.3f} to {high:.3f}"
-                    break
-
-    def _former_faults(self, plan: Plan) -> Iterator[str]:
+                break
+            if plan.unserved_kw[k] < -slack:
+                yield f"less than nothing is unserved in step {k}"
+                break
         for k in range(plan.grid.n_steps):
-            if not self._reserve.formers(self._supply(plan, k)) and plan.unserved_kw[k] < 0.99 * plan.load_kw[k]:
+            supply = self._supply(plan, k)
+            able = [f for f in self._reserve.formers(supply) if case.in_service(f, k)]
+            if not able and plan.unserved_kw[k] < 0.99 * plan.load_kw[k]:
                 yield f"nobody holds the bus in step {k}"
                 return
 
-    def _sequence_faults(self, plan: Plan, start: PlantStart) -> Iterator[str]:
-        """Minimum up and down times; the first run counts what it has behind it, rounded by the grid's first step."""
-        for d in self._diesels:
-            first = start.diesels.get(d.id)
-            if first is None:
-                continue
-            if first.frozen and not plan.on[d.id][0]:
-                yield f"{d.id} is starting and is planned off"
-            on, since = first.on, first.since_s + plan.grid.step_s[0]
-            for k, (flag, step_s) in enumerate(zip(plan.on[d.id], plan.grid.step_s, strict=True)):
-                if flag is not on:
-                    least = d.min_up_s if on else d.min_down_s
-                    if since < least - 1.0:
-                        yield f"{d.id} {'stops' if on else 'starts'} in step {k} after {since:.0f} s, minimum {least:.0f} s"
-                        break
-                    on, since = flag, 0.0
-                since += step_s
-
-    def _price_faults(self, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> list[str]:
+    def _comparison_faults(self, case: Case) -> Generator[None, None, list[str]]:
+        """What it leaves unserved, how short reserve, kVA and fuel are, and what it costs, against the rules in the same hours."""
+        plan, start, hours = case.plan, case.start, sum(case.plan.grid.step_s) / 3600.0
         # The rules serve the same deferrables at the same time, so that the two are alike but for how they are supplied.
-        alike = replace(forecast, load_kw=plan.load_kw)
-        rules = self._rules.rollout(start, alike, self._site.rules.policy, plan.id, plan.made_at, limits)
-        ours, theirs = self.price(plan), self.price(rules)
-        slack_kwh = self._tolerance_kw * sum(plan.grid.step_s) / 3600.0 * 0.05
-        if ours.unserved_kwh > theirs.unserved_kwh + slack_kwh:
-            return [f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}"]
+        alike = replace(case.forecast, load_kw=plan.load_kw)
+        rules = yield from in_groups(self._rules.rolling(start, alike, self._site.rules.policy, plan.id, plan.made_at, case.limits), self._steps_at_once)
+        yield
+        ours = self.price(plan, start)
+        yield
+        theirs = self.price(rules, start)
+        load_kwh = sum(p * s for p, s in zip(plan.load_kw, plan.grid.step_s, strict=True)) / 3600.0
+        found = []
+        if ours.unserved_kwh > theirs.unserved_kwh + case.slack_kw * hours * 0.05:
+            found.append(f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}")
+        if ours.short_kwh > theirs.short_kwh + WORSE * load_kwh + case.slack_kw:
+            found.append(f"its reserve is short by {ours.short_kwh:.0f} kWh where that of the rules is short by {theirs.short_kwh:.0f}")
+        ours_kvarh, theirs_kvarh = self._kvar_short_h(plan), self._kvar_short_h(rules)
+        if ours_kvarh > theirs_kvarh + WORSE * load_kwh * self._tan_phi + case.slack_kw:
+            found.append(f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}")
+        for tank in self._site.of(Tank):
+            dry, enough = beyond_tank_l(plan, start, tank, self._diesels)[0], beyond_tank_l(rules, start, tank, self._diesels)[0]
+            if dry > DEARER * enough + TANK_L:
+                found.append(f"it burns {dry:.0f} L more than {tank.id} holds where the rules burn {enough:.0f} L more")
         if ours.litres > theirs.litres + (DEARER - 1.0) * abs(theirs.litres) + DEARER_L:
-            return [f"it costs {ours.litres:.0f} litres where the rules cost {theirs.litres:.0f}"]
-        return []
+            found.append(f"it costs {ours.litres:.0f} litres where the rules cost {theirs.litres:.0f}")
+        return found
+
+    def _kvar_short_h(self, plan: Plan) -> float:
+        """Return the reactive energy that the loads need and the units on line cannot give beside their power [kvarh].
+
+        Each gives `sqrt(kva^2 - kw^2)`; loads draw `tan(phi)` of their power, deferrables as the loads do.
+        """
+        short = 0.0
+        for k, step_s in enumerate(plan.grid.step_s):
+            online = [d.id for d in self._diesels if plan.on[d.id][k]] + [p.inverter.id for p in self._pairs]
+            left = sum(math.sqrt(max(0.0, self._kva[u] ** 2 - plan.power_kw[u][k] ** 2)) for u in online)
+            need = self._tan_phi * max(0.0, plan.load_kw[k] - plan.unserved_kw[k])
+            short += max(0.0, need - left) * step_s / 3600.0
+        return short
+
+
+def in_groups(parts: Generator[None, None, Plan], size: int) -> Generator[None, None, Plan]:
+    """Yield only after every so many parts."""
+    while True:
+        for _ in range(size):
+            try:
+                next(parts)
+            except StopIteration as done:
+                return cast(Plan, done.value)
+        yield

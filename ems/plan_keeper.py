@@ -1,13 +1,15 @@
 """When to ask for a plan, which to believe, and what to do without one.
 
 The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
-checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits.
+checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits:
+while there is a plan to follow, the check of the next takes a few milliseconds in each of some cycles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ems.charge import surely_stored
@@ -17,6 +19,7 @@ from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
+from ems.plan_verdict import Verdict, judged
 from ems.ports import Planner
 from ems.sequencer import COMING
 from ems.terms import Phase
@@ -27,6 +30,8 @@ PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
+NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
+"""Events that call for a new plan; what the old one promised is worth nothing after them."""
 POND_DEPTH_M = 2.0
 """Depth that a full pond's level gauge shows [m]."""
 
@@ -72,8 +77,10 @@ class PlanKeeper:
         self._hydros = site.of(Hydro)
         self._asked_s: float | None = None
         self._eventful = False
+        self._news_s = self._known_s = -math.inf  # when something happened last, and up to when the plan that is followed knows of it
         self._asked = 0
         self._pending: PlanRequest | None = None
+        self._parts: Generator[None, None, Verdict] | None = None  # what is left to be looked at of `outcome`
         self._means: _Means | None = None
         self._observed: list[Observation] = []
         self._given: Given | None = None
@@ -96,7 +103,7 @@ class PlanKeeper:
             An answer that has just been taken into use, for the store.
         """
         self._observe(image, decision)
-        events, taken = self._collect()
+        events, taken = self._collect(image.time)
         if self._due(image.now_s, decision.events):
             self._ask(image, decision)
         return events, taken
@@ -114,7 +121,8 @@ class PlanKeeper:
         if self._asked_s is None:
             return True
         since = now_s - self._asked_s
-        self._eventful |= any(e.kind in ("tripped", "locked", "limits", "limit_expired", "mode") for e in events)
+        if any(e.kind in NEWS for e in events):
+            self._eventful, self._news_s = True, now_s
         if self._pending is not None and since < PATIENCE * self._every_s:
             return False  # one question at a time: its answer is checked against the state it was asked from
         return since >= self._every_s or (self._eventful and since >= self._event_s)
@@ -129,26 +137,42 @@ class PlanKeeper:
             limits=dict(decision.memory.limits),
             observations=tuple(self._observed),
             given=self._given,
-            previous=self.current(image.time),
+            previous=self.current(image.time) if self._known_s >= self._news_s else None,
         )
         self._observed = []
-        self._pending = request
+        self._pending, self._parts = request, None
         self._planner.submit(request)
 
-    def _collect(self) -> tuple[list[Event], PlanOutcome | None]:
-        outcome, request = self._planner.take(), self._pending
-        if outcome is None:
+    def _collect(self, at: datetime) -> tuple[list[Event], PlanOutcome | None]:
+        """Take an answer if there is one, look at a part of it in each cycle, and believe it if nothing is wrong."""
+        if self._parts is None:
+            outcome, request = self._planner.take(), self._pending
+            if outcome is None:
+                return [], None
+            if request is None or request.id != outcome.request_id:
+                return [Event("plan_refused", None, "it answers a question that was given up")], None
+            self.outcome, self._parts = outcome, judged(self._check, request, outcome, at)
+        hurry = self.current(at) is None  # without a plan to follow, being without one is worse than a long cycle
+        try:
+            next(self._parts)
+            while hurry:
+                next(self._parts)
+        except StopIteration as done:
+            verdict: Verdict = done.value
+        else:
             return [], None
-        if request is None or request.id != outcome.request_id:
-            return [Event("plan_refused", None, "it answers a question that was given up")], None
-        self._pending, self.outcome = None, outcome
-        if outcome.plan is None or outcome.forecast is None:
-            return [Event("plan_failed", None, outcome.cause or outcome.status)], None
-        faults = self._check.faults(outcome.plan, request.start, outcome.forecast, request.limits)
+        self._parts, self._pending = None, None
+        return self._settled(verdict)
+
+    def _settled(self, verdict: Verdict) -> tuple[list[Event], PlanOutcome | None]:
+        outcome, faults, choice = self.outcome, verdict.faults, verdict.choice
+        if outcome is None or outcome.plan is None:
+            return [Event("plan_failed", None, "; ".join(faults))], None
         if faults:
             return [Event("plan_refused", None, "; ".join(faults[:3]))], None
-        self.plan = outcome.plan
-        return [], outcome
+        self.plan, self._known_s = verdict.plan, self._asked_s or 0.0
+        events = [Event("plan_kept", None, choice.why)] if choice is not None and choice.kept else []
+        return events, replace(outcome, plan=verdict.plan)
 
     def _observe(self, image: Image, decision: Decision) -> None:
         """Average what forecasts learn from; what was not seen for half the time is left out, not guessed."""
@@ -199,10 +223,10 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
         diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase in COMING)
-    pond = {
-        h.id: min(1.0, level / POND_DEPTH_M) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and (level := image.assets[h.id].get("level_m")) is not None
-    }
-    tank = {t.id: level for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
+    # A gauge may read a little under its zero.
+    depth = {h.id: level for h in site.of(Hydro) if (level := image.assets[h.id].get("level_m")) is not None}
+    pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}
+    tank = {t.id: max(0.0, level) for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
     done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
     unusable = {
         a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)

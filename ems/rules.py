@@ -8,10 +8,11 @@ least for the residual load among those that hold the reserve.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations
+from typing import TypeVar, cast
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.dispatch import Shares, Situation
@@ -30,6 +31,7 @@ ROTATE_WEAR = 0.005
 """A running engine gives way to its twin when it is so much more worn: the whole spread that run hours alone make."""
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
+T = TypeVar("T")
 
 
 class Rules:
@@ -137,35 +139,31 @@ class Rules:
 
         Used beside every optimised plan: what burns more or serves less than this is not used.
         """
+        return whole(self.rolling(start, forecast, policy, plan_id, at, limits))
+
+    def rolling(
+        self, start: PlantStart, forecast: Forecast, policy: str, plan_id: str, at: datetime, limits: Mapping[str, Limits] = NOTHING
+    ) -> Generator[None, None, Plan]:
+        """Live through the same step by step, so that a cycle can do a part of it."""
         roll = _Roll(self, self._site, start, limits)
-        grid = forecast.grid
-        for k, step_s in enumerate(grid.step_s):
+        for k, step_s in enumerate(forecast.grid.step_s):
             solar = {s: values[k] for s, values in forecast.available_kw.items()}
             inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
             roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
-        return Plan(
-            id=plan_id,
-            made_at=at,
-            valid_until=at + timedelta(seconds=2 * self._site.planner.replan_s),
-            source=policy,
-            grid=grid,
-            power_kw={u: tuple(v) for u, v in roll.power.items()},
-            on={d: tuple(v) for d, v in roll.on.items()},
-            soc={b: tuple(v) for b, v in roll.soc.items()},
-            load_kw=tuple(forecast.load_kw),
-            unserved_kw=tuple(roll.unserved),
-            available_kw=forecast.available_kw,
-        )
+            yield
+        return roll.plan(plan_id, at, at + timedelta(seconds=2 * self._site.planner.replan_s), policy, forecast)
 
 
 class _Roll:
     """The state of one roll-out: SoC and running diesels, and what has been written down."""
 
     def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
-        self._rules, self._site, self._limits = rules, site, limits
+        self._rules, self._site, self._start, self._limits = rules, site, start, limits
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
-        self._usable = [d for d, s in start.diesels.items() if s.usable]
+        self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
         self._running = frozenset(d for d, s in start.diesels.items() if s.on)
+        self._rivers = site.of(Hydro)
+        self._bounds = {u.id: limited(rating(u), u.id, limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
         self.power: dict[str, list[float]] = {a.id: [] for a in (*site.of(Solar), *site.of(Hydro), *site.of(Diesel))}
@@ -174,37 +172,67 @@ class _Roll:
         self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
         self.unserved: list[float] = []
 
+    def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
+        """Return what has been lived through as a plan."""
+        return Plan(
+            id=plan_id,
+            made_at=at,
+            valid_until=until,
+            source=source,
+            grid=forecast.grid,
+            power_kw={u: tuple(v) for u, v in self.power.items()},
+            on={d: tuple(v) for d, v in self.on.items()},
+            soc={b: tuple(v) for b, v in self.soc.items()},
+            load_kw=tuple(forecast.load_kw),
+            unserved_kw=tuple(self.unserved),
+            available_kw=forecast.available_kw,
+        )
+
     def step(self, policy: str, step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]) -> None:
         """Live through one step under a policy."""
+        river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._rivers}
+        situation, supply = self._seen(step_s, load_kw, solar_kw, river)
+        outlook = self._rules.outlooks.of(situation, supply)
+        target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
+        shares = outlook.prospect(target.on, target).shares
+        self._running = target.on
+        self._write(shares, target.on, step_s / 3600.0)
+
+    def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0
-        bounds = {u.id: limited(rating(u), u.id, self._limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
+        bounds = dict(self._bounds)
         for inverter, battery in self._pairs:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
-        water = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in site.of(Hydro)}
         situation = Situation(
-            demand_kw=load_kw + self._site.station_kw,
-            solar_kw={s: bounds[s].clip(p) for s, p in solar_kw.items()},
-            hydro_kw=water,
+            demand_kw=load_kw + site.station_kw,
+            solar_kw={s: bounds[s].clip(p) if self._serves(s) else 0.0 for s, p in solar_kw.items()},
+            # Less than its minimum does not turn a turbine.
+            hydro_kw={h.id: p if (p := water_kw[h.id]) >= h.min_kw and self._serves(h.id) else 0.0 for h in self._rivers},
             fixed_kw=NOTHING,
             bounds=bounds,
             inverters=tuple(i.id for i, _ in self._pairs),
             unloading=NOTHING,
         )
-        running = frozenset((*(i.id for i, _ in self._pairs), *(h for h, p in water.items() if p > 0)))
-        supply = Supply(NOTHING, running, dict(self._soc), limits=self._limits)
-        outlook = self._rules.outlooks.of(situation, supply)
-        target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
-        shares = outlook.prospect(target.on, target).shares
-        self._running = target.on
-        self._write(shares, target.on, hours)
+        running = frozenset((*(i.id for i, _ in self._pairs if self._serves(i.id)), *(h for h, p in situation.hydro_kw.items() if p > 0)))
+        return situation, Supply(NOTHING, running, dict(self._soc), limits=self._limits)
 
     def _storage_bound(self, inverter: Inverter, battery: Battery, hours: float) -> Bound:
         soc, limits = self._soc[battery.id], self._limits.get(battery.id)
+        if not self._serves(inverter.id) or not self._serves(battery.id):
+            return Bound(-inverter.no_load_kw, -inverter.no_load_kw, "out_of_service", "out_of_service")
         floor = floor_soc(limits)
         top = battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
         lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
         hi = ac_kw(inverter, discharge_room_kw(battery, soc, battery.soc_min if floor is None else floor, hours))
-        return limited(rating(inverter), inverter.id, self._limits).narrowed(lo, hi, "soc")
+        given = self._limits.get(inverter.id)
+        most = ceiling_kw(inverter.rated_kw, given)  # it bounds both directions
+        least = -most if given is None or given.min_kw is None else given.min_kw
+        return rating(inverter).narrowed(least, most, "operator_limit").narrowed(lo, hi, "soc")
+
+    def _serves(self, asset: str) -> bool:
+        """Whether an asset is there to be used: neither known as away nor taken out of service."""
+        limits = self._limits.get(asset)
+        return self._start.usable.get(asset, True) and not (limits is not None and limits.out_of_service)
 
     def _write(self, shares: Shares, on: Collection[str], hours: float) -> None:
         for unit, column in self.power.items():
@@ -222,3 +250,12 @@ def limited(bound: Bound, unit: str, limits: Mapping[str, Limits]) -> Bound:
     """Return a bound narrowed by an operator's limit for this unit."""
     limit = limits.get(unit)
     return bound if limit is None else bound.narrowed(-float("inf"), ceiling_kw(bound.hi_kw, limit), "operator_limit")
+
+
+def whole(parts: Generator[None, None, T]) -> T:
+    """Do all parts of a piece of work at once."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as done:
+            return cast(T, done.value)

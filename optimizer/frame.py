@@ -8,6 +8,7 @@ Inside the problem power is in MW, energy in MWh, fuel in L.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import combinations
@@ -21,6 +22,7 @@ import scipy.sparse as sp
 from ems.config.site import Diesel, Site
 from ems.model import Limits
 from ems.plan import Forecast, Grid, Plan, PlantStart
+from ems.plan_choice import Promise
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
@@ -53,6 +55,8 @@ class Prices:
         Fuel that the tank does not hold.
     wear_l_per_kwh : float
         Charge and discharge at the busbar; it keeps the two apart.
+    changed_starts_per_h : float
+        An hour of an engine that is other than promised, in starts of it.
     om_l_per_currency, curtailed_l_per_kwh, order_l_per_h : float
         Running hours (objective cost), unused sun, and what tells identical diesels apart.
     """
@@ -68,11 +72,22 @@ class Prices:
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0
     dry_l_per_l: float = 50.0
+    changed_starts_per_h: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Everything that one solve depends on; `previous` is the plan that is followed, None where there is none."""
+    """Everything that one solve depends on.
+
+    Attributes
+    ----------
+    previous : Plan | None
+        The plan that is followed, None where there is none.
+    promise : Mapping[str, tuple]
+        What it has promised of each diesel by step (`ems.plan_choice`): a price is on what is other.
+    keep : bool
+        Whether that must be kept.
+    """
 
     at: datetime
     grid: Grid
@@ -80,6 +95,8 @@ class Question:
     forecast: Forecast
     limits: dict[str, Limits]
     previous: Plan | None = None
+    promise: Mapping[str, Promise] = field(default_factory=dict)
+    keep: bool = False
 
     def ceiling(self, asset: str, limit: str, default: float) -> Array:
         """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""

@@ -13,10 +13,12 @@ from ems.clock import cpu_s
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
 from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart
+from ems.plan_form import start_faults
 from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
+from optimizer.keeping import keeping, with_promise
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort, Solved, solve
 
@@ -94,23 +96,30 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start)
             check_inputs(self._site, request, forecast)
-            question = Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous)
+            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous))
             problem = self._built()
             solved = solve_question(problem, question, self._effort)
             plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
+            kept, more_s = keeping(problem, question, plan, left(self._effort, solved.solve_s), solve_question)
             if forecast.bands is not None and forecast.bands.learned:
-                plan = replace(plan, error_up_kw=forecast.bands.up_at(self._hold_s))
+                up_kw = forecast.bands.up_at(self._hold_s)
+                plan, kept = replace(plan, error_up_kw=up_kw), None if kept is None else replace(kept, error_up_kw=up_kw)
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
         except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged
             log.exception("planner: unexpected error, request %s", request.id)
             return PlanOutcome(request.id, "failed", f"planner: {type(error).__name__}: {error}", None, forecast, 0.0, cpu_s() - began)
-        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, solved.limit_hit)
+        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s + more_s, cpu_s() - began, solved.limit_hit, kept)
 
     def _built(self) -> PlanProblem:
         if self._problem is None:
             self._problem = PlanProblem(self._site, self._steps)
         return self._problem
+
+
+def left(effort: Effort, spent_s: float) -> Effort:
+    """Return what is left of an effort after a search."""
+    return effort if effort.time_limit_s is None else replace(effort, time_limit_s=effort.time_limit_s - spent_s)
 
 
 def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False) -> Solved:
@@ -134,11 +143,10 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
 
 def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:
     """Refuse what the problem cannot take: numbers that are not finite, a battery whose charge nobody knows."""
-    for battery in site.of(Battery):
-        soc = request.start.soc.get(battery.id)
-        if soc is None or not math.isfinite(soc):
-            raise Failed(f"state: the charge of {battery.id} is not known")
+    for fault in start_faults(site, request.start, request.limits):
+        raise Failed(f"state: {fault}")
     columns = {"load": forecast.load_kw, **forecast.available_kw, **forecast.inflow_m3s}
+    columns |= {n: v for n, v in (("load peaks", forecast.load_peak_kw), ("errors up", forecast.floor_up_kw), ("errors down", forecast.floor_down_kw)) if v}
     for name, values in columns.items():
         if len(values) != forecast.grid.n_steps or not all(math.isfinite(v) for v in values):
             raise Failed(f"forecast: {name} is incomplete or not finite")

@@ -13,7 +13,9 @@ from ems.model import Image
 from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
 from ems.plan_keeper import plant_start
+from ems.plan_verdict import judged
 from ems.ports import Planner
+from ems.rules import whole
 from ems.series import SeriesTable
 from simulator.closed_loop import Case, controlled
 
@@ -27,11 +29,12 @@ LEARN_DAYS = 70
 
 @dataclass(slots=True)
 class Solves:
-    """How planning went: time of each plan [s], worst gap, and how often a limit of the solver ended the search."""
+    """How planning went: time of each plan [s], worst gap, how often a limit of the solver ended the search, and how often a promise was kept."""
 
     total_s: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     limit_hits: int = 0
+    kept: int = 0
     refused: list[str] = field(default_factory=list)
     bound_l: float | None = None
 
@@ -59,6 +62,7 @@ class RollingPlans:
         self._check = PlanCheck(site)
         self._asked_s: float | None = None
         self._plan: Plan | None = None
+        self._held: object = None
         self._observed: list[Observation] = []
         self.solves = Solves()
 
@@ -86,7 +90,10 @@ class RollingPlans:
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
-        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, self._plan)
+        # What a site is told by events of trips, lock-outs, limits and modes is seen here in the state itself: then nothing is promised.
+        held = (frozenset(d for d, s in start.diesels.items() if s.usable), start.usable, dict(memory.limits), memory.mode)
+        previous = self._plan if held == self._held else None
+        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, previous)
         self._observed = []
         self._planner.submit(request)
         outcome = self._planner.take()
@@ -96,11 +103,12 @@ class RollingPlans:
         if outcome.plan is None or outcome.forecast is None:
             self.solves.refused.append(f"{image.time:%Y-%m-%dT%H:%M:%SZ}: {outcome.cause}")
             return
-        faults = self._check.faults(outcome.plan, start, outcome.forecast, request.limits)
-        if faults:
-            self.solves.refused.append(f"{image.time:%Y-%m-%dT%H:%M:%SZ}: {'; '.join(faults[:3])}")
-        else:
-            self._plan = outcome.plan
+        verdict = whole(judged(self._check, request, outcome, image.time))
+        if verdict.plan is None:
+            self.solves.refused.append(f"{image.time:%Y-%m-%dT%H:%M:%SZ}: {'; '.join(verdict.faults[:3])}")
+            return
+        self._plan, self._held = verdict.plan, held
+        self.solves.kept += verdict.choice is not None and verdict.choice.kept
 
 
 class WholePlan:

@@ -23,6 +23,8 @@ class DieselBlock:
         self.on_min = cp.Parameter(n, nonneg=True)
         self.on_max = cp.Parameter(n, nonneg=True)
         self.on_before = cp.Parameter(nonneg=True)
+        self.change = cp.Parameter(n)
+        self.promised_l = cp.Parameter(nonneg=True)
         self.power_min = cp.Parameter((len(self.rows), n), nonneg=True)
         self.power_max = cp.Parameter((len(self.rows), n), nonneg=True)
         self.excused = cp.Parameter((len(self.rows), n), nonneg=True)
@@ -79,6 +81,9 @@ class DieselBlock:
         litres = litres + d.start_l * self.start
         frame.fuel[d.id] = litres
         frame.cost.append(cp.sum(litres))
+        if frame.purpose == "plan":
+            # By sets: DPP takes no parameter times `on`, whose bounds are parameters.
+            frame.cost.append(self.change @ frame.total(frame.pick(self.rows) @ frame.w) + self.promised_l)
         per_hour = frame.prices.om_l_per_currency * d.om_per_h + frame.prices.order_l_per_h * order
         if per_hour:
             frame.cost.append(cp.sum(cp.multiply(self.on, hours * per_hour)))
@@ -99,6 +104,7 @@ class DieselBlock:
         if not since.usable:
             high[:] = 0.0
         high[~question.in_service(d.id)] = 0.0
+        self._promise(question, low, high)
         self.on_max.value, self.on_min.value = high, np.minimum(low, high)
         self.on_before.value = float(since.on)
         top = np.clip(question.ceiling(d.id, "max_kw", d.rated_kw), 0.0, d.rated_kw)
@@ -107,6 +113,16 @@ class DieselBlock:
         self.power_min.value = each(np.minimum(floor, top) * MW, len(self.rows))
         allow = frame.site.reserve.single_former == "allow"
         self.excused.value = each(np.where(formers > 0, 0.0, d.rated_kw * MW * allow), len(self.rows))
+
+    def _promise(self, question: Question, low: Array, high: Array) -> None:
+        """Price what the plan before has promised of it, or narrow `on` to it as far as history lets it."""
+        flags = question.promise.get(self.diesel.id, (None,) * self.frame.n)
+        signs = np.array([0.0 if f is None else -1.0 if f else 1.0 for f in flags])
+        self.change.value = change = signs * self.frame.dt_h * self.frame.prices.changed_starts_per_h * self.diesel.start_l
+        self.promised_l.value = -change[change < 0.0].sum()
+        if question.keep:
+            low[(signs < 0.0) & (high > 0.0)] = 1.0
+            high[(signs > 0.0) & (low < 1.0)] = 0.0
 
 
 def fuel_lines(diesel: Diesel) -> list[tuple[float, float]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from ems.config.site import Diesel, Site, Solar
 from ems.model import Limits
-from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, target_at
+from ems.physics import dc_kw, storage_step
+from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, Unmet, target_at
 from ems.plan_check import PlanCheck
+from ems.reserve import storages
 from ems.rules import Rules
 from tests.ems.island import START, site
 
@@ -86,13 +88,6 @@ def test_every_kind_of_broken_plan_is_refused(kind: str) -> None:
         assert faults(BROKEN[kind](GOOD, k)), f"step {k}"
 
 
-def test_a_thousand_seeded_mutations_are_refused() -> None:
-    chance = random.Random(7)
-    for _ in range(1000):
-        kind = chance.choice(sorted(BROKEN))
-        assert faults(BROKEN[kind](GOOD, chance.randrange(N))), kind
-
-
 def test_a_diesel_that_flaps_is_refused() -> None:
     on = tuple(k % 2 == 0 for k in range(N))
     powers = {**GOOD.power_kw, "dg1": tuple(150.0 if f else 0.0 for f in on)}
@@ -150,3 +145,112 @@ def test_a_plan_gives_means_over_the_time_asked_for() -> None:
     later = target_at(plan, START + timedelta(seconds=600), 1.0)
     assert later is not None and later.on == frozenset()
     assert target_at(plan, START + timedelta(days=1), 900.0) is None
+
+
+FLAT = Grid(START, (900.0,) * 16)
+
+
+def led(of: Site, on: dict[str, bool], start: PlantStart, load_kw: float, inverter_kw: float, grid: Grid = FLAT) -> tuple[Plan, Forecast]:
+    """Return the plan of the same commitment and the same power of storage in every step, the diesels by their ratings, with its forecast."""
+    n, pair = grid.n_steps, storages(of)[0]
+    forecast = Forecast(grid, (load_kw,) * n, {s.id: (0.0,) * n for s in of.of(Solar)}, {})
+    running_kw = sum(d.rated_kw for d in of.of(Diesel) if on[d.id])
+    powers = {d.id: (load_kw - inverter_kw) * d.rated_kw / running_kw if on[d.id] else 0.0 for d in of.of(Diesel)}
+    powers |= {"inv1": inverter_kw, "pv1": 0.0}
+    soc = [start.soc["bess1"]]
+    for step_s in grid.step_s:
+        soc.append(storage_step(pair.battery, soc[-1], dc_kw(pair.inverter, inverter_kw), step_s / 3600.0))
+    columns = {a: (kw,) * n for a, kw in powers.items()}
+    plan = Plan("p", START, grid.end, "mpc", grid, columns, {d: (f,) * n for d, f in on.items()}, {"bess1": tuple(soc)}, (load_kw,) * n, (0.0,) * n)
+    return plan, forecast
+
+
+OF = site()
+REST = {"dg1": DieselStart(False, 1e5), "dg2": DieselStart(False, 1e5)}
+
+
+@pytest.mark.parametrize(
+    ("of", "on", "start", "load_kw", "inverter_kw", "word"),
+    [
+        # A thirsty set beside the one that is enough, all the time: 30 L/h for nothing.
+        (
+            site({"id": "dg3", "kind": "diesel", "rated_kw": 100.0, "forming": "droop", "fuel": {"no_load_l_per_h": 30.0, "slope_l_per_kwh": 0.25}}),
+            {"dg1": True, "dg2": False, "dg3": True},
+            PlantStart({"bess1": 0.15}, {**REST, "dg3": DieselStart(False, 1e5)}),
+            220.0,
+            -2.0,
+            "it costs",
+        ),
+        # The inverter is away and one set alone carries all: the rules put both on the bus.
+        (
+            site(reserve={"single_former": "refuse"}),
+            {"dg1": True, "dg2": False},
+            PlantStart({"bess1": 0.15}, REST, usable={"inv1": False}),
+            220.0,
+            -2.0,
+            "reserve is short",
+        ),
+        # 240 kW of 250 kVA leave 70 kvar where the load draws 116; the rules run a set beside it.
+        (
+            site({**OF.asset("bess1").model_dump(mode="json", exclude={"device"}), "capacity_kwh": 9000.0}, drop=("bess1",)),
+            {"dg1": False, "dg2": False},
+            PlantStart({"bess1": 0.22}, REST),
+            240.0,
+            240.0,
+            "reactive power is short",
+        ),
+    ],
+)
+def test_what_only_the_rules_beside_it_show(of: Site, on: dict[str, bool], start: PlantStart, load_kw: float, inverter_kw: float, word: str) -> None:
+    plan, forecast = led(of, on, start, load_kw, inverter_kw)
+    check = PlanCheck(of)
+    assert check.broken(plan, start, forecast) == []
+    found = check.faults(plan, start, forecast)
+    assert any(word in f for f in found), found
+
+
+def test_a_step_shorter_than_the_ramp_may_not_jump() -> None:
+    slow = {"id": "dg1", "kind": "diesel", "rated_kw": 300.0, "forming": "isochronous", "ramp_kw_per_s": 0.1}
+    of = site(slow, drop=("dg1",))
+    plan, forecast = led(of, {"dg1": True, "dg2": False}, PlantStart({"bess1": 0.5}, REST), 150.0, -2.0)
+    jump = replace(plan, power_kw={**plan.power_kw, "dg1": (*plan.power_kw["dg1"][:8], *(p + 95.0 for p in plan.power_kw["dg1"][8:]))})
+    step = replace(plan, power_kw={**plan.power_kw, "dg1": (*plan.power_kw["dg1"][:8], *(p + 85.0 for p in plan.power_kw["dg1"][8:]))})
+    found = [PlanCheck(of).faults(p, PlantStart({"bess1": 0.5}, REST), forecast) for p in (jump, step)]
+    assert [any("its ramp allows 90 kW" in f for f in faults) for faults in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("delay_days", "told_l", "refused"),
+    [(0.0, 0.0, False), (2.0, 0.0, True), (2.0, 1e4, False)],  # delivered in time; not yet; not yet, but the plan says so and the rules burn as much
+)
+def test_fuel_that_has_not_come_is_not_burnt(delay_days: float, told_l: float, refused: bool) -> None:
+    tank = {"id": "tank1", "kind": "tank", "capacity_l": 5000.0, "unusable_l": 200.0}
+    of = site({**tank, "deliveries": [{"date": date(2026, 3, 1), "litres": 3000.0, "delay_days": delay_days}]})
+    start = PlantStart({"bess1": 0.15}, REST, tank_l={"tank1": 260.0})
+    plan, forecast = led(of, {"dg1": True, "dg2": False}, start, 200.0, -2.0)
+    forecast = replace(forecast, grid=Grid(START, FLAT.step_s))
+    if delay_days == 0.0:  # due at midnight: the morning before, it has been there and shows in the level
+        start = replace(start, tank_l={"tank1": 3260.0})
+    told = (Unmet("fuel", START, told_l, "L", "fuel", "燃料"),) if told_l else ()
+    found = PlanCheck(of).faults(replace(plan, unmet=told), start, forecast)
+    assert any("more than tank1 holds" in f for f in found) is refused, found
+
+
+def test_a_limit_holds_until_it_expires() -> None:
+    powers = GOOD.power_kw["dg1"]
+    most = max(powers) - 30.0
+    first = next(k for k, p in enumerate(powers) if p > most)
+    for expires, refused in ((None, True), (GRID.end, True), (GRID.starts()[first], False)):
+        limits = {"dg1": Limits(max_kw=most, expires_at=expires)}
+        assert any("dg1 at" in f for f in CHECK.broken(GOOD, FROM, FORECAST, limits)) is (refused and most > 0.0)
+
+
+def test_low_load_is_a_fault_only_where_somebody_could_make_room() -> None:
+    """20 kW on one set: with a battery that takes 70 kW it must not run at 20; with a full one it has to."""
+    n = FLAT.n_steps
+    forecast = Forecast(FLAT, (20.0,) * n, {"pv1": (0.0,) * n}, {})
+    for soc, refused in ((0.5, True), (0.95, False)):
+        start = PlantStart({"bess1": soc}, REST)
+        low, _ = led(OF, {"dg1": True, "dg2": False}, start, 20.0, -2.0)
+        low = replace(low, soc={"bess1": (soc,) * (n + 1)})
+        assert any("dg1 at 22 kW" in f for f in PlanCheck(OF).broken(low, start, forecast)) is refused

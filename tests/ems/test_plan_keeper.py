@@ -62,6 +62,17 @@ def keeper(prompt: bool = False) -> tuple[PlanKeeper, Desk]:
     return PlanKeeper(SITE, desk), desk
 
 
+def settled(keep: PlanKeeper, now_s: float, cycles: int = 12) -> tuple[list[Event], PlanOutcome | None]:
+    """Return what the cycles tell in which an answer is looked through."""
+    found: list[Event] = []
+    for k in range(cycles):
+        events, taken = keep.tick(*lived(now_s + 0.01 * k))
+        found += events
+        if taken is not None:
+            return found, taken
+    return found, None
+
+
 def test_a_forecast_from_outside_goes_with_every_question_until_another_comes() -> None:
     keep, desk = keeper(prompt=True)
     first, second = Given(START, 3600.0, (100.0,)), Given(START, 3600.0, (200.0,))
@@ -122,13 +133,28 @@ def test_a_good_answer_is_used_until_it_is_no_longer_valid() -> None:
     keep.tick(*lived())
     assert keep.current(START) is None
     desk.answer = answer(desk.asked[0])
-    events, taken = keep.tick(*lived(2.0))
+    events, taken = settled(keep, 2.0)
     assert (events, taken) == ([], keep.outcome)
     assert taken is not None and keep.current(START) is taken.plan is not None
     valid = taken.plan.valid_until
     assert keep.current(valid - timedelta(seconds=1)) is taken.plan
     assert keep.current(valid) is None
     assert keep.tick(*lived(3.0)) == ([], None)
+
+
+def test_a_check_is_spread_over_cycles_while_there_is_a_plan_and_done_at_once_without() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    assert keep.tick(*lived(1.0))[1] is not None
+    keep.tick(*lived(301.0))
+    desk.answer = answer(desk.asked[1])
+    first, cycles = keep.plan, 0
+    while keep.plan is first:
+        keep.tick(*lived(302.0 + cycles))
+        cycles += 1
+    assert 3 < cycles < 12
+    assert len(desk.asked) == 2  # and no question is asked while an answer is being looked at
 
 
 def broken(outcome: PlanOutcome) -> Plan:
@@ -142,18 +168,64 @@ def test_what_fails_the_check_is_refused_with_its_reason_and_the_last_plan_goes_
     keep.tick(*lived())
     good = answer(desk.asked[0])
     desk.answer = good
-    keep.tick(*lived(1.0))
+    settled(keep, 1.0)
     assert good.plan is not None
     for now_s, kind, word in ((301.0, "plan_refused", "dg1"), (340.0, "plan_failed", "deadline")):
         keep.tick(*lived(now_s, events=(Event("mode", None, ""),)))
         asked = desk.asked[-1]
         wrong = replace(answer(asked), plan=broken(answer(asked))) if kind == "plan_refused" else PlanOutcome(asked.id, "failed", "deadline", None, None)
         desk.answer = wrong
-        events, taken = keep.tick(*lived(now_s + 1.0))
+        events, taken = settled(keep, now_s + 1.0)
         assert [e.kind for e in events] == [kind]
         assert word in events[0].reason
         assert taken is None
         assert keep.current(START + timedelta(seconds=now_s + 1.0)) is good.plan
+
+
+@pytest.mark.parametrize("event", ["tripped", "locked", "limits", "limit_expired", "mode", "start"])
+def test_the_followed_plan_goes_with_the_question_but_after_an_event_nothing_is_promised(event: str) -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    settled(keep, 1.0)
+    first = keep.plan
+    assert first is not None
+    keep.tick(*lived(300.0))  # asked before it happens
+    keep.tick(*lived(310.0, events=(Event(event, None, ""),)))
+    desk.answer = answer(desk.asked[1])
+    settled(keep, 311.0)
+    keep.tick(*lived(600.0))  # what is followed now does not know of it either
+    desk.answer = answer(desk.asked[2])
+    settled(keep, 601.0)
+    last = keep.plan
+    keep.tick(*lived(900.0))
+    known = [None if r.previous is None else r.previous.id for r in desk.asked]
+    second = None if event != "start" else f"plan-{desk.asked[1].id}"
+    assert last is not None
+    assert known == [None, first.id, second, last.id]
+
+
+def test_a_plan_that_keeps_what_was_promised_is_told_with_what_a_change_would_save() -> None:
+    keep, desk = keeper()
+    keep.tick(*lived())
+    desk.answer = answer(desk.asked[0])
+    settled(keep, 1.0)
+    keep.tick(*lived(300.0))
+    good = answer(desk.asked[1])
+    assert good.plan is not None and good.forecast is not None
+    n = good.plan.grid.n_steps
+    gone = any(good.plan.on["dg2"])
+    moved = {"dg1": (200.0 + 2.0,) * n, "dg2": (0.0,) * n} if gone else {"dg1": (202.0 - 60.0,) * n, "dg2": (60.0,) * n}
+    power = {**good.plan.power_kw, **moved, "inv1": (-2.0,) * n, "pv1": (0.0,) * n}
+    soc = {"bess1": (good.plan.soc["bess1"][0],) * (n + 1)}
+    other = replace(good.plan, power_kw=power, soc=soc, on={"dg1": (True,) * n, "dg2": (not gone,) * n}, objective_l=99.0)
+    kept = replace(good.plan, objective_l=100.0)
+    desk.answer = replace(good, plan=other, kept=kept)
+    events, taken = settled(keep, 301.0)
+    assert [e.kind for e in events] == ["plan_kept"]
+    assert "would save 1.0 L, a change takes" in events[0].reason
+    assert keep.plan is kept
+    assert taken is not None and taken.plan is kept
 
 
 def test_closing_ends_the_planner() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from ems.config.site import Site
 from ems.errors import BadInput
-from ems.plan import Forecast, Grid, PlantStart
+from ems.model import Limits
+from ems.plan import DieselStart, Forecast, Grid, PlantStart
 from optimizer.forecasting import Forecasting
 from optimizer.planner import InlinePlanner, PlanMaker, floored, step_lengths
 from tests.optimizer.cases import NOON, forecast, hybrid, request, start
@@ -59,6 +60,10 @@ def test_equal_requests_get_equal_plans(maker: PlanMaker) -> None:
 BAD = [
     ({"soc": {}}, "charge of bess1"),
     ({"soc": {"bess1": float("nan")}}, "charge of bess1"),
+    ({"pond_m3": {"h1": float("nan")}}, "the pond of h1"),
+    ({"tank_l": {"tank1": float("inf")}}, "the level of tank1"),
+    ({"done_kwh": {"ice": float("nan")}}, "the energy of the day of ice"),
+    ({"diesels": {"dg1": DieselStart(True, float("nan"))}}, "dg1 is on since nan s"),
 ]
 
 
@@ -69,6 +74,26 @@ def test_a_state_that_cannot_be_used_is_a_failed_outcome(maker: PlanMaker, chang
     assert outcome.status == "failed"
     assert outcome.plan is None
     assert cause in outcome.cause
+
+
+def test_a_limit_that_is_no_number_is_a_failed_outcome(maker: PlanMaker) -> None:
+    outcome = maker.make(request(short(), start(short()), limits={"dg1": Limits(max_kw=float("nan"))}))
+    assert (outcome.status, outcome.plan) == ("failed", None)
+    assert "the limit max_kw of dg1 is nan" in outcome.cause
+
+
+def test_a_plan_that_changes_what_was_promised_comes_with_one_that_does_not() -> None:
+    """Less load than foretold: without the promise dg1 would stop at once, and it does no more than that in the other plan."""
+    before = PlanMaker(short(), Forecasting(short(), "perfect", lambda grid: forecast(hybrid(), grid, 180.0))).make(
+        request(short(), start(short(), 0.1, ["dg1"]))
+    )
+    assert before.plan is not None and before.kept is None and before.plan.on["dg1"][0]
+    less = PlanMaker(short(), Forecasting(short(), "perfect", lambda grid: forecast(hybrid(), grid, 20.0)))
+    begin = start(short(), 0.9, ["dg1"])
+    free, bound = less.make(request(short(), begin)), less.make(request(short(), begin, previous=before.plan))
+    assert free.plan is not None and free.kept is None and not free.plan.on["dg1"][0]
+    assert bound.plan is not None and bound.plan.on == free.plan.on
+    assert bound.kept is not None and bound.kept.on["dg1"][:6] == before.plan.on["dg1"][:6]
 
 
 def test_a_forecast_that_fails_is_a_failed_outcome() -> None:

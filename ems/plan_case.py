@@ -1,0 +1,92 @@
+"""One plan before its check: the plan, what it was made from, and which limits hold in which step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeGuard
+
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
+from ems.model import Limits
+from ems.physics import ac_kw, charge_room_kw
+from ems.plan import Forecast, Plan, PlantStart
+from ems.reserve import ceiling_kw
+
+SHARE = 2e-3
+"""Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
+LEAST_KW = 1.0
+"""And by so much at any site [kW]: meters are no better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A plan with everything that it is judged by.
+
+    Attributes
+    ----------
+    slack_kw : float
+        Powers may be off by this [kW].
+    starts : tuple[datetime, ...]
+        Begin of every step of the plan [UTC].
+    """
+
+    site: Site
+    plan: Plan
+    start: PlantStart
+    forecast: Forecast
+    limits: Mapping[str, Limits]
+    slack_kw: float
+    starts: tuple[datetime, ...]
+
+    def limit(self, asset: str, k: int) -> Limits | None:
+        """Return what an operator has set for an asset as far as it still holds in step k."""
+        found = self.limits.get(asset)
+        if found is None or (found.expires_at is not None and self.starts[k] >= found.expires_at):
+            return None
+        return found
+
+    def in_service(self, asset: str, k: int) -> bool:
+        """Whether an asset may be used in step k."""
+        found = self.limit(asset, k)
+        return self.start.usable.get(asset, True) and not (found is not None and found.out_of_service)
+
+    def top_kw(self, unit: Solar | Hydro | Diesel | Inverter, k: int) -> float:
+        """Return the highest power that rating, operator and service allow in step k [kW]."""
+        rated = unit.rated_kw if isinstance(unit, Hydro) else min(unit.rated_kw, unit.rated_kva)
+        return max(0.0, ceiling_kw(rated, self.limit(unit.id, k))) if self.in_service(unit.id, k) else 0.0
+
+    def inverter_kw(self, inverter: Inverter, battery: Battery, k: int) -> tuple[float, float]:
+        """Return the range of an inverter's busbar power in step k [kW]; out of service only its own use is left."""
+        if not self.in_service(inverter.id, k) or not self.in_service(battery.id, k):
+            return -inverter.no_load_kw, 0.0
+        limit, top = self.limit(inverter.id, k), self.top_kw(inverter, k)
+        low = -top if limit is None or limit.min_kw is None else min(0.0, max(-top, limit.min_kw))
+        return min(low, -inverter.no_load_kw), top
+
+    def gives_way(self, k: int) -> bool:
+        """Whether sun, river or a battery could still have made room in step k, so that no set had to run below its minimum."""
+        plan, hours = self.plan, self.plan.grid.step_s[k] / 3600.0
+        left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))
+        left += sum(max(0.0, plan.power_kw[h.id][k] - h.min_kw) for h in self.site.of(Hydro) if h.mode == "power")
+        for inverter in self.site.of(Inverter):
+            battery = self.site.battery_behind(inverter.id)
+            if battery is None:
+                continue
+            low, _ = self.inverter_kw(inverter, battery, k)
+            limit = self.limit(battery.id, k)
+            full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
+            lowest = max(low, ac_kw(inverter, -charge_room_kw(battery, plan.soc[battery.id][k], full, hours)))
+            left += max(0.0, plan.power_kw[inverter.id][k] - lowest)
+        return left > 2.0 * self.slack_kw
+
+
+def case_of(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Case:
+    """Return a plan with what it is judged by."""
+    return Case(site, plan, start, forecast, limits, max(LEAST_KW, SHARE * site.peak_kw), tuple(plan.grid.starts()))
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number at all."""
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,121 @@
+"""What a plan's stores hold from step to step: batteries, ponds and tanks follow from their flows, inside what they can hold.
+
+A plan gives one signed power for each inverter, so charging and discharging at once cannot even be written
+down; what it would burn shows as a charge that its power does not lead to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from ems.config.site import Diesel, Hydro, Tank
+from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
+from ems.plan import Plan, PlantStart
+from ems.plan_case import SHARE, Case
+from ems.reserve import Storage, storages
+
+TANK_L = 5.0
+TANK_SHARE = 0.01
+"""Fuel may be off by this [L] and by this share of what is burnt: a planner's lines lie a little under a bent fuel curve."""
+
+
+def store_faults(case: Case) -> Iterator[str]:
+    """Yield where stores do not follow from their flows or leave what they can hold."""
+    for pair in storages(case.site):
+        yield from _battery_faults(case, pair)
+    for h in case.site.of(Hydro):
+        yield from _river_faults(case, h)
+    for tank in case.site.of(Tank):
+        dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel))
+        told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")
+        if dry_l > told_l + TANK_L + TANK_SHARE * burnt:
+            yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {told_l:.0f} L"
+
+
+def _battery_faults(case: Case, pair: Storage) -> Iterator[str]:
+    battery, soc = pair.battery, case.plan.soc[pair.battery.id]
+    begun = case.start.soc[battery.id]
+    if abs(soc[0] - begun) > SHARE:
+        yield f"{battery.id} does not start from its true charge"
+        return
+    low, high = begun, begun
+    for k, step_s in enumerate(case.plan.grid.step_s):
+        power_dc = dc_kw(pair.inverter, case.plan.power_kw[pair.inverter.id][k])
+        expected = storage_step(battery, soc[k], power_dc, step_s / 3600.0)
+        if abs(expected - soc[k + 1]) > SHARE:
+            yield f"{battery.id} goes to {soc[k + 1]:.3f} in step {k} where its power leads to {expected:.3f}"
+            return
+        if not -charge_limit_kw(battery, soc[k]) - 2.0 * case.slack_kw <= power_dc <= battery.discharge_kw + 2.0 * case.slack_kw:
+            yield f"{battery.id} at {power_dc:.0f} kW in step {k}, its cells take {charge_limit_kw(battery, soc[k]):.0f} and give {battery.discharge_kw:.0f} kW"
+            return
+        # A limit that ends may only widen the band: the way back to the old one could be too short.
+        limit = case.limit(battery.id, k)
+        floor = battery.soc_min if limit is None or limit.soc_min is None else limit.soc_min
+        full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
+        low, high = min(low, floor), max(high, full)
+        if not low - SHARE <= soc[k + 1] <= high + SHARE:
+            yield f"{battery.id} at {soc[k + 1]:.3f} in step {k}, allowed {low:.3f} to {high:.3f}"
+            return
+
+
+def _river_faults(case: Case, h: Hydro) -> Iterator[str]:
+    """Power from the river alone where no pond is planned; else the pond follows from what comes in and what is drawn."""
+    plan, inflow = case.plan, case.forecast.inflow_m3s[h.id]
+    river = [max(0.0, q - h.ecological_flow_m3s) for q in inflow]
+    pond = plan.pond_m3.get(h.id)
+    begun = case.start.pond_m3.get(h.id)
+    if pond is None or begun is None:
+        why = "more than the river gives" if pond is None else "and the level of its pond is not known"
+        for k, power in enumerate(plan.power_kw[h.id]):
+            if power > hydro_kw(h, river[k]) + case.slack_kw:
+                yield f"{h.id} draws {power:.0f} kW in step {k}, {why}"
+                return
+        return
+    slack = SHARE * h.pond_m3 + 1.0
+    if abs(pond[0] - min(begun, h.pond_m3)) > slack:
+        yield f"{h.id} does not start from the true level of its pond"
+        return
+    for k, step_s in enumerate(plan.grid.step_s):
+        most = pond[k] + (river[k] - hydro_flow_m3s(h, plan.power_kw[h.id][k])) * step_s
+        if pond[k + 1] > most + slack:
+            yield f"the pond of {h.id} goes to {pond[k + 1]:.0f} m3 in step {k} where its flows lead to {most:.0f} m3"
+            return
+        if not -slack <= pond[k + 1] <= h.pond_m3 + slack:
+            yield f"the pond of {h.id} at {pond[k + 1]:.0f} m3 in step {k}, it holds 0 to {h.pond_m3:.0f} m3"
+            return
+
+
+def burnt_l(plan: Plan, diesel: Diesel, k: int, on_before: bool) -> float:
+    """Return the litres that a diesel burns in step k, its start included."""
+    if not plan.on[diesel.id][k]:
+        return 0.0
+    started = diesel.start_l if not on_before else 0.0
+    return fuel_l_per_h(diesel.fuel, plan.power_kw[diesel.id][k]) * plan.grid.step_s[k] / 3600.0 + started
+
+
+def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> tuple[float, float]:
+    """Return the litres that a plan burns and a tank does not hold, and all that it burns of this tank [L].
+
+    What is below `unusable_l` is not fuel, and a delivery counts after its delay. An unknown level is taken as enough: the days in hand watch it.
+    """
+    level = start.tank_l.get(tank.id)
+    if level is None:
+        return 0.0, 0.0
+    left, missing, burnt = max(0.0, level - tank.unusable_l), 0.0, 0.0
+    due: dict[int, float] = {}
+    for delivery in tank.deliveries:
+        day = delivery.date
+        k = plan.grid.index(datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=delivery.delay_days))
+        if k is not None:
+            due[k] = due.get(k, 0.0) + delivery.litres
+    fed = [d for d in diesels if d.id in tank.feeds]
+    before = {d.id: d.id in start.diesels and start.diesels[d.id].on for d in fed}
+    for k in range(plan.grid.n_steps):
+        left += due.get(k, 0.0)
+        for d in fed:
+            litres = burnt_l(plan, d, k, before[d.id])
+            left, burnt = left - litres, burnt + litres
+            before[d.id] = plan.on[d.id][k]
+        missing, left = missing + max(0.0, -left), max(0.0, left)
+    return missing, burnt

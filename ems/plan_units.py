@@ -1,0 +1,130 @@
+"""What each unit may do in a plan: power inside rating and operator limits, on and off in time, ramps, hours of deferrables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ems.config.site import Deferrable, Diesel, Hydro, Solar
+from ems.deferrables import inside_s
+from ems.plan import DieselStart
+from ems.plan_case import Case
+from ems.reserve import storages
+
+UNKNOWN = DieselStart(False, 0.0, usable=False)
+"""A diesel of which the plant's state says nothing cannot be planned."""
+SLACK_S = 1.0
+"""Times may be off by this [s]."""
+
+
+def unit_faults(case: Case) -> Iterator[str]:
+    """Yield what units do in a plan that they cannot or may not."""
+    plan, n = case.plan, case.plan.grid.n_steps
+    for s in case.site.of(Solar):
+        free = case.forecast.available_kw[s.id]
+        yield from _outside(case, s.id, [(0.0, min(free[k], case.top_kw(s, k))) for k in range(n)])
+    for pair in storages(case.site):
+        yield from _outside(case, pair.inverter.id, [case.inverter_kw(pair.inverter, pair.battery, k) for k in range(n)])
+    for h in case.site.of(Hydro):
+        yield from _hydro_faults(case, h)
+    for d in case.site.of(Diesel):
+        yield from _diesel_faults(case, d)
+        yield from _sequence_faults(case, d)
+        yield from _ramp_faults(case, d.id, d.ramp_kw_per_s, plan.on[d.id])
+    for x in case.site.of(Deferrable):
+        yield from _deferrable_faults(case, x)
+
+
+def _outside(case: Case, asset: str, bounds: Sequence[tuple[float, float]]) -> Iterator[str]:
+    for k, (power, (low, high)) in enumerate(zip(case.plan.power_kw[asset], bounds, strict=True)):
+        if not low - case.slack_kw <= power <= high + case.slack_kw:
+            yield f"{asset} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
+            return
+
+
+def _hydro_faults(case: Case, h: Hydro) -> Iterator[str]:
+    powers, n = case.plan.power_kw[h.id], case.plan.grid.n_steps
+    yield from _outside(case, h.id, [(0.0, case.top_kw(h, k)) for k in range(n)])
+    for k, power in enumerate(powers):
+        least = min(h.min_kw, case.top_kw(h, k))
+        if case.slack_kw < power < least - case.slack_kw and case.gives_way(k):
+            yield f"{h.id} turns at {power:.0f} kW in step {k}, minimum {least:.0f} kW"
+            break
+    yield from _ramp_faults(case, h.id, h.ramp_kw_per_s, [p > case.slack_kw for p in powers])
+
+
+def _diesel_faults(case: Case, d: Diesel) -> Iterator[str]:
+    """Power where it runs and none where it does not; below minimum loading only where nobody else could make room."""
+    first = case.start.diesels.get(d.id, UNKNOWN)
+    if not first.usable and any(case.plan.on[d.id]):
+        yield f"{d.id} cannot run and is planned to"
+    for k, on in enumerate(case.plan.on[d.id]):
+        if on and not case.in_service(d.id, k):
+            yield f"{d.id} is out of service and is planned to run in step {k}"
+            break
+        power, top, limit = case.plan.power_kw[d.id][k], case.top_kw(d, k), case.limit(d.id, k)
+        asked = 0.0 if limit is None or limit.min_kw is None else limit.min_kw
+        low, high = (min(max(d.min_kw, asked), top), top) if on else (0.0, 0.0)
+        too_low = power < low - case.slack_kw and (power < -case.slack_kw or case.gives_way(k))
+        if too_low or power > high + case.slack_kw:
+            yield f"{d.id} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
+            break
+
+
+def _sequence_faults(case: Case, d: Diesel) -> Iterator[str]:
+    """Minimum up and down times; the first run counts what it has behind it, rounded by the grid's first step."""
+    first = case.start.diesels.get(d.id)
+    if first is None:
+        return
+    flags, steps = case.plan.on[d.id], case.plan.grid.step_s
+    if first.frozen and flags[0] is not first.on:
+        yield f"{d.id} is {'starting' if first.on else 'unloading'} and is planned {'off' if first.on else 'on'}"
+    on, since = first.on, first.since_s + steps[0]
+    for k, (flag, step_s) in enumerate(zip(flags, steps, strict=True)):
+        if flag is not on:
+            least = d.min_up_s if on else d.min_down_s
+            forced = on and (not first.usable or not case.in_service(d.id, k))  # what may not run is not held on
+            if since < least - SLACK_S and not forced:
+                yield f"{d.id} {'stops' if on else 'starts'} in step {k} after {since:.0f} s, minimum {least:.0f} s"
+                return
+            on, since = flag, 0.0
+        since += step_s
+
+
+def _ramp_faults(case: Case, asset: str, ramp_kw_per_s: float, on: Sequence[bool]) -> Iterator[str]:
+    """Means of two neighbouring steps differ at most by the ramp over the time between their middles; starts and stops have their own sequences."""
+    powers, steps = case.plan.power_kw[asset], case.plan.grid.step_s
+    for k in range(1, len(steps)):
+        most = ramp_kw_per_s * 0.5 * (steps[k - 1] + steps[k])
+        if on[k - 1] and on[k] and abs(powers[k] - powers[k - 1]) > most + case.slack_kw:
+            yield f"{asset} changes by {powers[k] - powers[k - 1]:.0f} kW into step {k}, its ramp allows {most:.0f} kW"
+            return
+
+
+def _deferrable_faults(case: Case, x: Deferrable) -> Iterator[str]:
+    """Inside its hours, between minimum and rating while it is on, not for moments and not too often a day."""
+    plan, steps = case.plan, case.plan.grid.step_s
+    flags, day_starts, run_s = plan.on[x.id], dict[str, int](), 0.0
+    for k, (on, power) in enumerate(zip(flags, plan.power_kw[x.id], strict=True)):
+        by_day = inside_s(x, case.site.tz, case.starts[k], steps[k])
+        share = min(1.0, sum(by_day.values()) / steps[k])
+        if power > x.rated_kw * share + case.slack_kw and share < 1.0:
+            yield f"{x.id} draws {power:.0f} kW in step {k}, outside its hours"
+            return
+        high = x.rated_kw if on and case.in_service(x.id, k) else 0.0
+        low = share * min(high, x.min_kw if x.modulating else x.rated_kw)
+        if not low - case.slack_kw <= power <= high + case.slack_kw:
+            yield f"{x.id} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
+            return
+        if on and (k == 0 or not flags[k - 1]):
+            for day, seconds in by_day.items():
+                day_starts[day] = day_starts.get(day, 0) + (seconds > 0.5 * sum(by_day.values()))
+        run_s = run_s + steps[k] if on else 0.0
+        began_here = not flags[0] or k >= flags.index(False)
+        ends = on and k + 1 < len(steps) and not flags[k + 1]
+        if x.interruptible and ends and began_here and case.in_service(x.id, k + 1) and run_s < x.min_run_s - SLACK_S:
+            yield f"{x.id} runs for {run_s:.0f} s up to step {k}, minimum {x.min_run_s:.0f} s"
+            return
+    most = x.max_starts_per_day if x.interruptible else 1
+    for day, count in day_starts.items():
+        if count > most:
+            yield f"{x.id} starts {count} times on {day}, allowed {most}"
