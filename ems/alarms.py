@@ -6,17 +6,17 @@ one record per cause, however many cycles it lasts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ems.bus import VOLTAGE_S, Bus, BusState
 from ems.config.site import Diesel, Site
-from ems.decision import Decision
+from ems.decision import Decision, Reserve
 from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
-from ems.sequencer import online, startable
-from ems.terms import Alarm, Mode, Phase
+from ems.sequencer import LOCKED, online, startable
+from ems.terms import Alarm, Mode
 
 FLAWS: dict[Flaw, tuple[str, str]] = {
     Flaw.RANGE: ("is beyond what it can be", "ありえない値です"),
@@ -35,6 +35,8 @@ SOURCES: dict[str, tuple[str, str]] = {
 """What is wrong and what is used instead, in both languages."""
 
 LastSeen = Mapping[str, tuple[Alarm, float]]
+WAITING = (Mode.START, Mode.SAFE, Mode.BLACKSTART)
+"""Modes in which there may be nobody yet who holds the bus."""
 OFF_DELAY_S = 10.0
 """An alarm stays for this long after its cause was last seen [s]."""
 
@@ -50,8 +52,14 @@ class Alarms:
 
     def active(self, image: Image, decision: Decision) -> tuple[Alarm, ...]:
         """Return every active alarm of one cycle."""
-        found = (self._devices(image), self._units(image, decision), self._sets(image, decision), self._feeders(decision), self._island(image, decision))
-        return (*(doubted(d) for d in image.doubts), *(alarm for alarms in found for alarm in alarms))
+        found = [doubted(d) for d in image.doubts]
+        uncharged = [b for b in self._batteries if charge_unknown(image.assets[b])]
+        found += self._devices(image, uncharged)
+        found += self._units(image, decision, uncharged)
+        found += self._sets(image, decision)
+        found += self._feeders(decision)
+        found += self._island(image, decision)
+        return tuple(found)
 
     def held(self, found: Sequence[Alarm], before: LastSeen, image: Image) -> tuple[tuple[Alarm, ...], LastSeen]:
         """Return the alarms with those that went less than `OFF_DELAY_S` ago, and when each was last seen to have a cause.
@@ -66,11 +74,11 @@ class Alarms:
             seen |= {key: (a, at) for key, (a, at) in before.items() if key not in seen and 0.0 <= now_s - at < OFF_DELAY_S}
         return tuple(a for a, _ in seen.values()), seen
 
-    def _devices(self, image: Image) -> list[Alarm]:
+    def _devices(self, image: Image, uncharged: Collection[str]) -> list[Alarm]:
         found = []
         explained = {d.asset for d in image.doubts}
         for asset, unit in image.assets.items():
-            if asset in self._batteries and charge_unknown(unit):
+            if asset in uncharged:
                 pass  # it answers, but not with its charge: that has its own alarm
             elif not unit.seen:
                 if asset in explained:
@@ -86,11 +94,11 @@ class Alarms:
                 found.append(Alarm("estop", "critical", asset, f"emergency stop of {asset} is pressed", f"{asset} の非常停止が押されています"))
         return found
 
-    def _units(self, image: Image, decision: Decision) -> list[Alarm]:
+    def _units(self, image: Image, decision: Decision, uncharged: Collection[str]) -> list[Alarm]:
         found = []
         for d in self._diesels:
             unit = decision.memory.units.get(d)
-            if unit is not None and unit.phase is Phase.LOCKED:
+            if unit is not None and unit.phase is LOCKED:
                 found.append(
                     Alarm(
                         "locked",
@@ -101,10 +109,10 @@ class Alarms:
                     )
                 )
         explained = {d.asset for d in image.doubts}
-        for b in self._batteries:
-            battery = image.assets[b]
-            if b in explained or not charge_unknown(battery):
+        for b in uncharged:
+            if b in explained:
                 continue
+            battery = image.assets[b]
             soc, band = battery.get("soc"), 100.0 * (battery.get("soc_band") or 0.0)
             if soc is None:
                 en, ja = f"the charge of {b} is unknown; it is held idle", f"{b} の充電率が不明です。充放電を止めています"
@@ -194,18 +202,42 @@ class Alarms:
         ]
 
     def _island(self, image: Image, decision: Decision) -> list[Alarm]:
+        """Return what stands about the island as a whole: its mode, who holds the bus, reserve, voltage, and who else writes."""
+        mode = decision.mode
+        found = self._waiting(image, decision) if mode in WAITING else self._dispatching(decision)
+        if decision.reserve.short_kw > 0.1 and mode not in (Mode.START, Mode.BLACKSTART):
+            found.append(reserve_short(decision.reserve))
+        off_s = decision.memory.volts_off_s
+        if off_s is not None and image.now_s - off_s >= VOLTAGE_S and decision.formers:
+            en = f"voltage is {image.voltage_v:.0f} V, out of its band: nothing is handed over or restored"
+            found.append(Alarm("voltage", "major", None, en, f"電圧が {image.voltage_v:.0f} V で範囲外です。引き渡しと復電を止めています"))
+        found += [second_controller(asset, how) for asset, how in image.rivals.items()]
+        if not image.load_known:
+            found.append(
+                Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")
+            )
+        return found
+
+    def _dispatching(self, decision: Decision) -> list[Alarm]:
+        """Return what is wrong while power is shared: no plan, nobody who holds the bus."""
         found = []
-        reserve = decision.reserve
+        if decision.mode is Mode.FALLBACK:
+            found.append(Alarm("no_plan", "warning", None, "no valid plan: the site's rules are followed", "有効な計画がありません。ルール運転中です"))
+        found += self._black_start(decision)
+        if not decision.formers:
+            found.append(Alarm("no_former", "critical", None, "no unit is known to hold the bus", "母線を形成する機器が確認できません"))
+        return found
+
+    def _waiting(self, image: Image, decision: Decision) -> list[Alarm]:
+        """Return what a mode in which nothing is dispatched waits for: a stop, a dead bus, nobody who is proven to hold it."""
+        found = []
         if decision.mode is Mode.SAFE:
             found.append(
                 Alarm("safe", "critical", None, "stopped: safe values are written, heartbeats are off", "停止中：安全値を書き込み、ハートビートを止めました")
             )
-        if decision.mode is Mode.FALLBACK:
-            found.append(Alarm("no_plan", "warning", None, "no valid plan: the site's rules are followed", "有効な計画がありません。ルール運転中です"))
-        waits = decision.mode in (Mode.START, Mode.SAFE, Mode.BLACKSTART)
-        bus = self._bus.found(image) if waits else None
-        dead = bus is not None and bus.state is BusState.DEAD
-        if bus is not None and dead and decision.mode is not Mode.BLACKSTART:
+        bus = self._bus.found(image)
+        dead = bus.state is BusState.DEAD
+        if dead and decision.mode is not Mode.BLACKSTART:
             names = ", ".join(bus.dead)
             found.append(
                 Alarm(
@@ -217,8 +249,6 @@ class Alarms:
                 )
             )
         found += self._black_start(decision)
-        if not decision.formers and not waits:
-            found.append(Alarm("no_former", "critical", None, "no unit is known to hold the bus", "母線を形成する機器が確認できません"))
         if not decision.formers and decision.mode is Mode.START and not dead:
             found.append(
                 Alarm(
@@ -229,42 +259,37 @@ class Alarms:
                     "起動待ち：母線を形成する機器が確認できません。運転員の操作が必要です",
                 )
             )
-        if decision.mode not in (Mode.START, Mode.BLACKSTART) and reserve.short_kw > 0.1:
-            short = f"{reserve.short_kw:.0f}"
-            found.append(
-                Alarm(
-                    "reserve_short",
-                    "warning",
-                    None,
-                    f"reserve is short by {short} kW ({contingency(reserve.contingency, 0)})",
-                    f"予備力が {short} kW 不足しています（{contingency(reserve.contingency, 1)}）",
-                )
-            )
-        off_s = decision.memory.volts_off_s
-        if off_s is not None and image.now_s - off_s >= VOLTAGE_S and decision.formers:
-            en = f"voltage is {image.voltage_v:.0f} V, out of its band: nothing is handed over or restored"
-            found.append(Alarm("voltage", "major", None, en, f"電圧が {image.voltage_v:.0f} V で範囲外です。引き渡しと復電を止めています"))
-        for asset, how in image.rivals.items():
-            found.append(
-                Alarm(
-                    "second_controller",
-                    "critical",
-                    asset,
-                    f"another controller writes to {asset} ({how}): nothing is written until it is off and stage control is ordered again",
-                    f"別の制御装置が {asset} に書き込んでいます。それを停止し、ステージ control を再度指令するまで書き込みません",
-                )
-            )
-        if not image.load_known:
-            found.append(
-                Alarm("load_unknown", "major", None, "the load cannot be seen; the last known value is used", "負荷が計測できません。直前の値を使います")
-            )
         return found
+
+
+def reserve_short(reserve: Reserve) -> Alarm:
+    """Return the alarm for reserve that is not held: by how much, and for what."""
+    short = f"{reserve.short_kw:.0f}"
+    return Alarm(
+        "reserve_short",
+        "warning",
+        None,
+        f"reserve is short by {short} kW ({contingency(reserve.contingency, 0)})",
+        f"予備力が {short} kW 不足しています（{contingency(reserve.contingency, 1)}）",
+    )
+
+
+def second_controller(asset: str, how: str) -> Alarm:
+    """Return the alarm for somebody else who writes to a device of ours."""
+    return Alarm(
+        "second_controller",
+        "critical",
+        asset,
+        f"another controller writes to {asset} ({how}): nothing is written until it is off and stage control is ordered again",
+        f"別の制御装置が {asset} に書き込んでいます。それを停止し、ステージ control を再度指令するまで書き込みません",
+    )
 
 
 def charge_unknown(battery: AssetImage) -> bool:
     """Whether a battery answers, but not with its charge."""
-    answers = battery.silent_s == 0.0 and any(value is not None for point, value in battery.points.items() if point not in battery.suspect)
-    return answers and (battery.get("soc") is None or "soc" in battery.suspect)
+    if battery.silent_s != 0.0 or (battery.points.get("soc") is not None and "soc" not in battery.suspect):
+        return False
+    return any(value is not None for point, value in battery.points.items() if point not in battery.suspect)
 
 
 def doubted(doubt: Doubt) -> Alarm:

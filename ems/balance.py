@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.frozen import frozen
 from ems.image import power_range
-from ems.model import AssetImage, Quality
+from ems.model import BAD, AssetImage
 
 METER_ERROR = 0.005
 """Error of a panel meter, as a share of its rating."""
@@ -21,7 +21,7 @@ OVER = 0.10
 """What the balance implies may be beyond the rating by this much."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flow:
     """One unit in the balance.
 
@@ -73,11 +73,11 @@ class BalanceSheet:
 
     def shown(self, assets: Mapping[str, AssetImage], left_out: Collection[str] = ()) -> dict[str, float]:
         """Return every power that is measured [kW], without those left out."""
-        found, bad = {}, Quality.BAD
+        found = {}
         for a in self._ids:
             unit = assets[a]
             power = unit.points.get("power_kw")
-            if power is not None and unit.quality is not bad and a not in left_out:
+            if power is not None and unit.quality is not BAD and a not in left_out:
                 found[a] = power
         return found
 

@@ -8,10 +8,11 @@ for people to read and is done after the writes have gone out, not in `Controlle
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ems.controller import Controller
 from ems.decision import AssetDecision, Decision
+from ems.frozen import frozen
 from ems.guards import Bound, Guards
 from ems.memory import Memory
 from ems.model import Image, Request, Telemetry
@@ -25,7 +26,7 @@ STANDS_S = 10.0
 """What was found of one unit and one set of limits stands for this long [s]."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cycle:
     """One cycle's arguments, so that it can be decided once more, and the limits that guards gave in it."""
 

@@ -9,12 +9,13 @@ a dead bus with open feeders, and an alarm says what failed and asks the operato
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ems.bus import Bus, BusState, Finding
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import Event, Write
 from ems.feeders import REPEAT_S, Feeders
+from ems.frozen import frozen
 from ems.guards import Bound
 from ems.memory import BlackStart, Memory
 from ems.model import Image
@@ -47,7 +48,7 @@ def under_way(memory: Memory) -> bool:
     return memory.black_start is not None and memory.black_start.step != FAILED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stepped:
     """A black start after one cycle; `wanted` is the diesel that shall run, None where no sequence is to move."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from ems.bus import BusState, Finding
 from ems.decision import Event
+from ems.frozen import changed
 from ems.memory import FeederMemory, Memory
 from ems.model import AssetImage, Image
 from ems.terms import Explanation, Reason
@@ -42,7 +42,7 @@ def noticed(feeders: Collection[str], image: Image, bus: Finding, memory: Memory
         else:
             found[f], told = _open(f, before, unit, image, bus, memory)
             events.extend(told)
-    return (memory if found == memory.feeders else replace(memory, feeders=found)), tuple(events)
+    return (memory if found == memory.feeders else changed(memory, feeders=found)), tuple(events)
 
 
 def _closed(f: str, before: FeederMemory, unit: AssetImage, image: Image, bus: Finding) -> tuple[FeederMemory, list[Event]]:
@@ -53,9 +53,9 @@ def _closed(f: str, before: FeederMemory, unit: AssetImage, image: Image, bus: F
         done = before.order is True
         if drawn == before.drawn_kw and not calm and not done:
             return before, []
-        return replace(before, drawn_kw=drawn, retrips=0 if calm else before.retrips, order=None if done else before.order), []
+        return changed(before, drawn_kw=drawn, retrips=0 if calm else before.retrips, order=None if done else before.order), []
     dark = f"after {(image.now_s - before.since_s) / 60.0:.0f} min"
-    back = replace(before, since_s=image.now_s, restored_s=image.now_s, opened_by=None, order=None, stuck_s=None, drawn_kw=drawn, why=SUPPLIED)
+    back = changed(before, since_s=image.now_s, restored_s=image.now_s, opened_by=None, order=None, stuck_s=None, drawn_kw=drawn, why=SUPPLIED)
     return back, [Event("feeder_closed", f, dark)]
 
 
@@ -63,19 +63,19 @@ def _open(f: str, before: FeederMemory, unit: AssetImage, image: Image, bus: Fin
     if before.opened_by is not None:
         opener = _opener(f, unit, before, bus, memory)
         why = before.why if opener == before.opened_by else why_opened(opener)
-        return replace(before, opened_by=opener, outage_s=before.outage_s + image.dt_s, why=why), []
+        return changed(before, opened_by=opener, outage_s=before.outage_s + image.dt_s, why=why), []
     opener = _opener(f, unit, before, bus, memory)
     ours = before.order is False
-    opened = replace(before, since_s=image.now_s, opened_by=opener, order=None, stuck_s=None, why=before.why if ours else why_opened(opener))
+    opened = changed(before, since_s=image.now_s, opened_by=opener, order=None, stuck_s=None, why=before.why if ours else why_opened(opener))
     if ours:
         return opened, []
     events = [Event("feeder_opened", f, opener)]
     if not (opener == "relay" and unit.flag("ufls_tripped")):
         return opened, events
     again = before.restored_s is not None and image.now_s - before.restored_s <= RETRIP_S
-    opened = replace(opened, retrips=before.retrips + 1 if again else 0)
+    opened = changed(opened, retrips=before.retrips + 1 if again else 0)
     if opened.retrips >= RETRIPS:
-        opened = replace(opened, locked=True)
+        opened = changed(opened, locked=True)
         events.append(Event("feeder_locked", f, f"its relay opened again {RETRIPS} times after it was restored"))
     return opened, events
 

@@ -7,10 +7,10 @@ that agree, with nobody who contradicts, are believed. Everything else is unknow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ems.config.site import Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import AssetImage, Image
 from ems.sequencer import on_bus
@@ -37,7 +37,7 @@ class BusState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """Whether the busbar is alive, and which devices find it dead."""
 

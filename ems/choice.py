@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ems import sequencer
 from ems.config.site import Diesel, Site
+from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import Image
 from ems.terms import Phase
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """What may be done with each diesel in this cycle.
 
@@ -42,12 +41,14 @@ class Choices:
 
     def __init__(self, site: Site) -> None:
         self._diesels = {d.id: d for d in site.of(Diesel)}
+        self._start_s = {d.id: sequencer.total_start_s(d) for d in site.of(Diesel)}
+        self._quickest_s = min(self._start_s.values(), default=float("inf"))
 
     def reached(self, image: Image, memory: Memory, online: frozenset[str]) -> frozenset[str]:
         """Return the diesels on the bus, with those whose start fits into this step."""
-        fits = [
-            d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.dt_s >= sequencer.total_start_s(self._diesels[d]) and image.assets[d].seen
-        ]
+        if image.dt_s < self._quickest_s:
+            return online
+        fits = [d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.dt_s >= self._start_s[d] and image.assets[d].seen]
         return online.union(fits) if fits else online
 
     def of(self, image: Image, memory: Memory, online: frozenset[str]) -> Choice:
@@ -72,5 +73,5 @@ class Choices:
                     economic.add(d)
             if sequencer.must_stay(diesel, unit, seen, image.now_s) or (blind and d in online) or (ordered and d in forced):
                 must.add(d)
-        prompt = frozenset(d for d in forced if image.dt_s >= sequencer.total_start_s(self._diesels[d]))
+        prompt = frozenset([d for d in forced if image.dt_s >= self._start_s[d]])
         return Choice(online, frozenset(must), frozenset(economic), frozenset(forced), frozenset(banned), prompt)

@@ -7,9 +7,10 @@ that remain can do without the unit.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ems.choice import Choice
+from ems.frozen import frozen
 from ems.outlook import Outlook
 from ems.plan import Target
 from ems.rules import Rules
@@ -19,7 +20,7 @@ SAMPLES = 9
 """So many steps of less charge or discharge are tried before a diesel is started for reserve."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commitment:
     """The diesels that are wanted, why each is (or is not), and the target as reserve has shaped it."""
 

@@ -7,7 +7,6 @@ sequences -> dispatch inside the bounds -> the last look -> writes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from ems import sequencer
 from ems.alarms import Alarms
@@ -16,22 +15,23 @@ from ems.bus import Bus, BusState
 from ems.choice import Choices
 from ems.commitment import Committer, relieved
 from ems.config.site import Diesel, Site
-from ems.decision import Decision, Event, Write
+from ems.cycle import Chosen, Look, Met, Shared
+from ems.decision import Decision, Event
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
 from ems.doubt import Doubter
+from ems.doubt_memory import DoubtMemory
 from ems.engines import Engines
 from ems.estop import noticed
 from ems.feeders import IN_BAND_S, Feeders
-from ems.guards import Bound, Guards, keep_a_former
+from ems.frozen import changed
+from ems.guards import Guards, keep_a_former
 from ems.image import ImageBuilder
 from ems.memory import Expected, Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
-from ems.outlook import Outlook, Prospect
-from ems.plan import Plan, Target, target_at
-from ems.reserve import Supply
+from ems.plan import Plan, target_at
 from ems.residual import Residual
 from ems.rules import Rules
 from ems.sequences import Sequences
@@ -43,50 +43,7 @@ from ems.supply import Supplies
 from ems.terms import Explanation, Mode, Reason, Stage, lower
 from ems.wishes import RULE_POLICIES, Wishes, learned_kw
 
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one cycle is decided from; `planned` is what the plan in force wants, `plan` the newest one whether it is followed or not."""
-
-    image: Image
-    memory: Memory
-    bounds: Mapping[str, Bound]
-    supply: Supply
-    planned: Target | None
-    plan: Plan | None
-
-    @property
-    def rising(self) -> bool:
-        """Whether the island is just coming up from a black start."""
-        return self.memory.mode is Mode.BLACKSTART
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which diesels run, why, and what is to be shared among them."""
-
-    memory: Memory
-    target: Target
-    why: Mapping[str, Explanation]
-    writes: Sequence[Write]
-    events: Sequence[Event]
-    situation: Situation
-    outlook: Outlook
-    drawn: Mapping[str, float]
-    expected: Expected | None
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Who gives how much, and who carries the residual."""
-
-    on: frozenset[str]
-    target: Target
-    final: Prospect
-    situation: Situation
-    drawn: Mapping[str, float]
-    leader: str | None
+CONTROL = Stage.CONTROL
 
 
 class Controller:
@@ -109,6 +66,7 @@ class Controller:
         self.site = self._site = site
         self.stage = self._stage = lower(stage, Stage(site.control.stage))
         self.policy = policy
+        self._start_timeout_s = site.control.start_timeout_s
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._image = ImageBuilder(site)
         self._doubter = Doubter(site)
@@ -136,34 +94,49 @@ class Controller:
     def step(self, telemetry: Telemetry, requests: Sequence[Request], plan: Plan | None, memory: Memory) -> tuple[Image, Decision]:
         """Return the image and what follows from it."""
         image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt)
+        met = self._met(image, requests, memory)
+        image = met.image
+        bounds = self._guards.bounds(image, met.memory)
+        planned = target_at(plan, image.time, image.dt_s) if plan is not None else None
+        supply = self._supplies.of(image, met.memory, learned_kw(plan, planned))
+        formers = self._outlooks.reserve.formers(supply)
+        memory, turns = self._entered(met, doubt, formers, planned is not None or self.policy in RULE_POLICIES)
+        decision = self._decided(Look(image, memory, bounds, supply, formers, planned, plan), met)
+        alarms, last_seen = self._alarms.held(self._alarms.active(image, decision), memory.alarms, image)
+        return image, changed(
+            decision,
+            memory=decision.memory if last_seen is decision.memory.alarms else changed(decision.memory, alarms=last_seen),
+            plan_id=plan.id if plan is not None and planned is not None else None,
+            outcomes=met.outcomes,
+            events=(*met.events, *turns, *decision.events),
+            alarms=alarms,
+        )
+
+    def _met(self, image: Image, requests: Sequence[Request], memory: Memory) -> Met:
+        """Work in what people ordered, and what bus, breakers and emergency stops show."""
         taken = self._orders.take(image, memory, requests)
-        effects = self._orders.effects(image, self._sequences.adopted(image, taken.memory, self._stage_of(image, taken.memory) is Stage.CONTROL))
-        if not image.alone and lower(self._stage, effects.memory.stage) is not Stage.CONTROL:
-            image = replace(image, rivals=NOTHING, watched=True)  # who only watches may well watch another controller
+        effects = self._orders.effects(image, self._sequences.adopted(image, taken.memory, self._stage_of(image, taken.memory) is CONTROL))
+        if not image.alone and lower(self._stage, effects.memory.stage) is not CONTROL:
+            image = changed(image, rivals=NOTHING, watched=True)  # who only watches may well watch another controller
         bus = self._bus.found(image)
         feeders = self._feeders.seen(image, bus, effects.memory)
         memory, stops = noticed(image, feeders.memory)
-        events = [*taken.events, *feeders.events, *stops]
         start = memory.black_start
         if start is not None and start.step == FAILED and bus.state is BusState.LIVE and memory.mode is not Mode.BLACKSTART:
-            memory = replace(memory, black_start=None)
+            memory = changed(memory, black_start=None)
+        return Met(image, memory, bus, taken.accepted, (*taken.outcomes, *effects.outcomes), (*taken.events, *feeders.events, *stops))
 
-        bounds = self._guards.bounds(image, memory)
-        planned_target = target_at(plan, image.time, image.dt_s) if plan is not None else None
-        supply = self._supplies.of(image, memory, learned_kw(plan, planned_target))
-        formers = self._outlooks.reserve.formers(supply)
-        planned = planned_target is not None or self.policy in RULE_POLICIES
-        mode, cause = next_mode(memory, image, formers, planned, self._site.control.start_timeout_s, bus.state is BusState.DEAD)
-        mode_since_s = memory.mode_since_s
-        if mode is not memory.mode:
-            events.append(Event("mode", None, f"{memory.mode.value} -> {mode.value}: {cause}"))
-            mode_since_s = image.now_s
+    def _entered(self, met: Met, doubt: DoubtMemory, formers: tuple[str, ...], planned: bool) -> tuple[Memory, tuple[Event, ...]]:
+        """Return the memory with the mode of this cycle and all that is counted, and what is to be told of the mode."""
+        image, memory = met.image, met.memory
+        mode, cause = next_mode(memory, image, formers, planned, self._start_timeout_s, met.bus.state is BusState.DEAD)
+        turned = mode is not memory.mode
         done, day = self._deferrables.counted(image, memory)
         in_band_s, volts_off_s = self._bus.since(image, memory)
-        memory = replace(
+        entered = changed(
             memory,
             mode=mode,
-            mode_since_s=mode_since_s,
+            mode_since_s=image.now_s if turned else memory.mode_since_s,
             done_kwh=done,
             day=day,
             load_kw=image.load_kw,
@@ -172,34 +145,31 @@ class Controller:
             engines=self._engines.counted(image, memory),
             doubt=doubt,
         )
+        return entered, (Event("mode", None, f"{memory.mode.value} -> {mode.value}: {cause}"),) if turned else ()
 
-        start = memory.black_start if mode is Mode.BLACKSTART else None
-        if mode in (Mode.START, Mode.SAFE):
-            decision = self._standing.holding(image, memory, supply, formers, self._stage_of(image, memory))
-            if bus.state is BusState.DEAD and memory.mode_since_s == image.now_s:
-                decision = self._standing.called_off(image, memory, decision)
-        elif start is not None and start.step in EARLY:
-            decision = self._standing.black_starting(image, bus, memory, supply, formers, self._stage_of(image, memory))
-        elif start is not None:
-            down_kw = self._outlooks.reserve.assess(supply, image.load_kw).down_kw
-            bounds = self._black_starts.bounds(bounds, memory, down_kw)
-            decision = self._deciding(Look(image, memory, bounds, supply, None, plan), taken.accepted)
-            moved = self._black_starts.late(image, bus, decision.memory, memory)
-            decision = replace(decision, memory=moved.memory, writes=(*decision.writes, *moved.writes), events=(*decision.events, *moved.events))
-        else:
-            look = Look(image, memory, bounds, supply, planned_target, plan)
-            decision = self._deciding(look, taken.accepted)
-            if memory.stages:
-                decision = self._with_advice(look, decision, taken.accepted)
-        alarms, last_seen = self._alarms.held(self._alarms.active(image, decision), memory.alarms, image)
-        return image, replace(
-            decision,
-            memory=decision.memory if last_seen is decision.memory.alarms else replace(decision.memory, alarms=last_seen),
-            plan_id=plan.id if plan is not None and planned_target is not None else None,
-            outcomes=(*taken.outcomes, *effects.outcomes),
-            events=(*events, *decision.events),
-            alarms=alarms,
-        )
+    def _decided(self, look: Look, met: Met) -> Decision:
+        """Return the decision that the mode allows: wait, bring up a dead bus, or share power."""
+        image, memory = look.image, look.memory
+        if memory.mode in (Mode.START, Mode.SAFE):
+            decision = self._standing.holding(image, memory, look.supply, look.formers, self._stage_of(image, memory))
+            just_died = met.bus.state is BusState.DEAD and memory.mode_since_s == image.now_s
+            return self._standing.called_off(image, memory, decision) if just_died else decision
+        start = memory.black_start if look.rising else None
+        if start is not None and start.step in EARLY:
+            return self._standing.black_starting(image, met.bus, memory, look.supply, look.formers, self._stage_of(image, memory))
+        if start is not None:
+            return self._rising(look, met)
+        decision = self._deciding(look, met.accepted)
+        return self._with_advice(look, decision, met.accepted) if memory.stages else decision
+
+    def _rising(self, look: Look, met: Met) -> Decision:
+        """Return the decision of the last steps of a black start: power is shared, without a plan and under narrower bounds."""
+        image, memory = look.image, look.memory
+        down_kw = self._outlooks.reserve.assess(look.supply, image.load_kw).down_kw
+        narrower = changed(look, bounds=self._black_starts.bounds(look.bounds, memory, down_kw), planned=None)
+        decision = self._deciding(narrower, met.accepted)
+        moved = self._black_starts.late(image, met.bus, decision.memory, memory)
+        return changed(decision, memory=moved.memory, writes=(*decision.writes, *moved.writes), events=(*decision.events, *moved.events))
 
     def _deciding(self, look: Look, accepted: Collection[str]) -> Decision:
         """Return the decision of a cycle in which power is dispatched: choose diesels, share power, tell."""
@@ -216,17 +186,18 @@ class Controller:
         situation = self._situation(look, drawn, expected)
         # Whoever waits in the dark counts as demand where diesels are chosen, not where power is shared.
         waiting_kw = self._feeders.waiting_kw(image, memory)
-        outlook = self._outlooks.of(replace(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, look.supply)
+        outlook = self._outlooks.of(changed(situation, demand_kw=situation.demand_kw + waiting_kw) if waiting_kw else situation, look.supply)
         choice = self._choices.of(image, memory, online)
         wants = self._wishes.of(image, memory, outlook, look.planned, choice)
         commitment = self._sequences.kept(image, memory, outlook, self._committer.decide(outlook, wants.target, choice), online)
         ordered = {d: Explanation(Reason.OPERATOR) for d, m in memory.manual.items() if m.run is not None and d in self._diesels}
         why = {**commitment.why, **ordered}
         units, writes, events = self._sequences.advanced(image, memory, commitment.wanted, why, online)
-        after = replace(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
+        steady = units is memory.units and wants.rule is memory.rule and wants.diesel_wanted is memory.diesel_wanted
+        after = memory if steady else changed(memory, units=units, diesel_wanted=wants.diesel_wanted, rule=wants.rule)
         unloading = self._sequences.unloading(image, units)
         if unloading or waiting_kw:
-            situation = replace(situation, unloading=unloading)
+            situation = changed(situation, unloading=unloading)
             outlook = self._outlooks.of(situation, look.supply)
         return Chosen(after, commitment.target, why, writes, events, situation, outlook, drawn, expected, wants.target.source)
 
@@ -234,7 +205,7 @@ class Controller:
         """Return what dispatch has to work with, with what the leader has taught about the demand."""
         situation = self._situations.build(look.image, look.memory, look.bounds, look.planned, drawn)
         bias_kw = 0.0 if expected is None else expected.bias_kw
-        return replace(situation, demand_kw=max(0.0, situation.demand_kw + bias_kw)) if bias_kw else situation
+        return changed(situation, demand_kw=max(0.0, situation.demand_kw + bias_kw)) if bias_kw else situation
 
     def _shared(self, look: Look, chosen: Chosen) -> Shared:
         """Share the demand; where it is beyond what can be carried, deferrable loads go in the same cycle."""
@@ -243,7 +214,7 @@ class Controller:
         final, situation, drawn = chosen.outlook.prospect(on, target), chosen.situation, chosen.drawn
         if final.shares.short_kw > 0.0 and any(drawn.values()):
             drawn = self._deferrables.powers(look.image, chosen.memory, look.planned, False, relief=True)
-            situation = replace(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
+            situation = changed(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
             final = self._outlooks.of(situation, look.supply).prospect(on, target)
         return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw))
 
@@ -251,35 +222,34 @@ class Controller:
         """Make setpoints, breaker commands and writes of it, take the last look, and hand on the memory."""
         image, final, leader = look.image, shared.final, shared.leader
         decided = self._setpoints.decide(image, chosen.memory, shared.situation, final, shared.target, leader, shared.on, chosen.why, shared.drawn)
-        strain = self._strains.of(image, chosen.memory, shared.situation, final.shares, final.supply, leader, shared.on, look.plan)
+        strain = self._strains.of(image, chosen.memory, shared.situation, final, leader, shared.on, look.plan)
         moved = self._feeders.decide(image, chosen.memory, strain, FEEDER_BAND_S if look.rising else IN_BAND_S)
         decided |= self._feeders.decisions(image, moved.memory, strain)
         stage = self._stage_of(image, look.memory)
         levels, refused = self._setpoints.writes(image, moved.memory, shared.situation, decided, leader, final.shares)
         writes = keep_a_former((*chosen.writes, *moved.writes, *levels), self._holding_now(look))
         dropped = {e.asset for e in refused}
-        memory = replace(
-            moved.memory,
-            setpoints={u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped},
-            references={w.asset: w.value for w in levels if w.command == "power_kw"},
-            expected=self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, chosen.expected),
-            unled=self._residual.unled(image, moved.memory, chosen.expected),
-        )
-        if stage is Stage.CONTROL:
+        setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
+        references = {w.asset: w.value for w in levels if w.command == "power_kw"}
+        unled = self._residual.unled(image, moved.memory, chosen.expected)
+        if stage is CONTROL:
+            expected = self._residual.expecting(leader, final.shares.power_kw.get(leader or ""), image, chosen.expected)
+            astray = self._image.astray(image, look.memory, setpoints)
+            memory = changed(moved.memory, setpoints=setpoints, references=references, unled=unled, expected=expected, astray=astray)
             events = (*chosen.events, *moved.events, *refused)
-            memory = replace(memory, astray=self._image.astray(image, look.memory, memory.setpoints))
         else:
             # Nothing was commanded: no sequence has begun, nobody can be off a setpoint, and nothing is learned from it.
+            known = changed(moved.memory, units=look.memory.units, feeders=look.memory.feeders)
+            memory = changed(known, setpoints=setpoints, references=references, unled=unled, expected=None, astray=NOTHING)
             events = refused
-            memory = replace(memory, units=dict(look.memory.units), feeders=look.memory.feeders, astray=NOTHING, expected=None)
         return Decision(
             mode=memory.mode,
             stage=stage,
             formers=final.formers,
             leader=leader,
             assets=decided,
-            writes=tuple([w for w in writes if stage is Stage.CONTROL or (stage is Stage.ADVISE and w.asset in accepted)]),
-            heartbeat=stage is Stage.CONTROL,
+            writes=writes if stage is CONTROL else tuple([w for w in writes if stage is Stage.ADVISE and w.asset in accepted]),
+            heartbeat=stage is CONTROL,
             reserve=final.reserve,
             plan_id=None,
             plan_source=chosen.source,
@@ -292,8 +262,7 @@ class Controller:
     def _holding_now(self, look: Look) -> list[str]:
         """Return who is seen to hold the bus and is not on its way off."""
         assets = look.image.assets
-        formers = self._outlooks.reserve.formers(look.supply)
-        return [f for f in formers if assets[f].seen and (f not in self._diesels or sequencer.on_bus(assets[f]))]
+        return [f for f in look.formers if assets[f].seen and (f not in self._diesels or sequencer.on_bus(assets[f]))]
 
     def _with_advice(self, look: Look, decision: Decision, accepted: Collection[str]) -> Decision:
         """Return the decision with what would be done with the assets that stand below stage `control`.
@@ -303,13 +272,14 @@ class Controller:
         """
         image, memory = look.image, look.memory
         below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
-        ours = replace(image, assets={a: replace(i, ours=True) if a in below else i for a, i in image.assets.items()})
+        ours = changed(image, assets={a: changed(i, ours=True) if a in below else i for a, i in image.assets.items()})
         supply = self._supplies.of(ours, memory, learned_kw(look.plan, look.planned))
-        would = self._deciding(Look(ours, memory, self._guards.bounds(ours, memory), supply, look.planned, look.plan), below)
+        formers = self._outlooks.reserve.formers(supply)
+        would = self._deciding(Look(ours, memory, self._guards.bounds(ours, memory), supply, formers, look.planned, look.plan), below)
         advised = {a: d for a, d in would.assets.items() if a in below}
         writes = [w for w in would.writes if w.asset in accepted and below.get(w.asset) is Stage.ADVISE]
-        return replace(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
+        return changed(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
 
     def _stage_of(self, image: Image, memory: Memory) -> Stage:
         """Return the stage in force: the lowest that was asked for, and not control while somebody else may be writing."""
-        return lower(lower(self._stage, memory.stage), Stage.CONTROL if image.alone else Stage.ADVISE)
+        return lower(lower(self._stage, memory.stage), CONTROL if image.alone else Stage.ADVISE)

@@ -8,11 +8,11 @@ is taken back. Where they name nobody, or two, nobody is replaced.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import exp
 
 from ems.balance import BalanceSheet, Flow, possible
 from ems.doubt_memory import Onset, Pace
+from ems.frozen import changed
 from ems.model import Flaw
 
 TYPICAL_S = 5.0
@@ -72,8 +72,8 @@ def opened(sheet: BalanceSheet, onset: Onset | None, last: Mapping[str, Pace], s
         return Onset(now_s, residual_kw, now_s, residual_kw - (sheet.residual_kw(before) or 0.0), before, shown)
     step = residual_kw - onset.residual_kw
     if abs(step) <= abs(onset.step_kw):
-        return replace(onset, residual_kw=residual_kw, closed_s=None)
-    return replace(onset, residual_kw=residual_kw, closed_s=None, step_s=now_s, step_kw=step, before=before, after=shown)
+        return changed(onset, residual_kw=residual_kw, closed_s=None)
+    return changed(onset, residual_kw=residual_kw, closed_s=None, step_s=now_s, step_kw=step, before=before, after=shown)
 
 
 def dead(sheet: BalanceSheet, shown: Mapping[str, float], pace: Mapping[str, Pace], residual_kw: float, tolerance_kw: float, now_s: float) -> str | None:
@@ -122,14 +122,14 @@ def accuse(
     if mover is not None and step_ago_s >= TYPICAL_S:
         flaw = _typical(mover, shown[mover.id], residual, tolerance_kw)
         if flaw is not None:
-            return replace(onset, accused=mover.id), flaw
+            return changed(onset, accused=mover.id), flaw
     if open_s < UNCLOSED_S:
         return onset, None
     still = [f for f in sheet.flows if _still(f, pace[f.id], now_s) and possible(f, _implied(f, shown, residual))]
     if len(still) == 1:
-        return replace(onset, accused=still[0].id), Flaw.FROZEN
+        return changed(onset, accused=still[0].id), Flaw.FROZEN
     if mover is not None and step_ago_s >= UNCLOSED_S and not still and not mover.may_form and possible(mover, _implied(mover, shown, residual)):
-        return replace(onset, accused=mover.id), Flaw.JUMP
+        return changed(onset, accused=mover.id), Flaw.JUMP
     return _factor(sheet, onset, shown, residual, tolerance_kw, now_s)
 
 
@@ -178,10 +178,10 @@ def _factor(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], resid
             if closes and abs(back - power) > 1.5 * tolerance_kw and possible(f, back):
                 found[f.id] = flaw
     if len(found) != 1:
-        return replace(onset, accused=None), None
+        return changed(onset, accused=None), None
     ((unit, flaw),) = found.items()
     if onset.accused != unit:
-        return replace(onset, accused=unit, accused_s=now_s, accused_kw=shown[unit]), None
+        return changed(onset, accused=unit, accused_s=now_s, accused_kw=shown[unit]), None
     # A constant residual may by chance be twice a constant power: what convicts is that it goes along with it.
     tested = flaw is Flaw.ZEROED or abs(shown[unit] - onset.accused_kw) > tolerance_kw
     return onset, flaw if tested and now_s - onset.accused_s >= FACTOR_S else None

@@ -6,14 +6,14 @@ All of them are frozen and picklable, like the values in `ems.model`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import Outcome
 from ems.terms import Alarm, Explanation, Mode, Stage, lower
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Write:
     """One command for one device: `command` is a name of its profile, `value` in the house unit."""
 
@@ -22,7 +22,7 @@ class Write:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """Something that changed, with its reason; the store numbers and stamps it."""
 
@@ -32,7 +32,7 @@ class Event:
     by: str = "ems"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reserve:
     """Spinning reserve in one situation.
 
@@ -70,7 +70,7 @@ class Reserve:
         return short if short > 1e-6 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssetDecision:
     """What was decided for one asset in this cycle.
 
@@ -88,7 +88,7 @@ class AssetDecision:
     why: Explanation
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """Everything that follows from one image: what to write, why, and the next memory."""
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from ems.config.site import Deferrable, Site
 from ems.memory import Memory
-from ems.model import Image
+from ems.model import NOTHING, Image
 from ems.plan import Target
 
 LATEST_MARGIN = 1.05
@@ -20,15 +20,15 @@ class Deferrables:
     def __init__(self, site: Site) -> None:
         self._items: tuple[Deferrable, ...] = site.of(Deferrable)
         self._tz = site.tz
+        self._windows_s = {d.id: d.window_s for d in self._items}
 
     def counted(self, image: Image, memory: Memory) -> tuple[Mapping[str, float], str]:
         """Return the energy each has had since local midnight [kWh], and which day that is."""
         if not self._items:
             return memory.done_kwh, memory.day
         today = image.time.astimezone(self._tz).date().isoformat()
-        before = memory.done_kwh if memory.day == today else {}
-        drawn = {d.id: (image.assets[d.id].power_kw or 0.0) * image.dt_s / 3600.0 for d in self._items}
-        return {i: before.get(i, 0.0) + kwh for i, kwh in drawn.items()}, today
+        before = memory.done_kwh if memory.day == today else NOTHING
+        return {d: before.get(d, 0.0) + (image.assets[d].power_kw or 0.0) * image.dt_s / 3600.0 for d in self._windows_s}, today
 
     def powers(self, image: Image, memory: Memory, target: Target | None, surplus: bool, relief: bool = False) -> dict[str, float]:
         """Return what each shall draw now [kW]: as planned, else with surplus or when its day runs out.
@@ -69,7 +69,7 @@ class Deferrables:
     def _rule_kw(self, item: Deferrable, now: datetime, memory: Memory, surplus: bool, running: bool) -> float:
         local = now.astimezone(self._tz)
         clock_s = local.hour * 3600 + local.minute * 60 + local.second
-        opens, closes = item.window_s
+        opens, closes = self._windows_s[item.id]
         left_kwh = item.daily_kwh - memory.done_kwh.get(item.id, 0.0)
         if not opens <= clock_s < closes or left_kwh <= 0.0:
             return 0.0

@@ -9,9 +9,9 @@ Deferrables and the stopping of diesels are decided before.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from ems.config.site import Diesel, Hydro, Inverter, Site
+from ems.frozen import frozen
 from ems.guards import Bound
 from ems.plan import Target
 
@@ -20,7 +20,7 @@ LEADING = ("diesel", "inverter", "hydro")
 """Who leads first where nobody is isochronous."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Situation:
     """What dispatch has to work with in one cycle.
 
@@ -49,7 +49,7 @@ class Situation:
     unloading: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shares:
     """The outcome: power of every unit, and what could not be met.
 
@@ -94,17 +94,22 @@ class Dispatch:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._inverters = {i.id: i for i in site.of(Inverter)}
         self._hydros = {h.id: h for h in site.of(Hydro)}
+        units: list[Diesel | Inverter | Hydro] = [*self._diesels.values(), *self._inverters.values(), *self._hydros.values()]
+        units.sort(key=lambda u: (u.forming != "isochronous", LEADING.index(u.kind), -u.rated_kw))
+        self._ranked = [u.id for u in units]
 
     def leader(self, formers: Collection[str], on: Collection[str], fixed: Collection[str] = ()) -> str | None:
         """Return who carries the residual: the isochronous unit, else the largest diesel on line, else an inverter, else hydro.
 
         Who is `fixed`, because it takes no command or does not do as told, leads only where nobody else can.
         """
-        units: list[Diesel | Inverter | Hydro] = [*self._diesels.values(), *self._inverters.values(), *self._hydros.values()]
-        candidates = [u for u in units if u.id in formers and (u.id in on or not isinstance(u, Diesel))]
-        if not candidates:
-            return None
-        return min(candidates, key=lambda u: (u.id in fixed, u.forming != "isochronous", LEADING.index(u.kind), -u.rated_kw)).id
+        last = None
+        for unit in self._ranked:
+            if unit in formers and (unit in on or unit not in self._diesels):
+                if unit not in fixed:
+                    return unit
+                last = last or unit
+        return last
 
     def share(self, situation: Situation, on: Collection[str], target: Target) -> Shares:
         """Return the power of every unit with the diesels `on` on the bus.
@@ -120,11 +125,11 @@ class Dispatch:
         solar = {s: min(p, target.solar_max_kw.get(s, p)) for s, p in situation.solar_kw.items()}
         hydro = {h: situation.bounds[h].clip(min(p, target.power_kw.get(h, p))) if p > 0 else 0.0 for h, p in situation.hydro_kw.items()}
         diesel_bounds = self._diesel_bounds(situation, on)
-        floor, ceiling = (sum(b[k] for b in diesel_bounds.values()) for k in (0, 1))
+        floor, ceiling = totals(diesel_bounds)
         net = situation.demand_kw - sum(solar.values()) - sum(hydro.values()) - sum(situation.fixed_kw.values())
 
         ranges = {i: (situation.bounds[i].lo_kw, situation.bounds[i].hi_kw) for i in situation.inverters}
-        lowest, highest = (sum(r[k] for r in ranges.values()) for k in (0, 1))
+        lowest, highest = totals(ranges)
         wished = self._storage_wish(situation, target, on, net, ceiling)
         stored = min(max(sum(wished.values()), net - ceiling), net - floor)
         stored = min(max(stored, lowest), highest)
@@ -168,10 +173,17 @@ class Dispatch:
         return wishes
 
 
+def totals(ranges: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Return the sums of both ends [kW]."""
+    return sum([lo for lo, _ in ranges.values()]), sum([hi for _, hi in ranges.values()])
+
+
 def lowered(powers: Mapping[str, float], floors: Mapping[str, float], by_kw: float) -> tuple[dict[str, float], float]:
     """Return the powers reduced pro rata by up to `by_kw` down to their floors, and by how much in all [kW]."""
-    room = sum(max(0.0, p - floors[u]) for u, p in powers.items())
-    if by_kw <= EPSILON_KW or room <= EPSILON_KW:
+    if by_kw <= EPSILON_KW:
+        return dict(powers), 0.0
+    room = sum([max(0.0, p - floors[u]) for u, p in powers.items()])
+    if room <= EPSILON_KW:
         return dict(powers), 0.0
     share = min(1.0, by_kw / room)
     return {u: p - share * max(0.0, p - floors[u]) for u, p in powers.items()}, share * room

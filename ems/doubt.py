@@ -8,14 +8,15 @@ told from the balance: with two it is known that something is wrong, not what (`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ems.balance import BalanceSheet
 from ems.charge import WIDEST, Counter
 from ems.config.site import Battery, Inverter, Site
 from ems.culprit import UNCLOSED_S, accuse, dead, opened, paces, suspected
 from ems.doubt_memory import Charge, Doubted, DoubtMemory, Onset, Pace
-from ems.model import NOTHING, AssetImage, Doubt, Flaw, Image, Quality
+from ems.frozen import changed, frozen
+from ems.model import BAD, NOTHING, SUSPECT, AssetImage, Doubt, Flaw, Image
 
 LONG_STEP_S = 60.0
 """In steps of this length [s] powers are means of a replay, and nothing is held against them."""
@@ -50,7 +51,7 @@ class _Found:
     uncertain_kw: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Powers:
     """The powers of a cycle: as shown, which of them are doubted, and what is remembered.
 
@@ -108,9 +109,8 @@ class Doubter:
     def _zeroed(self, image: Image, memory: DoubtMemory) -> dict[str, float]:
         """Return since when a device that had something to say shows nothing but zeros [s of `now_s`]."""
         found: dict[str, float] = {}
-        bad = Quality.BAD
         for a, unit in image.assets.items():
-            if unit.quality is bad:
+            if unit.quality is BAD:
                 continue
             for value in unit.points.values():
                 if value:
@@ -136,7 +136,7 @@ class Doubter:
             if a in zeroed:
                 if not self._zero_confirmed(image, a, now_s - zeroed[a], zeroed):
                     found[a] = memory.silent.get(a, now_s)
-            elif unit.quality is Quality.BAD and not unit.refused and all(v is None for p, v in unit.points.items() if p != "power_kw"):
+            elif unit.quality is BAD and not unit.refused and all(v is None for p, v in unit.points.items() if p != "power_kw"):
                 found[a] = memory.silent.get(a, now_s)
         return found
 
@@ -157,7 +157,8 @@ class Doubter:
             points |= {f: 0.0 if dropped else v for f in INFERRED_FLAGS if (v := last.get(f)) is not None}
         if asset in self._batteries:
             points |= {p: v for p in HELD_LIMITS if (v := last.get(p)) is not None}
-        return replace(image.assets[asset], points=points, quality=Quality.BAD, suspect=tuple(points), silent_s=silent_s)
+        unit = image.assets[asset]
+        return AssetImage(asset, unit.kind, points, BAD, unit.age_s, unit.follows, unit.ours, unit.refused, tuple(points), silent_s)
 
     def _alive(self, image: Image) -> bool:
         """Whether the busbar is alive, as others see it: by its frequency, or by a load that draws."""
@@ -182,7 +183,7 @@ class Doubter:
             refused = image.assets[f.id].refused
             if refused and "power_kw" in refused:
                 before = doubted.get(f.id)
-                doubted[f.id] = Doubted(Flaw.RANGE, now_s, memory.last.get(f.id, NOTHING).get("power_kw")) if before is None else replace(before, fine_s=None)
+                doubted[f.id] = Doubted(Flaw.RANGE, now_s, memory.last.get(f.id, NOTHING).get("power_kw")) if before is None else changed(before, fine_s=None)
         sound = image.frequency_hz is None or image.frequency_hz >= self._sound_hz
         residual = self._sheet.residual_kw(shown) if sound else None
         pace, lag = paces(self._sheet, memory.pace, shown, residual, memory.lag_kw, now_s, image.dt_s)
@@ -195,9 +196,9 @@ class Doubter:
         if doubted:
             fine = {a: self._recovering(d, now_s, closes and (d.flaw is not Flaw.FROZEN or pace[a].since_s > d.since_s)) for a, d in doubted.items()}
             return _Powers(shown, _kept(fine, now_s), None, memory.balanced, pace, lag, residual)
-        frozen = dead(self._sheet, shown, pace, residual, tolerance, now_s)
-        if frozen is not None:
-            doubted[frozen] = Doubted(Flaw.FROZEN, now_s, memory.balanced.get(frozen))
+        stuck = dead(self._sheet, shown, pace, residual, tolerance, now_s)
+        if stuck is not None:
+            doubted[stuck] = Doubted(Flaw.FROZEN, now_s, memory.balanced.get(stuck))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
         onset = self._closing(memory.onset, now_s) if closes else memory.onset
         if abs(residual) > least and (onset is None or onset.closed_s is None or not closes):
@@ -207,7 +208,7 @@ class Doubter:
         waiting = suspected(self._sheet, onset, shown, least, now_s)
         if closes:
             # It may be the readings' delay, or the first second of a fault: who moved is kept until it shows.
-            onset = onset if onset.closed_s is not None else replace(onset, since_s=now_s)
+            onset = onset if onset.closed_s is not None else changed(onset, since_s=now_s)
             return _Powers(shown, doubted, onset, memory.balanced if waiting else shown, pace, lag, residual, waiting)
         onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s)
         if flaw is not None and onset.accused is not None:
@@ -222,11 +223,11 @@ class Doubter:
         closed_s = now_s if onset.closed_s is None else onset.closed_s
         if closed_s - onset.since_s < UNCLOSED_S or now_s - closed_s >= FINE_S:
             return None
-        return onset if onset.closed_s is not None else replace(onset, closed_s=closed_s)
+        return onset if onset.closed_s is not None else changed(onset, closed_s=closed_s)
 
     def _recovering(self, doubted: Doubted, now_s: float, fine: bool) -> Doubted:
         fine_s = (now_s if doubted.fine_s is None else doubted.fine_s) if fine else None
-        return doubted if fine_s == doubted.fine_s else replace(doubted, fine_s=fine_s)
+        return doubted if fine_s == doubted.fine_s else changed(doubted, fine_s=fine_s)
 
     def _used(self, image: Image, powers: _Powers, found: _Found) -> Mapping[str, float]:
         """Return the powers that are used [kW], and note what of them is not measured."""
@@ -250,8 +251,8 @@ class Doubter:
             found.uncertain_kw += known if source == "balance" or flow is None else max(known, UNKNOWN_SHARE * flow.rated_kw)
             found.doubts.append(Doubt(a, "power_kw", doubt.flaw, doubt.since_s, powers.shown.get(a), power, source))
             unit = image.assets[a]
-            quality = Quality.BAD if power is None else Quality.SUSPECT
-            found.changed[a] = replace(
+            quality = BAD if power is None else SUSPECT
+            found.changed[a] = changed(
                 unit, points={**unit.points, "power_kw": power}, quality=quality, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw")))
             )
         gaps = [f for f in self._sheet.flows if f.id not in used and f.id not in powers.doubted]
@@ -260,7 +261,7 @@ class Doubter:
             used[gap] = power
             if gaps[0].sign > 0.0:
                 unit = image.assets[gap]
-                found.changed[gap] = replace(unit, points={**unit.points, "power_kw": power}, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw"))))
+                found.changed[gap] = changed(unit, points={**unit.points, "power_kw": power}, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw"))))
         return used
 
     def _without(self, image: Image, shown: Mapping[str, float], waiting: str, found: _Found) -> Mapping[str, float]:
@@ -270,8 +271,8 @@ class Doubter:
         if implied is None:
             return shown
         unit = image.assets[waiting]
-        found.changed[waiting] = replace(
-            unit, points={**unit.points, "power_kw": implied}, quality=Quality.SUSPECT, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw")))
+        found.changed[waiting] = changed(
+            unit, points={**unit.points, "power_kw": implied}, quality=SUSPECT, suspect=tuple(dict.fromkeys((*unit.suspect, "power_kw")))
         )
         return {**used, waiting: implied}
 
@@ -302,7 +303,7 @@ class Doubter:
 
     def _image(self, image: Image, used: Mapping[str, float], found: _Found) -> Image:
         load_kw = self._sheet.load_kw(used)
-        return replace(
+        return changed(
             image,
             assets={**image.assets, **found.changed},
             load_kw=image.load_kw if load_kw is None else load_kw,
@@ -326,7 +327,7 @@ def _with_charge(unit: AssetImage, charge: Charge, counted: bool, silent: bool, 
         band = max(band, charge.soc - charge.shown)
     points = {**unit.points, "soc_band": band}
     if not counted:
-        return replace(unit, points=points)
+        return changed(unit, points=points)
     points["soc"] = charge.soc if charge.band < WIDEST else None
-    quality = Quality.BAD if silent or points["soc"] is None else Quality.SUSPECT
-    return replace(unit, points=points, quality=quality, suspect=(*unit.suspect, "soc", "soc_band"))
+    quality = BAD if silent or points["soc"] is None else SUSPECT
+    return changed(unit, points=points, quality=quality, suspect=(*unit.suspect, "soc", "soc_band"))

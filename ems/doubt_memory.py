@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ems.frozen import frozen
 from ems.model import NOTHING, Flaw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """How lively one power is: its last bits, since when it shows them [s of `now_s`], and its longest usual pause [s].
 
@@ -22,7 +23,7 @@ class Pace:
     residual_kw: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Charge:
     """SoC of one battery counted from its inverter's power.
 
@@ -53,7 +54,7 @@ class Charge:
     flaw: Flaw = Flaw.JUMP
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Onset:
     """A balance that does not close.
 
@@ -85,7 +86,7 @@ class Onset:
     closed_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Doubted:
     """A power that is not believed.
 
@@ -106,7 +107,7 @@ class Doubted:
     fine_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DoubtMemory:
     """What `ems.doubt` hands from one cycle to the next.
 

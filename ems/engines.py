@@ -37,9 +37,9 @@ class Engines:
         changed = False
         for d in self._diesels:
             before = memory.engines.get(d.id, CLEAN)
-            power = image.assets[d.id].power_kw
-            after = before
-            if power is not None and on_bus(image.assets[d.id]):
+            unit = image.assets[d.id]
+            power, after = unit.power_kw, before
+            if power is not None and on_bus(unit):
                 after = self._ran(d, before, power, image.dt_s)
             found[d.id] = after
             changed = changed or after is not before

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ems.decision import Event
+from ems.frozen import changed
 from ems.memory import Memory
 from ems.model import Image
 
@@ -14,10 +13,10 @@ def noticed(image: Image, memory: Memory) -> tuple[Memory, tuple[Event, ...]]:
 
     A device that does not answer keeps what it last showed.
     """
-    shown = {a: flag for a, unit in image.assets.items() if (flag := unit.flag("estop")) is not None}
-    pressed = frozenset([a for a, flag in shown.items() if flag] + [a for a in memory.estops if a not in shown])
+    shown = {a: switch for a, unit in image.assets.items() if (switch := unit.points.get("estop")) is not None}
+    pressed = frozenset([a for a, switch in shown.items() if switch >= 0.5] + [a for a in memory.estops if a not in shown])
     if pressed == memory.estops:
         return memory, ()
     events = [Event("estop", a, "its emergency stop is pressed") for a in sorted(pressed - memory.estops)]
     events += [Event("estop", a, "its emergency stop is released") for a in sorted(memory.estops - pressed)]
-    return replace(memory, estops=pressed), tuple(events)
+    return changed(memory, estops=pressed), tuple(events)

@@ -7,12 +7,12 @@ What an operator has opened or holds, and what stands in local, is left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 
 from ems.breakers import SUPPLIED, noticed
 from ems.bus import Finding
 from ems.config.site import Feeder, Load, Site
 from ems.decision import AssetDecision, Event, Write
+from ems.frozen import changed, frozen
 from ems.memory import FeederMemory, Memory
 from ems.model import Image
 from ems.strain import Endurance, Strain
@@ -40,7 +40,7 @@ RELIEF_S = 600.0
 """Deferrable loads stay off this long after a shortage [s]."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moved:
     """Feeders after one cycle: their memory, what to write, what happened."""
 
@@ -49,7 +49,7 @@ class Moved:
     events: tuple[Event, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """A switchable feeder and the load it belongs to."""
 
@@ -119,7 +119,7 @@ class Feeders:
         thin = memory.thin_s + image.dt_s if strain.endurance.excess_kw(1.0) > 0.1 else 0.0
         relief = image.now_s if over or thin else memory.relief_s
         if (over, thin, relief) != (memory.overload_s, memory.thin_s, memory.relief_s):
-            memory = replace(memory, overload_s=over, thin_s=thin, relief_s=relief)
+            memory = changed(memory, overload_s=over, thin_s=thin, relief_s=relief)
         if not self._places:
             return Moved(memory)
         memory, writes, events = self._repeated(image, memory)
@@ -127,10 +127,10 @@ class Feeders:
         writes += ordered
         made: tuple[Mapping[str, Explanation], str] | None = None
         if over > self._patience_s and (chosen := self._chosen(image, memory, strain.short_kw)):
-            memory = replace(memory, overload_s=0.0)
+            memory = changed(memory, overload_s=0.0)
             made = dict.fromkeys(chosen, Explanation(Reason.SHED, ("overload",), {"short_kw": round(strain.short_kw, 1)})), "shed"
         elif thin > THIN_S and (chosen := self._chosen(image, memory, strain.endurance.excess_kw(LASTING))):
-            memory = replace(memory, thin_s=0.0)
+            memory = changed(memory, thin_s=0.0)
             made = dict.fromkeys(chosen, Explanation(Reason.SHED, ("energy",), _energy_numbers(strain.endurance))), "shed"
         elif not over and not thin:
             return self._back(image, memory, strain, in_band_s, writes, events)
@@ -142,11 +142,11 @@ class Feeders:
         feeders = dict(memory.feeders)
         for f, cause in why.items():
             kw = self.expected_kw(f, image, memory)
-            cause = replace(cause, numbers={"power_kw": round(kw, 1), **cause.numbers})
-            feeders[f] = replace(feeders[f], order=False, ordered_s=image.now_s, why=cause)
+            cause = changed(cause, numbers={"power_kw": round(kw, 1), **cause.numbers})
+            feeders[f] = changed(feeders[f], order=False, ordered_s=image.now_s, why=cause)
             writes.append(Write(f, "breaker", 0.0))
             events.append(Event(kind, f, f"{cause.limited_by[0]}: {kw:.0f} kW"))
-        return Moved(replace(memory, feeders=feeders), tuple(writes), tuple(events))
+        return Moved(changed(memory, feeders=feeders), tuple(writes), tuple(events))
 
     def _repeated(self, image: Image, memory: Memory) -> tuple[Memory, list[Write], list[Event]]:
         """Give a command again that is not in effect yet; give it up where the breaker does not obey."""
@@ -156,11 +156,11 @@ class Feeders:
                 continue
             waited = image.now_s - mine.ordered_s
             if waited >= STUCK_S:
-                feeders[f] = replace(mine, order=None, stuck_s=image.now_s, why=SUPPLIED if mine.opened_by is None else mine.why)
+                feeders[f] = changed(mine, order=None, stuck_s=image.now_s, why=SUPPLIED if mine.opened_by is None else mine.why)
                 events.append(Event("breaker_stuck", f, f"the command to {'close' if mine.order else 'open'} was not obeyed in {STUCK_S:g} s"))
             elif waited > 0.0 and int(waited / REPEAT_S) != int((waited - image.dt_s) / REPEAT_S) and self._ours(f, image, memory):
                 writes.append(Write(f, "breaker", float(mine.order)))
-        return (replace(memory, feeders=feeders) if events else memory), writes, events
+        return (changed(memory, feeders=feeders) if events else memory), writes, events
 
     def _ordered(self, image: Image, memory: Memory) -> tuple[Memory, list[Write]]:
         """Carry out what operators ordered; a closing order is given once, so that it does not fight the feeder's relay."""
@@ -173,9 +173,9 @@ class Feeders:
             closed = mine.opened_by is None
             if closed is manual.run or not self._ours(f, image, memory) or (manual.run and f not in restores):
                 continue
-            feeders[f] = replace(mine, order=manual.run, ordered_s=image.now_s)
+            feeders[f] = changed(mine, order=manual.run, ordered_s=image.now_s)
             writes.append(Write(f, "breaker", float(manual.run)))
-        return (replace(memory, feeders=feeders) if writes else memory), writes
+        return (changed(memory, feeders=feeders) if writes else memory), writes
 
     def isolate(self, image: Image, memory: Memory) -> Moved:
         """Open every feeder that we may switch, for a black start."""
@@ -185,9 +185,9 @@ class Feeders:
         for f in self.closed(image):
             mine = feeders.get(f, FeederMemory(image.now_s))
             if mine.order is not False:
-                feeders[f] = replace(mine, order=False, ordered_s=image.now_s, why=again)
+                feeders[f] = changed(mine, order=False, ordered_s=image.now_s, why=again)
                 writes.append(Write(f, "breaker", 0.0))
-        return Moved(replace(memory, feeders=feeders), tuple(writes), tuple(events))
+        return Moved(changed(memory, feeders=feeders), tuple(writes), tuple(events))
 
     def closed(self, image: Image) -> list[str]:
         """Return the feeders that are closed and that we may open."""
@@ -251,9 +251,9 @@ class Feeders:
         for f in waiting[: None if quiet_s >= TURN_S else 1]:
             if not self._rests(memory.feeders[f], image) and self.fits(f, image, memory, strain):
                 mine = memory.feeders[f]
-                feeders = {**memory.feeders, f: replace(mine, order=True, ordered_s=image.now_s)}
+                feeders = {**memory.feeders, f: changed(mine, order=True, ordered_s=image.now_s)}
                 told = f"{self.expected_kw(f, image, memory):.0f} kW, {strain.room_kw:.0f} kW can be added"
-                return Moved(replace(memory, feeders=feeders), (*writes, Write(f, "breaker", 1.0)), (*events, Event("restore", f, told)))
+                return Moved(changed(memory, feeders=feeders), (*writes, Write(f, "breaker", 1.0)), (*events, Event("restore", f, told)))
         pair = self._swap(waiting, image, memory, strain)
         if pair is None:
             return Moved(memory, tuple(writes), tuple(events))
@@ -320,7 +320,7 @@ class Feeders:
         waits = self._waits(f, image, memory, strain) if strain is not None and mine.opened_by is not None else None
         if waits is None:
             return AssetDecision(None, False, mine.why)
-        return AssetDecision(None, mine.order is True, replace(mine.why, limited_by=(*mine.why.limited_by, waits[0]), numbers={**mine.why.numbers, **waits[1]}))
+        return AssetDecision(None, mine.order is True, changed(mine.why, limited_by=(*mine.why.limited_by, waits[0]), numbers={**mine.why.numbers, **waits[1]}))
 
     def _waits(self, f: str, image: Image, memory: Memory, strain: Strain) -> tuple[str, dict[str, float | str]]:
         kw, mine = self.expected_kw(f, image, memory), memory.feeders[f]

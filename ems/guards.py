@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import Write
+from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import AssetImage, Image, Limits
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
@@ -22,7 +22,7 @@ SOC_LOOKAHEAD_S = 60.0
 """A battery may not be driven past its SoC band within this time [s], or within one cycle if that is longer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bound:
     """An interval of busbar power [kW] and who holds its two ends."""
 
@@ -46,15 +46,15 @@ class Bound:
 
     def names(self, power_kw: float) -> tuple[str, ...]:
         """Return who holds a setpoint at this power: the guards whose end it touches, ratings left out."""
-        found = []
-        if math.isclose(power_kw, self.hi_kw, abs_tol=0.05) and self.hi_by != "rating":
-            found.append(self.hi_by)
-        if math.isclose(power_kw, self.lo_kw, abs_tol=0.05) and self.lo_by not in ("rating", *found):
-            found.append(self.lo_by)
-        return tuple(found)
+        found: tuple[str, ...] = ()
+        if self.hi_by != "rating" and math.isclose(power_kw, self.hi_kw, abs_tol=0.05):
+            found = (self.hi_by,)
+        if self.lo_by != "rating" and self.lo_by not in found and math.isclose(power_kw, self.lo_kw, abs_tol=0.05):
+            found += (self.lo_by,)
+        return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seat:
     """What a guard looks at: one unit, what is known of it, and what an operator allows."""
 
@@ -265,7 +265,7 @@ def keep_a_former(writes: tuple[Write, ...], held: Collection[str]) -> tuple[Wri
     held : Collection[str]
         Who holds the bus now and is not on its way off.
     """
-    stops = [w for w in writes if w.command in ("running", "forming") and w.value < 0.5 and w.asset in held]
-    if not held or {w.asset for w in stops} != set(held):
+    stops = [w for w in writes if w.value < 0.5 and w.command in ("running", "forming") and w.asset in held]
+    if not held or not stops or {w.asset for w in stops} != set(held):
         return writes
     return tuple(w for w in writes if w not in stops)

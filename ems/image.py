@@ -6,11 +6,11 @@ Missing stays `None`. What can be inferred from the balance is, and is marked su
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.frozen import changed, frozen
 from ems.memory import Memory
-from ems.model import NOTHING, AssetImage, Image, Quality, Reading, Telemetry
+from ems.model import BAD, GOOD, NOTHING, SUSPECT, AssetImage, Image, Reading, Telemetry
 from ems.terms import Stage
 
 STALE_CYCLES = 3.0
@@ -31,6 +31,24 @@ ASTRAY_S = 30.0
 """A unit whose power is off its setpoint by 5 % of its rating for this long [s] does not follow."""
 
 
+@frozen
+class _Place:
+    """One asset or feeder in the image.
+
+    Attributes
+    ----------
+    main : str
+        The point without which it is not seen.
+    ranges : Mapping[str, tuple[float, float]]
+        What its points can be, by their names.
+    """
+
+    id: str
+    kind: str
+    main: str
+    ranges: Mapping[str, tuple[float, float]]
+
+
 class ImageBuilder:
     """Builds the image of one site."""
 
@@ -40,14 +58,15 @@ class ImageBuilder:
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
         self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
         self._sources = [a.id for kind in (Solar, Hydro, Diesel, Inverter) for a in site.of(kind)]
-        self._loads = [a.id for a in site.of(Load)]
-        self._deferrables = [a.id for a in site.of(Deferrable)]
+        loads = [a.id for a in site.of(Load)]
+        self._drawers = (*loads, *(a.id for a in site.of(Deferrable)))
         self._station_kw = sum(a.station_kw for a in site.of(Load))
         self._drawing_kw = [(a.id, DRAWING * a.peak_kw) for a in site.of(Load)]
-        self._bus_witnesses = (*self._sources, *self._loads, *(f.id for load in site.of(Load) for f in load.feeders if f.device is not None))
+        self._bus_witnesses = (*self._sources, *loads, *(f.id for load in site.of(Load) for f in load.feeders if f.device is not None))
         powers = {a.id: power_range(a) for a in site.assets if isinstance(a, Load | Solar | Hydro | Diesel | Inverter | Deferrable)}
         common = {"soc": (-0.01, 1.01), "frequency_hz": (0.0, OVER_HZ * site.site.nominal_hz)}
-        self._ranges = {a: common | ({"power_kw": powers[a]} if a in powers else {}) for a in self._kinds}
+        ranges = {a: common | ({"power_kw": powers[a]} if a in powers else {}) for a in self._kinds}
+        self._places = [_Place(a, kind, MAIN_POINT.get(kind, "power_kw"), ranges[a]) for a, kind in self._kinds.items()]
 
     def build(self, telemetry: Telemetry, memory: Memory) -> Image:
         """Return the frozen image of one cycle.
@@ -58,12 +77,13 @@ class ImageBuilder:
         memory : Memory
             For the last known load and for what does not follow its setpoint.
         """
-        assets = {a: self._asset(a, kind, telemetry.readings.get(a)) for a, kind in self._kinds.items()}
+        readings = telemetry.readings
+        assets = {p.id: self._asset(p, readings.get(p.id)) for p in self._places}
         for a, stage in memory.stages.items():
             if a in assets and stage is not Stage.CONTROL:
-                assets[a] = replace(assets[a], ours=False)
+                assets[a] = changed(assets[a], ours=False)
         load = self._load_kw(assets)
-        unseen = [s for s in self._sources if assets[s].power_kw is None]
+        unseen = [s for s in self._sources if assets[s].points.get("power_kw") is None]
         if load is None and not unseen:
             load = sum(assets[s].power_kw or 0.0 for s in self._sources) - self._station_kw
         elif load is not None and len(unseen) == 1:
@@ -73,9 +93,9 @@ class ImageBuilder:
             load = memory.load_kw if memory.load_kw is not None else 0.0
         for unit, since in memory.astray.items():
             if unit in assets and telemetry.now_s - since >= ASTRAY_S:
-                assets[unit] = replace(assets[unit], follows=False)
+                assets[unit] = changed(assets[unit], follows=False)
         for unit in memory.unled:
-            assets[unit] = replace(assets[unit], ours=False, follows=False)
+            assets[unit] = changed(assets[unit], ours=False, follows=False)
         return Image(
             cycle=telemetry.cycle,
             time=telemetry.time,
@@ -94,47 +114,51 @@ class ImageBuilder:
         """Return since when each unit has been off its last setpoint [s]; a solar unit only by giving more."""
         found = {}
         for unit, setpoint in setpoints.items():
+            before = memory.setpoints.get(unit)
             power = image.assets[unit].power_kw if unit in image.assets else None
-            if power is None or unit not in memory.setpoints:
+            if power is None or before is None:
                 continue
-            beyond = power - memory.setpoints[unit]
-            off = beyond if self._kinds[unit] in ("solar", "hydro") else abs(beyond)
-            if off > max(ASTRAY_SHARE * self._rated[unit], 1.0) and abs(setpoint - memory.setpoints[unit]) < ASTRAY_SHARE * self._rated[unit]:
+            off = power - before
+            if off < 0.0 and self._kinds[unit] not in ("solar", "hydro"):
+                off = -off
+            slack = ASTRAY_SHARE * self._rated[unit]
+            if off > max(slack, 1.0) and abs(setpoint - before) < slack:
                 found[unit] = memory.astray.get(unit, image.now_s)
         return found
 
-    def _asset(self, asset: str, kind: str, readings: Mapping[str, Reading] | None) -> AssetImage:
+    def _asset(self, place: _Place, readings: Mapping[str, Reading] | None) -> AssetImage:
         if not readings:
-            return AssetImage(asset, kind, NOTHING, Quality.BAD, None)
-        stale_s, ranges, age, suspect = self._stale_s, self._ranges[asset], 0.0, False
+            return AssetImage(place.id, place.kind, NOTHING, BAD, None)
+        stale_s, ranges, age, suspect = self._stale_s, place.ranges, 0.0, False
         points: dict[str, float | None] = {}
         refused: tuple[str, ...] = ()
         for name, reading in readings.items():
-            value, old = reading.value, reading.age_s
+            value, old, quality = reading.value, reading.age_s, reading.quality
             if old > age:
                 age = old
-            if value is None or old > stale_s or reading.quality is Quality.BAD:
+            if value is None or old > stale_s or quality is BAD:
                 points[name] = None
                 continue
-            if name in ranges:
-                low, high = ranges[name]
-                fits = low <= value <= high
-            else:
-                fits = value - value == 0.0  # what no range is known for must at least be a number
-            if not fits:
+            span = ranges.get(name)
+            # What no range is known for must at least be a number.
+            if not (value - value == 0.0 if span is None else span[0] <= value <= span[1]):
                 points[name] = None
                 refused += (name,)
                 continue
             points[name] = value
-            suspect = suspect or reading.quality is Quality.SUSPECT
-        main = MAIN_POINT.get(kind, "power_kw")
-        seen = points.get(main) is not None or (main not in readings and any(v is not None for v in points.values()))
-        return AssetImage(asset, kind, points, Quality.BAD if not seen else Quality.SUSPECT if suspect else Quality.GOOD, age, refused=refused)
+            if quality is SUSPECT:
+                suspect = True
+        seen = points.get(place.main) is not None or (place.main not in readings and any(v is not None for v in points.values()))
+        return AssetImage(place.id, place.kind, points, BAD if not seen else SUSPECT if suspect else GOOD, age, True, True, refused)
 
     def _load_kw(self, assets: Mapping[str, AssetImage]) -> float | None:
-        powers = [assets[a].power_kw for a in (*self._loads, *self._deferrables)]
-        known = [p for p in powers if p is not None]
-        return sum(known) if len(known) == len(powers) else None
+        total = 0.0
+        for a in self._drawers:
+            power = assets[a].points.get("power_kw")
+            if power is None:
+                return None
+            total += power
+        return total
 
     def _inferred(self, gap: AssetImage, assets: Mapping[str, AssetImage], load_kw: float) -> AssetImage:
         """Return the one unseen source with the power that closes the balance, if it is a possible one."""
@@ -144,7 +168,7 @@ class ImageBuilder:
         low = -rated if gap.kind == "inverter" else 0.0
         if not low - 0.05 * rated <= power <= 1.1 * rated:
             return gap
-        return replace(gap, points={**gap.points, "power_kw": power}, suspect=(*gap.suspect, "power_kw"))
+        return changed(gap, points={**gap.points, "power_kw": power}, suspect=(*gap.suspect, "power_kw"))
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
         """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own.

@@ -6,15 +6,16 @@ All of it is frozen and picklable, and is recorded, so that a day can be run aga
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ems.doubt_memory import DoubtMemory
+from ems.frozen import frozen
 from ems.model import NOTHING, Limits
 from ems.plan import Target
 from ems.terms import Alarm, Explanation, Mode, Phase, Reason, Stage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnitMemory:
     """One diesel's sequence: its phase and when that began.
 
@@ -47,7 +48,7 @@ class UnitMemory:
     why: Explanation = Explanation(Reason.NOT_NEEDED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Engine:
     """One engine's low load since it was last burnt clean, and how long the burn under way has lasted [s]."""
 
@@ -55,7 +56,7 @@ class Engine:
     burnt_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleChoice:
     """What the rules chose and from what: kept for a while, so that sets do not change from second to second.
 
@@ -78,7 +79,7 @@ class RuleChoice:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FeederMemory:
     """One feeder that can be switched: who opened it, and how long its people have sat in the dark.
 
@@ -117,7 +118,7 @@ class FeederMemory:
     why: Explanation = Explanation(Reason.SUPPLIED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlackStart:
     """A black start: who brings up the bus, how far it is, and what it failed at.
 
@@ -145,7 +146,7 @@ class BlackStart:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manual:
     """What an operator ordered for one asset or feeder, in force until it is released.
 
@@ -161,7 +162,7 @@ class Manual:
     power_kw: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pending:
     """An accepted command whose effect has not been seen yet."""
 
@@ -170,7 +171,7 @@ class Pending:
     until_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expected:
     """What the leader was expected to give [kW], and what has been learned from it not doing so.
 
@@ -192,7 +193,7 @@ class Expected:
     against_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """All that one cycle hands to the next; recorded, so that a day can be run again.
 

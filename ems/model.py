@@ -7,10 +7,12 @@ names; power is positive into the busbar; missing is `None`, never zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from ems.frozen import frozen
 
 NOTHING: Mapping[str, Any] = {}
 """An empty mapping to share: typed read-only, and picklable, which a mapping proxy is not."""
@@ -24,7 +26,11 @@ class Quality(StrEnum):
     BAD = "bad"
 
 
-@dataclass(frozen=True, slots=True)
+GOOD, SUSPECT, BAD = Quality.GOOD, Quality.SUSPECT, Quality.BAD
+"""By plain names for what looks at every point of every cycle: a member looked up in its class takes ten times as long."""
+
+
+@frozen
 class Reading:
     """One point as a driver delivered it.
 
@@ -42,7 +48,7 @@ class Reading:
     age_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Telemetry:
     """All that was read in one cycle, with the site's time.
 
@@ -73,7 +79,7 @@ class Telemetry:
     watched: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssetImage:
     """One asset as the decision sees it: points frozen, quality and age of the whole.
 
@@ -121,12 +127,13 @@ class AssetImage:
     @property
     def seen(self) -> bool:
         """Whether its values can be used."""
-        return self.quality is not Quality.BAD
+        return self.quality is not BAD
 
     @property
     def remote(self) -> bool:
         """Whether we may command it: its stage allows it, and its switch stands on remote (or there is none)."""
-        return self.ours and self.flag("remote") is not False
+        switch = self.points.get("remote")
+        return self.ours and (switch is None or switch >= 0.5)
 
     @property
     def local(self) -> bool:
@@ -136,7 +143,9 @@ class AssetImage:
     @property
     def ready(self) -> bool:
         """Whether it could be started: seen, ready, no fault, no emergency stop."""
-        return self.seen and self.flag("ready") is not False and not self.fault and not self.flag("estop")
+        get = self.points.get
+        ready, stop = get("ready"), get("estop")
+        return self.quality is not BAD and (ready is None or ready >= 0.5) and not get("fault") and not (stop is not None and stop >= 0.5)
 
     @property
     def fault(self) -> bool:
@@ -157,7 +166,7 @@ class Flaw(StrEnum):
     BALANCE = "balance"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Doubt:
     """One cause for not believing what a device says.
 
@@ -186,7 +195,7 @@ class Doubt:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """The process image: what is true now, frozen for one decision.
 
@@ -218,7 +227,7 @@ class Image:
         return self.watched and not self.rivals
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What an operator has set for one asset; None where the site file's rating holds."""
 
@@ -233,7 +242,7 @@ class Limits:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One row of the request log: the only way in for a change of state.
 
@@ -272,7 +281,7 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What became of one request, committed before the first field write."""
 

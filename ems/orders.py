@@ -7,13 +7,14 @@ executed twice. Refusals name their cause.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from ems.black_start import FAILED, BlackStarts
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Event
+from ems.frozen import frozen
 from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
 from ems.pushed import pushed_names
@@ -27,7 +28,7 @@ EFFECT_TIMEOUT_S = 600.0
 """An accepted command whose effect is not seen in this time [s] is closed with that result."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Taken:
     """Memory after the requests of one cycle, what is to be told, and whose advice a person lets be carried out now."""
 

@@ -6,16 +6,16 @@ Rules, commitment and the decision itself look at the same few choices: a set of
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from ems.config.site import Diesel, Hydro, Site
 from ems.decision import Reserve
 from ems.dispatch import Dispatch, Shares, Situation
+from ems.frozen import frozen
 from ems.plan import Target
 from ems.reserve import ReserveRule, Supply
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prospect:
     """What comes of one choice: who gives how much, who holds the bus, and the reserve that is left.
 
@@ -27,12 +27,15 @@ class Prospect:
     formers : tuple[str, ...]
         Who would hold the bus; without anybody nothing else counts.
     reserve : Reserve
+    room_kw : float
+        What the units on line can add at once and hold [kW].
     """
 
     shares: Shares
     supply: Supply
     formers: tuple[str, ...]
     reserve: Reserve
+    room_kw: float
 
     @property
     def short_kw(self) -> float:
@@ -84,4 +87,6 @@ class Outlook:
         shares = self._of.dispatch.share(self.situation, on, target)
         supply = self._of.supply_of(shares, on, self.supply)
         reserve = self._of.reserve
-        return Prospect(shares, supply, reserve.formers(supply), reserve.assess(supply, self.situation.demand_kw, self.situation.unloading))
+        formers, (instant, held) = reserve.formers(supply), reserve.headroom_kw(supply)
+        assessed = reserve.assessed(supply, self.situation.demand_kw, self.situation.unloading, formers, instant, held)
+        return Prospect(shares, supply, formers, assessed, min(sum(instant.values()), sum(held.values())))

@@ -6,10 +6,11 @@ What counts is in `docs/decisions/0003-what-counts-as-reserve.md`. The plan chec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.decision import Reserve
+from ems.frozen import frozen
 from ems.model import NOTHING, Limits
 from ems.physics import ac_kw
 
@@ -17,7 +18,7 @@ DOWN_HOLD_S = 300.0
 """Room to charge counts as reserve downwards when it lasts this long [s]: the controller lowers PV and hydro within seconds, people act within minutes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Storage:
     """An inverter with the battery behind it."""
 
@@ -58,7 +59,7 @@ def usable_kwh(pair: Storage, soc: float, soc_min: float | None = None) -> float
     return above * battery.discharge_efficiency * pair.inverter.efficiency
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Supply:
     """Who feeds the busbar, and with what, in one situation.
 
@@ -103,33 +104,46 @@ class Supply:
         return Supply(power_kw, online, self.soc, *limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local, self.mute, self.learned_kw)
 
 
+@frozen
+class _Set:
+    """What reserve asks of a diesel."""
+
+    id: str
+    rated_kw: float
+    min_kw: float
+    block_load_kw: float
+    primary_response: bool
+    may_form: bool
+
+
 class ReserveRule:
     """The reserve a site asks for, with all that is constant worked out once."""
 
     def __init__(self, site: Site) -> None:
         self._rule = site.reserve
-        self._diesels = site.of(Diesel)
-        self._hydros = site.of(Hydro)
-        self._rivers = {h.id for h in self._hydros}
+        self._diesels = [_Set(d.id, d.rated_kw, d.min_kw, d.block_load_kw, d.primary_response, d.forming != "never") for d in site.of(Diesel)]
+        self._rivers = {h.id for h in site.of(Hydro)}
+        sets: tuple[Diesel | Hydro, ...] = (*site.of(Diesel), *site.of(Hydro))
+        self._forming = [u.id for u in sets if u.forming != "never"]
         self._solars = [s.id for s in site.of(Solar)]
         self._pairs = storages(site)
         self._largest_feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
         self.hold_s = hold_s(site)
 
-    def headroom_kw(self, supply: Supply, leaving: Collection[str] = ()) -> tuple[dict[str, float], dict[str, float]]:
+    def headroom_kw(self, supply: Supply) -> tuple[dict[str, float], dict[str, float]]:
         """Return what each unit on line can add at once [kW], and what it can add and hold for the hold time [kW].
 
         At once: formers and units with primary response, a diesel up to its block load. Held: a diesel up to its
-        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1). Diesels that are `leaving` the bus add nothing.
+        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1).
         """
         instant: dict[str, float] = {}
         held: dict[str, float] = {}
         online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
         for d in self._diesels:
-            if d.id in online and d.id not in supply.mute and d.id not in leaving and (d.primary_response or d.id not in supply.local):
+            if d.id in online and d.id not in supply.mute and (d.primary_response or d.id not in supply.local):
                 left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
                 held[d.id] = left
-                if d.primary_response or d.forming != "never":
+                if d.primary_response or d.may_form:
                     instant[d.id] = min(left, d.block_load_kw)
         for pair in self._pairs:
             inverter, battery = pair.inverter, pair.battery
@@ -148,8 +162,7 @@ class ReserveRule:
     def formers(self, supply: Supply) -> tuple[str, ...]:
         """Return who holds the bus: diesels and hydro on line that may form, inverters with energy to do it."""
         online = supply.online
-        found = [d.id for d in self._diesels if d.id in online and d.forming != "never"]
-        found += [h.id for h in self._hydros if h.id in online and h.forming != "never"]
+        found = [u for u in self._forming if u in online]
         for pair in self._pairs:
             inverter = pair.inverter
             if inverter.id in online and inverter.forming != "never" and inverter.id not in supply.not_forming:
@@ -171,7 +184,14 @@ class ReserveRule:
         leaving : Collection[str]
             Diesels on their way off the bus: they were let go because the others do without them, so they are judged as gone.
         """
-        instant, held = self.headroom_kw(supply, leaving)
+        return self.assessed(supply, load_kw, leaving, self.formers(supply), *self.headroom_kw(supply))
+
+    def assessed(
+        self, supply: Supply, load_kw: float, leaving: Collection[str], formers: Collection[str], instant: Mapping[str, float], held: Mapping[str, float]
+    ) -> Reserve:
+        """Return the same where it is known who holds the bus, and what each unit can add at once and hold [kW]."""
+        if leaving:
+            instant, held = ({u: kw for u, kw in room.items() if u not in leaving} for room in (instant, held))
         all_instant, all_held = sum(instant.values()), sum(held.values())
         powers, rule = supply.power_kw, self._rule
         solar = sum([powers.get(s, 0.0) for s in self._solars])
@@ -184,7 +204,7 @@ class ReserveRule:
         accepted = ""
         if rule.largest_unit:
             # Hydro holds a bus but cannot take up anybody's load: beside it alone, a former is still the sole one.
-            firm = [f for f in self.formers(supply) if f not in self._rivers and f not in leaving]
+            firm = [f for f in formers if f not in self._rivers and f not in leaving]
             for unit, power in powers.items():
                 if power <= 0.0:
                     continue
@@ -215,7 +235,10 @@ class ReserveRule:
         A battery counts as far as its room lasts `DOWN_HOLD_S`: a forming battery that may not charge trips the island on over-frequency.
         """
         powers, online = supply.power_kw, supply.online
-        down = sum([max(0.0, powers.get(d.id, 0.0) - d.min_kw) for d in self._diesels if d.id in online])
+        down = 0.0
+        for d in self._diesels:
+            if d.id in online and (above := powers.get(d.id, 0.0) - d.min_kw) > 0.0:
+                down += above
         for pair in self._pairs:
             inverter, battery = pair.inverter, pair.battery
             soc = supply.soc.get(battery.id)

@@ -8,10 +8,10 @@ wrong enough to be doubted. So the difference is integrated slowly and taken for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ems import sequencer
 from ems.config.site import Diesel, Hydro, Inverter, Site
+from ems.frozen import changed
 from ems.memory import Expected, Memory
 from ems.model import Image
 
@@ -52,7 +52,7 @@ class Residual:
             low_hz = 0.0 if image.frequency_hz is None else self._nominal_hz - image.frequency_hz
             against = abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz < 0.0
             since = (image.now_s if before.against_s is None else before.against_s) if against else None
-            return replace(before, against_s=since)
+            return changed(before, against_s=since)
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
 

@@ -10,10 +10,10 @@ the same code runs a year in quarter hours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from ems.config.site import Diesel
 from ems.decision import Event, Write
+from ems.frozen import changed, frozen
 from ems.memory import UnitMemory
 from ems.model import AssetImage
 from ems.terms import Explanation, Phase, Reason
@@ -37,9 +37,15 @@ HELD_S = 300.0
 
 COMING = (Phase.STARTING, Phase.WARMING, Phase.SYNCHRONISING)
 """A start is under way."""
+ON_LINE = (Phase.ONLINE, Phase.UNLOADING)
+"""On the bus."""
+RESTING = (Phase.OFF, Phase.COOLDOWN)
+RUNNING = (*COMING, *ON_LINE)
+"""Called to the bus, or on it."""
+OFF, LOCKED, UNLOADING = Phase.OFF, Phase.LOCKED, Phase.UNLOADING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moment:
     """What a sequence needs to know of one cycle besides its unit.
 
@@ -59,7 +65,7 @@ class Moment:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Advance:
     """One diesel after one cycle: its memory, what to write, what happened."""
 
@@ -73,15 +79,20 @@ def total_start_s(diesel: Diesel) -> float:
     return diesel.start_s + diesel.warmup_s + diesel.sync_s
 
 
+ON_BUS_POINTS = ("breaker_closed", "synchronised", "running")
+"""What tells whether a set feeds the busbar, the surest first."""
+
+
 def on_bus(image: AssetImage) -> bool | None:
     """Return whether a diesel feeds the busbar, or None where that cannot be seen."""
     if not image.seen:
         return None
-    for point in ("breaker_closed", "synchronised", "running"):
-        flag = image.flag(point)
-        if flag is not None:
-            return flag
-    power = image.power_kw
+    points = image.points
+    for point in ON_BUS_POINTS:
+        switch = points.get(point)
+        if switch is not None:
+            return switch >= 0.5
+    power = points.get("power_kw")
     return None if power is None else power > 0.0
 
 
@@ -119,9 +130,9 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
     Minimum down time and starts per hour are economic limits: reserve and operators override them.
     Lock-out, emergency stop, local, a fault and crank rest refuse every start.
     """
-    if memory.phase is Phase.LOCKED or not image.ready or not image.remote:
+    if memory.phase is LOCKED or not image.ready or not image.remote:
         return False
-    if memory.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING):
+    if memory.phase in RUNNING:
         return True
     if memory.failed_starts and now_s - memory.since_s < CRANK_REST_S:
         return False
@@ -130,10 +141,10 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
 
 def rested(diesel: Diesel, memory: UnitMemory, now_s: float) -> bool:
     """Whether a set that may be started may be for economy alone: it runs, or minimum down time and starts per hour allow it."""
-    if memory.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING):
+    if memory.phase in RUNNING:
         return True
     down = memory.phase is Phase.COOLDOWN or now_s - memory.since_s >= diesel.min_down_s
-    return down and sum(1 for at in memory.starts if now_s - at < 3600.0) < diesel.max_starts_per_h
+    return down and len([at for at in memory.starts if now_s - at < 3600.0]) < diesel.max_starts_per_h
 
 
 def must_stay(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> bool:
@@ -164,15 +175,12 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
     seen_on = on_bus(image)
     if seen_on is None:
         return Advance(memory)
-    match memory.phase:
-        case Phase.OFF | Phase.COOLDOWN:
-            return _from_rest(diesel, memory, seen_on, wanted, why, moment.now_s)
-        case Phase.STARTING | Phase.WARMING | Phase.SYNCHRONISING:
-            return _coming(diesel, memory, image, seen_on, wanted, moment)
-        case Phase.ONLINE | Phase.UNLOADING:
-            return _on_line(diesel, memory, image, seen_on, wanted, why, moment)
-        case Phase.LOCKED:
-            return Advance(memory)
+    phase = memory.phase
+    if phase in RESTING:
+        return _from_rest(diesel, memory, seen_on, wanted, why, moment.now_s)
+    if phase in ON_LINE:
+        return _on_line(diesel, memory, image, seen_on, wanted, why, moment)
+    return Advance(memory) if phase is LOCKED else _coming(diesel, memory, image, seen_on, wanted, moment)
 
 
 def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float) -> Advance:
@@ -180,19 +188,19 @@ def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, 
     if seen_on and leaving and not wanted:
         return Advance(memory)
     if seen_on and leaving:
-        again = replace(memory, phase=Phase.ONLINE, since_s=now_s, why=why)
+        again = changed(memory, phase=Phase.ONLINE, since_s=now_s, why=why)
         return Advance(again, (Write(diesel.id, "running", 1.0),), (Event("stop_cancelled", diesel.id, why.reason.value),))
     if seen_on:
-        found = replace(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
+        found = changed(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
         return Advance(found, events=(Event("adopted", diesel.id, f"{diesel.id} was found running and is taken over as it is"),))
     if wanted:
         # From its cool-down an engine turns already: it only has to synchronise again.
         phase = Phase.SYNCHRONISING if memory.phase is Phase.COOLDOWN else Phase.STARTING
         starts = (*(at for at in memory.starts if now_s - at < 3600.0), now_s)
-        begun = replace(memory, phase=phase, since_s=now_s, called_s=now_s, starts=starts, why=why)
+        begun = changed(memory, phase=phase, since_s=now_s, called_s=now_s, starts=starts, why=why)
         return Advance(begun, (Write(diesel.id, "running", 1.0),), (Event("start", diesel.id, why.reason.value),))
     if memory.phase is Phase.COOLDOWN and now_s - memory.since_s >= diesel.cooldown_s:
-        return Advance(replace(memory, phase=Phase.OFF))
+        return Advance(changed(memory, phase=Phase.OFF))
     return Advance(memory)
 
 
@@ -201,10 +209,10 @@ def _coming(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool
     if seen_on:
         # A start that fits into one step counts from that step's beginning.
         since = memory.since_s if moment.dt_s >= total_start_s(diesel) else now_s
-        running = replace(adopt_running(memory, since), failed_starts=0, why=memory.why)
+        running = changed(adopt_running(memory, since), failed_starts=0, why=memory.why)
         return Advance(running, events=(Event("on_line", diesel.id, memory.why.reason.value),))
     if not wanted and not image.fault:
-        rest = replace(memory, phase=Phase.OFF, since_s=now_s, why=Explanation(Reason.NOT_NEEDED))
+        rest = changed(memory, phase=Phase.OFF, since_s=now_s, why=Explanation(Reason.NOT_NEEDED))
         return Advance(rest, (Write(diesel.id, "running", 0.0),), (Event("start_cancelled", diesel.id, "no longer needed"),))
     moved = _further(diesel, memory, image, now_s)
     late = _late(diesel, moved, image, now_s)
@@ -214,18 +222,18 @@ def _coming(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool
     stop = (Write(diesel.id, "running", 0.0),)
     cause = "it reports a fault" if image.fault else late
     if failed > diesel.retries:
-        locked = replace(moved, phase=Phase.LOCKED, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
+        locked = changed(moved, phase=Phase.LOCKED, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
         return Advance(locked, stop, (Event("locked", diesel.id, f"{failed} starts failed, the last one: {cause}"),))
-    resting = replace(moved, phase=Phase.OFF, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
+    resting = changed(moved, phase=Phase.OFF, since_s=now_s, failed_starts=failed, why=Explanation(Reason.FAULT))
     return Advance(resting, stop, (Event("start_failed", diesel.id, f"start {failed} of {diesel.retries + 1} failed: {cause}"),))
 
 
 def _further(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> UnitMemory:
     """Return the start's next state: cranked when the engine is seen to turn, warm after its time."""
     if memory.phase is Phase.STARTING and _cranking_shows(image) and image.flag("running"):
-        return replace(memory, phase=Phase.WARMING, since_s=now_s)
+        return changed(memory, phase=Phase.WARMING, since_s=now_s)
     if memory.phase is Phase.WARMING and now_s - memory.since_s >= diesel.warmup_s:
-        return replace(memory, phase=Phase.SYNCHRONISING, since_s=now_s)
+        return changed(memory, phase=Phase.SYNCHRONISING, since_s=now_s)
     return memory
 
 
@@ -252,7 +260,7 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
     now_s = moment.now_s
     if not seen_on:
         if memory.phase is Phase.UNLOADING:
-            gone = replace(memory, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
+            gone = changed(memory, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
             return Advance(gone, events=(Event("off_line", diesel.id, memory.why.reason.value),))
         phase = Phase.LOCKED if image.fault else Phase.OFF
         lost = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if image.fault else Reason.SEQUENCE))
@@ -260,7 +268,7 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
     if wanted:
         back = memory.phase is Phase.UNLOADING
         if back or memory.why != why:
-            memory = replace(memory, phase=Phase.ONLINE, unloaded_s=None, why=why)
+            memory = changed(memory, phase=Phase.ONLINE, unloaded_s=None, why=why)
         return Advance(memory, events=(Event("hand_over_given_up", diesel.id, why.reason.value),) if back and moment.last else ())
     return _leaving(diesel, memory, image, why, moment)
 
@@ -268,20 +276,20 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
 def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explanation, moment: Moment) -> Advance:
     """Unload, wait for a steady bus where it is handed over, then stop: the stop command is the point of no return."""
     now_s = moment.now_s
-    begun = memory if memory.phase is Phase.UNLOADING else replace(memory, phase=Phase.UNLOADING, since_s=now_s, unloaded_s=None, why=why)
+    begun = memory if memory.phase is Phase.UNLOADING else changed(memory, phase=Phase.UNLOADING, since_s=now_s, unloaded_s=None, why=why)
     unloaded = (image.power_kw or 0.0) <= MAY_OPEN * diesel.rated_kw
     if not unloaded:
-        begun = begun if begun.unloaded_s is None else replace(begun, unloaded_s=None)
+        begun = begun if begun.unloaded_s is None else changed(begun, unloaded_s=None)
     elif begun.unloaded_s is None:
-        begun = replace(begun, unloaded_s=now_s)
+        begun = changed(begun, unloaded_s=now_s)
     waited_s = now_s - begun.since_s
     settled_s = min(max(now_s - begun.unloaded_s, moment.dt_s), moment.steady_s or 0.0) if begun.unloaded_s is not None else 0.0
     inside_step = moment.dt_s >= total_start_s(diesel)
     if inside_step or (unloaded and not moment.last) or (moment.last and settled_s >= SETTLE_S) or (waited_s >= UNLOAD_TIMEOUT_S and not moment.last):
-        cooling = replace(begun, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
+        cooling = changed(begun, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
         return Advance(cooling, (Write(diesel.id, "running", 0.0),), (Event("stop", diesel.id, why.reason.value),))
     if waited_s >= UNLOAD_TIMEOUT_S:
-        held = replace(
+        held = changed(
             begun, phase=Phase.ONLINE, since_s=now_s, unloaded_s=None, held_until_s=now_s + HELD_S, why=Explanation(Reason.SEQUENCE, ("hand_over_failed",))
         )
         cause = "the bus is not steady" if unloaded else f"{diesel.id} does not unload"
@@ -291,7 +299,7 @@ def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explana
 
 def adopt_running(memory: UnitMemory, now_s: float) -> UnitMemory:
     """Return the memory of a unit that is on the bus since `now_s`."""
-    return replace(memory, phase=Phase.ONLINE, since_s=now_s, started_s=now_s, called_s=None, unloaded_s=None, held_until_s=None)
+    return changed(memory, phase=Phase.ONLINE, since_s=now_s, started_s=now_s, called_s=None, unloaded_s=None, held_until_s=None)
 
 
 def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, ahead_s: float) -> float:
@@ -302,4 +310,4 @@ def unloading_kw(diesel: Diesel, memory: UnitMemory, image: AssetImage, ahead_s:
 
 def online(units: Mapping[str, UnitMemory]) -> frozenset[str]:
     """Return the diesels on the bus, those on their way off included."""
-    return frozenset([d for d, u in units.items() if u.phase in (Phase.ONLINE, Phase.UNLOADING)])
+    return frozenset([d for d, u in units.items() if u.phase in ON_LINE])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from ems import sequencer
 from ems.commitment import Commitment
 from ems.config.site import Diesel, Site
 from ems.decision import Event, Write
+from ems.frozen import changed
 from ems.handover import HandOver
 from ems.memory import Memory, UnitMemory
 from ems.model import Image
@@ -37,7 +37,7 @@ class Sequences:
         watch = memory.mode in (Mode.START, Mode.SAFE) or not commanding
         if len(memory.units) == len(self._diesels) and not watch:
             return memory
-        return replace(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
+        return changed(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
 
     def kept(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
         """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
@@ -53,8 +53,8 @@ class Sequences:
 
     def advanced(
         self, image: Image, memory: Memory, wanted: Collection[str], why: Mapping[str, Explanation], online: Collection[str]
-    ) -> tuple[dict[str, UnitMemory], list[Write], list[Event]]:
-        """Return every diesel's memory after this cycle, what is written to them, and what happened.
+    ) -> tuple[Mapping[str, UnitMemory], list[Write], list[Event]]:
+        """Return every diesel's memory after this cycle (the same mapping where none has moved), what is written to them, and what happened.
 
         Parameters
         ----------
@@ -65,7 +65,8 @@ class Sequences:
         online : Collection[str]
             Diesels on the bus now.
         """
-        units, writes, events = dict(memory.units), list[Write](), list[Event]()
+        units, still = dict[str, UnitMemory](), True
+        writes, events = list[Write](), list[Event]()
         measured = image.frequency_hz is not None or image.voltage_v is not None
         steady_s = float("inf") if not measured else None if memory.in_band_s is None else image.now_s - memory.in_band_s
         moment = sequencer.Moment(image.now_s, image.dt_s, steady_s, self._hand_over.last(online, wanted))
@@ -73,11 +74,13 @@ class Sequences:
             cause = why.get(d, NOT_NEEDED)
             moved = sequencer.advance(self._diesels[d], unit, image.assets[d], d in wanted, cause, moment)
             units[d] = moved.memory
-            writes.extend(w for w in moved.writes if image.assets[d].remote)
+            still = still and moved.memory is unit
+            if moved.writes and image.assets[d].remote:
+                writes.extend(moved.writes)
             events.extend(moved.events)
-        return units, writes, events
+        return memory.units if still else units, writes, events
 
     def unloading(self, image: Image, units: Mapping[str, UnitMemory]) -> dict[str, float]:
         """Return the diesels on their way off the bus, with the power each may still have [kW]."""
         ahead_s = max(image.dt_s, TRIM_S)  # references move in steps of this length
-        return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], ahead_s) for d, u in units.items() if u.phase is Phase.UNLOADING}
+        return {d: sequencer.unloading_kw(self._diesels[d], u, image.assets[d], ahead_s) for d, u in units.items() if u.phase is sequencer.UNLOADING}

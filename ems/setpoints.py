@@ -7,18 +7,18 @@ never clipped, and told as an event.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import AssetDecision, Event, Write
 from ems.dispatch import Shares, Situation
+from ems.frozen import changed
 from ems.guards import refuse
 from ems.memory import Memory
 from ems.model import Image
 from ems.outlook import Prospect
 from ems.plan import Target
-from ems.sequencer import COMING
-from ems.terms import Explanation, Mode, Phase, Reason
+from ems.sequencer import OFF, RUNNING
+from ems.terms import Explanation, Mode, Reason
 
 AT_CEILING = 0.05
 """A solar unit is held by the room of the others when its ceiling is within this share of its rating above its power."""
@@ -30,6 +30,15 @@ LONG_STEP_S = 60.0
 """From this step length on, ramps, hand-overs and the bumpless first cycle lie inside a step (replay)."""
 
 
+POWERS = ("power_kw", "limit_kw")
+"""Commands whose value is a power."""
+FOLLOWS_RIVER, FOLLOWS_SUN, FORMING, NOT_NEEDED, BY_RULE, OUT = (
+    Explanation(r) for r in (Reason.FOLLOWS_RIVER, Reason.FOLLOWS_SUN, Reason.FORMING, Reason.NOT_NEEDED, Reason.RULES, Reason.FAULT)
+)
+"""What needs no numbers is said in the same words every time."""
+READ_ONLY = AssetDecision(None, None, BY_RULE)
+
+
 def trim_due(image: Image) -> bool:
     """Whether references of droop units may be trimmed in this cycle."""
     return image.dt_s >= TRIM_S or int(image.now_s / TRIM_S) != int((image.now_s - image.dt_s) / TRIM_S)
@@ -39,7 +48,7 @@ def as_measured(decision: AssetDecision, power_kw: float | None) -> AssetDecisio
     """Return the decision with the measured power as its setpoint: the first values after a start move nothing."""
     if decision.setpoint_kw is None or power_kw is None:
         return decision
-    return replace(decision, setpoint_kw=power_kw)
+    return changed(decision, setpoint_kw=power_kw)
 
 
 def bumpless(image: Image, memory: Memory) -> bool:
@@ -49,7 +58,9 @@ def bumpless(image: Image, memory: Memory) -> bool:
 
 def last_look(writes: Sequence[Write], allowed_kw: Mapping[str, tuple[float, float]]) -> tuple[tuple[Write, ...], tuple[Event, ...]]:
     """Return the writes that may go out, and an event for each power that may not."""
-    refused = {w: why for w in writes if w.command in ("power_kw", "limit_kw") and (why := refuse(w.value, allowed_kw[w.asset])) is not None}
+    refused = {w: why for w in writes if w.command in POWERS and (why := refuse(w.value, allowed_kw[w.asset])) is not None}
+    if not refused:
+        return tuple(writes), ()
     events = tuple(Event("write_refused", w.asset, f"{w.command} {w.value:g}: {why}") for w, why in refused.items())
     return tuple(w for w in writes if w not in refused), events
 
@@ -66,6 +77,9 @@ class Setpoints:
         self._deferrables = {a.id: a for a in site.of(Deferrable)}
         self._droop = {a.id for units in (self._hydros, self._diesels, self._inverters) for a in units.values() if a.forming == "droop"}
         self._others = [a.id for a in site.assets if a.kind in ("load", "battery", "tank", "meter", "weather")]
+        commanded = (self._solars, self._hydros, self._diesels, self._deferrables)
+        self._ratings = {a.id: (0.0, a.rated_kw) for units in commanded for a in units.values()}
+        self._ratings |= {i.id: (-i.rated_kw, i.rated_kw) for i in self._inverters.values()}
 
     def decide(
         self,
@@ -109,7 +123,7 @@ class Setpoints:
             reason = Reason.OPERATOR if x in memory.manual else planned if x in target.deferrable_kw else Reason.SURPLUS if kw > 0 else Reason.NOT_NEEDED
             found[x] = AssetDecision(kw, kw > 0.0, self._seen(x, image, Explanation(reason)))
         for a in self._others:
-            found[a] = AssetDecision(None, None, self._seen(a, image, Explanation(Reason.RULES)))
+            found[a] = READ_ONLY if (cause := self._seen(a, image, BY_RULE)) is BY_RULE else AssetDecision(None, None, cause)
         return {a: as_measured(d, self._measured_kw(a, image)) for a, d in found.items()} if bumpless(image, memory) else found
 
     def _measured_kw(self, asset: str, image: Image) -> float | None:
@@ -121,12 +135,12 @@ class Setpoints:
         """Return why, or that a unit is out of our hands."""
         unit = image.assets[asset]
         if not unit.seen:
-            return replace(why, reason=Reason.UNSEEN)
-        return why if unit.remote else replace(why, reason=Reason.LOCAL)
+            return Explanation(Reason.UNSEEN, why.limited_by, why.numbers)
+        return why if unit.remote else Explanation(Reason.LOCAL, why.limited_by, why.numbers)
 
     def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, prospect: Prospect, target: Target) -> AssetDecision:
         if s not in situation.solar_kw:
-            return AssetDecision(None, None, self._seen(s, image, Explanation(Reason.FOLLOWS_SUN)))
+            return AssetDecision(None, None, self._seen(s, image, FOLLOWS_SUN))
         bound, free, power = situation.bounds[s], situation.solar_kw[s], prospect.shares.power_kw[s]
         held_by = ""
         if power < free - 0.05:
@@ -157,11 +171,11 @@ class Setpoints:
 
     def _hydro(self, h: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, reason: Reason) -> AssetDecision:
         if h not in situation.hydro_kw:
-            return AssetDecision(None, None, self._seen(h, image, Explanation(Reason.FOLLOWS_RIVER)))
+            return AssetDecision(None, None, self._seen(h, image, FOLLOWS_RIVER))
         power, free = shares.power_kw.get(h, 0.0), situation.hydro_kw[h]
         run = free > 0.0
         if h == leader:
-            return AssetDecision(None, run, Explanation(Reason.FORMING))
+            return AssetDecision(None, run, FORMING)
         if power < free - 0.05 and reason is Reason.FOLLOWS_RIVER:
             reason = Reason.SURPLUS
         # Units that run on level or flow take a ceiling only: it is lowered when there is surplus.
@@ -182,20 +196,20 @@ class Setpoints:
         why: Mapping[str, Explanation],
     ) -> AssetDecision:
         unit = memory.units.get(d)
-        cause = why.get(d) or (unit.why if unit is not None and unit.phase is not Phase.OFF else Explanation(Reason.NOT_NEEDED))
+        cause = why.get(d) or (unit.why if unit is not None and unit.phase is not OFF else NOT_NEEDED)
         cause = self._seen(d, image, cause)
-        run = unit is not None and unit.phase in (*COMING, Phase.ONLINE, Phase.UNLOADING)
+        run = unit is not None and unit.phase in RUNNING
         if d not in on:
             return AssetDecision(0.0 if unit is not None and not run else None, run, cause)
         if d in situation.fixed_kw or d == leader:
             return AssetDecision(None, run, cause)
         power = self._trimmed(d, image, memory, situation, shares.power_kw[d])
         names = situation.bounds[d].names(power)
-        return AssetDecision(power, run, replace(cause, limited_by=(*cause.limited_by, *names)) if names else cause)
+        return AssetDecision(power, run, changed(cause, limited_by=(*cause.limited_by, *names)) if names else cause)
 
     def _inverter(self, i: str, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str | None, planned: Reason) -> AssetDecision:
         if i not in situation.inverters:
-            return AssetDecision(None, image.assets[i].flag("running"), self._seen(i, image, Explanation(Reason.FAULT)))
+            return AssetDecision(None, image.assets[i].flag("running"), self._seen(i, image, OUT))
         power = shares.power_kw[i]
         numbers: dict[str, float | str] = {"power_kw": round(power, 1)}
         if i == leader:
@@ -231,10 +245,11 @@ class Setpoints:
         for h in situation.hydro_kw:
             found.extend(self._hydro_writes(h, image, decided[h]))
         for d, diesel in self._diesels.items():
-            # The isochronous unit takes no reference; a droop leader's is the residual that is expected of it.
+            unit = image.assets[d]
+            if not decided[d].run or diesel.forming == "isochronous" or not unit.seen or not unit.remote:
+                continue  # the isochronous unit takes no reference; a droop leader's is the residual that is expected of it
             reference = decided[d].setpoint_kw if d != leader else self._expected_kw(d, image, memory, situation, shares)
-            ours = image.assets[d].seen and image.assets[d].remote
-            if reference is not None and decided[d].run and diesel.forming != "isochronous" and ours:
+            if reference is not None:
                 found.append(Write(d, "power_kw", reference))
         for i in situation.inverters:
             found.extend(self._inverter_writes(i, image, memory, situation, decided[i], leader, shares))
@@ -252,12 +267,13 @@ class Setpoints:
         What is measured in a first cycle, the residual that is expected of a leader, and a diesel on its way
         off may lie outside a bound. A ceiling, and a share of too little load, may lie under a lower end.
         """
-        found = {a.id: (0.0, a.rated_kw) for units in (self._solars, self._hydros, self._diesels, self._deferrables) for a in units.values()}
-        found |= {i: (-inverter.rated_kw, inverter.rated_kw) for i, inverter in self._inverters.items()}
+        found = dict(self._ratings)
         if bumpless(image, memory):
             return found
-        follows = {u: b for u, b in situation.bounds.items() if u != leader and u not in situation.unloading}
-        return found | {u: (b.lo_kw if u in self._inverters else 0.0, b.hi_kw) for u, b in follows.items()}
+        for u, b in situation.bounds.items():
+            if u != leader and u not in situation.unloading:
+                found[u] = (b.lo_kw if u in self._inverters else 0.0, b.hi_kw)
+        return found
 
     def _hydro_writes(self, h: str, image: Image, decision: AssetDecision) -> list[Write]:
         found = []

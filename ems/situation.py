@@ -11,7 +11,6 @@ from ems.guards import Bound
 from ems.memory import Memory
 from ems.model import NOTHING, Image
 from ems.plan import Target
-from ems.terms import Phase
 from ems.water import available_kw
 
 AT_LIMIT = 0.02
@@ -23,6 +22,8 @@ class Situations:
 
     def __init__(self, site: Site) -> None:
         self._diesels = [d.id for d in site.of(Diesel)]
+        self._others = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Inverter)]
+        self._must_run = [h.id for h in site.of(Hydro) if h.mode == "fixed"]
         self._solars = site.of(Solar)
         self._hydros = site.of(Hydro)
         self._inverters = site.of(Inverter)
@@ -62,12 +63,13 @@ class Situations:
 
     def _fixed(self, image: Image, memory: Memory, taken: set[str]) -> dict[str, float]:
         """Return the power of units that take no command now [kW]."""
-        units = [a for a in self._rated if image.assets[a].kind != "diesel" and a not in taken]
+        units = [a for a in self._others if a not in taken]
         units += [d for d in self._diesels if d not in taken and d in sequencer.online(memory.units)]
-        units += [d for d, u in memory.units.items() if u.phase is Phase.LOCKED and sequencer.on_bus(image.assets[d])]
-        units += [h.id for h in self._hydros if h.mode == "fixed"]
+        units += [d for d, u in memory.units.items() if u.phase is sequencer.LOCKED and sequencer.on_bus(image.assets[d])]
+        units += self._must_run
         fixed = {u: image.assets[u].power_kw or 0.0 for u in units}
-        return fixed | self._unmeasured(image, [u for u in fixed if image.assets[u].power_kw is None])
+        blind = [u for u in fixed if image.assets[u].power_kw is None]
+        return fixed | self._unmeasured(image, blind) if blind else fixed
 
     def _unmeasured(self, image: Image, blind: Sequence[str]) -> dict[str, float]:
         """Return the power of units that nobody sees: together what the balance leaves over, shared by rating [kW]."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ems import sequencer
 from ems.black_start import BlackStarts
 from ems.bus import Finding
 from ems.decision import AssetDecision, Decision, Event, Write
 from ems.feeders import Feeders
+from ems.frozen import changed
 from ems.memory import Memory
 from ems.model import NOTHING, Image
 from ems.outlook import Outlooks
@@ -44,7 +43,7 @@ class Standing:
             alarms=(),
             events=(),
             outcomes=(),
-            memory=replace(memory, setpoints=NOTHING, astray=NOTHING),
+            memory=changed(memory, setpoints=NOTHING, astray=NOTHING),
         )
 
     def called_off(self, image: Image, memory: Memory, decision: Decision) -> Decision:
@@ -54,14 +53,14 @@ class Standing:
             return decision
         writes = tuple(Write(d, "running", 0.0) for d in coming)
         told = tuple(Event("start_cancelled", d, "the bus has died") for d in coming)
-        return replace(decision, writes=(*decision.writes, *writes), events=(*decision.events, *told))
+        return changed(decision, writes=(*decision.writes, *writes), events=(*decision.events, *told))
 
     def black_starting(self, image: Image, bus: Finding, memory: Memory, supply: Supply, formers: tuple[str, ...], stage: Stage) -> Decision:
         """The steps of a black start in which nothing is dispatched: only its own writes, and the sequence of the diesel that it starts."""
         stepped = self._black_starts.early(image, bus, memory)
         why = Explanation(Reason.BLACK_START, (), {"step": memory.black_start.step if memory.black_start is not None else ""})
         online = sequencer.online(memory.units)
-        units, writes, events = dict(stepped.memory.units), list[Write](), list[Event]()
+        units, writes, events = stepped.memory.units, list[Write](), list[Event]()
         if stepped.wanted is not None:
             units, writes, events = self._sequences.advanced(image, stepped.memory, stepped.wanted, dict.fromkeys(stepped.wanted, why), online)
         assets = {a: AssetDecision(None, i.flag("running"), why) for a, i in image.assets.items()}
@@ -80,5 +79,5 @@ class Standing:
             alarms=(),
             events=(*stepped.events, *events),
             outcomes=(),
-            memory=replace(stepped.memory, units=units, setpoints=NOTHING, astray=NOTHING),
+            memory=changed(stepped.memory, units=units, setpoints=NOTHING, astray=NOTHING),
         )

@@ -7,16 +7,17 @@ next diesel can be on the bus, or, with no diesel that can be started, until the
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import timedelta
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.dispatch import Shares, Situation
+from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import Image
+from ems.outlook import Prospect
 from ems.plan import Plan
-from ems.reserve import ReserveRule, Supply, floor_soc, storages, usable_kwh
-from ems.sequencer import COMING, CRANK_REST_S, START_GRACE, total_start_s
+from ems.reserve import ReserveRule, floor_soc, storages, usable_kwh
+from ems.sequencer import COMING, CRANK_REST_S, LOCKED, START_GRACE, total_start_s
 from ems.terms import Phase
 
 OVERLOADED = 1.02
@@ -31,7 +32,7 @@ CLOUDY_S = 3600.0
 """By day and without a forecast storage shall last this long, and by night so long into the day [s]."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endurance:
     """Whether what is stored lasts.
 
@@ -74,7 +75,7 @@ class Endurance:
         return self.energy_kwh is not None and self.energy_kwh >= margin * (self.need_kwh + added * self.hold_s / 3600.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Strain:
     """What shedding and restoring have to go by in one cycle.
 
@@ -100,8 +101,9 @@ class Strains:
 
     def __init__(self, site: Site, reserve: ReserveRule) -> None:
         self._site = site
-        self._reserve = reserve
-        self._diesels = site.of(Diesel)
+        self._rule = site.reserve
+        self._hold_s = reserve.hold_s
+        self._diesels = {d.id: d for d in site.of(Diesel)}
         self._rivers = [h.id for h in site.of(Hydro)]
         self._suns = [s.id for s in site.of(Solar)]
         self._deferrables = [d.id for d in site.of(Deferrable)]
@@ -109,15 +111,13 @@ class Strains:
         self._station_kw = sum(load.station_kw for load in site.of(Load))
         self._inverters = frozenset(i.id for i in site.of(Inverter))
 
-    def of(
-        self, image: Image, memory: Memory, situation: Situation, shares: Shares, supply: Supply, leader: str | None, on: Collection[str], plan: Plan | None
-    ) -> Strain:
+    def of(self, image: Image, memory: Memory, situation: Situation, prospect: Prospect, leader: str | None, on: Collection[str], plan: Plan | None) -> Strain:
         """Return the strain under this sharing.
 
         Parameters
         ----------
-        supply : Supply
-            As the sharing makes it.
+        prospect : Prospect
+            What comes of it.
         leader : str | None
             Who carries the residual: without one nothing can be said, and nothing is shed.
         on : Collection[str]
@@ -126,12 +126,11 @@ class Strains:
             For its forecast, whether it is followed or not.
         """
         endurance = self._endurance(image, memory, situation, on, plan)
-        rule = self._site.reserve
-        at_once, held = self._reserve.headroom_kw(supply)
+        rule, shares = self._rule, prospect.shares
         solar = sum(shares.power_kw.get(s, 0.0) for s in self._suns)
         return Strain(
             short_kw=0.0 if leader is None else self._short_kw(image, situation, shares, leader, endurance),
-            room_kw=min(sum(at_once.values()), sum(held.values())),
+            room_kw=prospect.room_kw,
             regulating_kw=max(rule.load_fraction * situation.demand_kw, rule.solar_fraction * solar),
             endurance=endurance,
         )
@@ -153,12 +152,12 @@ class Strains:
         return max(short, measured - bound.hi_kw - going, 0.0)
 
     def _endurance(self, image: Image, memory: Memory, situation: Situation, on: Collection[str], plan: Plan | None) -> Endurance:
-        carried = sum(situation.bounds[d].hi_kw for d in on if d not in situation.fixed_kw and d not in situation.unloading)
-        carried += sum(p for u, p in situation.fixed_kw.items() if u not in self._inverters)
+        carried = sum([situation.bounds[d].hi_kw for d in on if d not in situation.fixed_kw and d not in situation.unloading])
+        carried += sum([p for u, p in situation.fixed_kw.items() if u not in self._inverters])
         given = sum(situation.solar_kw.values()) + sum(situation.hydro_kw.values())
-        idle = sum(pair.inverter.no_load_kw for pair in self._pairs if pair.inverter.id in situation.inverters)
+        idle = sum([pair.inverter.no_load_kw for pair in self._pairs if pair.inverter.id in situation.inverters])
         deficit = situation.demand_kw + idle - carried - given
-        comings = {d.id: s for d in self._diesels if d.id not in on and (s := coming_s(d, image, memory)) is not None}
+        comings = {d: s for d, diesel in self._diesels.items() if d not in on and (s := coming_s(diesel, image, memory)) is not None}
         if comings:
             first = min(comings, key=lambda d: comings[d])
             energy = self._energy_kwh(image, memory, situation, spare=True)
@@ -202,7 +201,7 @@ class Strains:
     def _morning_s(self, image: Image) -> float:
         """Return how long it is until the sun may be counted on, where nobody has forecast it [s]."""
         if not self._suns:
-            return self._reserve.hold_s
+            return self._hold_s
         local = image.time.astimezone(self._site.tz)
         hour = local.hour + local.minute / 60.0 + local.second / 3600.0
         since = (hour - MORNING_H) % 24.0
@@ -214,14 +213,12 @@ def coming_s(diesel: Diesel, image: Image, memory: Memory) -> float | None:
     unit, seen = memory.units.get(diesel.id), image.assets[diesel.id]
     manual, limits = memory.manual.get(diesel.id), memory.limits.get(diesel.id)
     barred = (manual is not None and manual.run is False) or (limits is not None and limits.out_of_service)
-    if unit is None or unit.phase is Phase.LOCKED or not seen.ready or not seen.remote or barred:
+    if unit is None or unit.phase is LOCKED or not seen.ready or not seen.remote or barred:
         return None
-    left_s = {
-        Phase.WARMING: diesel.warmup_s + diesel.sync_s,
-        Phase.SYNCHRONISING: diesel.sync_s,
-    }.get(unit.phase, total_start_s(diesel))
-    gone_s = image.now_s - unit.since_s
+    left_s, gone_s = total_start_s(diesel), image.now_s - unit.since_s
     if unit.phase in COMING:
+        if unit.phase is not Phase.STARTING:
+            left_s = diesel.sync_s + (diesel.warmup_s if unit.phase is Phase.WARMING else 0.0)
         return max(LEAST_START_S, START_GRACE * left_s - gone_s)
     rest_s = max(0.0, CRANK_REST_S - gone_s) if unit.failed_starts else 0.0
     return START_GRACE * left_s + rest_s

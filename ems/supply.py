@@ -6,7 +6,7 @@ from ems import sequencer
 from ems.charge import surely_stored
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.memory import Memory
-from ems.model import Image
+from ems.model import AssetImage, Image
 from ems.reserve import Supply, hold_s
 from ems.setpoints import LONG_STEP_S
 
@@ -20,8 +20,10 @@ class Supplies:
 
     def __init__(self, site: Site) -> None:
         self._diesels = {d.id: d for d in site.of(Diesel)}
-        self._batteries = site.of(Battery)
-        self._inverters = site.of(Inverter)
+        self._batteries = [b.id for b in site.of(Battery)]
+        self._inverters = [i.id for i in site.of(Inverter)]
+        self._sources = [a.id for a in site.assets if a.kind in SOURCES]
+        self._runners = [a.id for a in site.assets if a.kind in ("hydro", "inverter")]
         self._site = site
         self._holds: dict[frozenset[str], float] = {}
 
@@ -37,16 +39,9 @@ class Supplies:
             The learned error of the forecast, as the plan in force carries it [kW].
         """
         assets = image.assets
-        powers = {a: p for a, i in assets.items() if i.kind in SOURCES and (p := i.power_kw) is not None}
-        running = [
-            a
-            for a, i in assets.items()
-            if i.kind in ("hydro", "inverter")
-            and i.flag("running") is not False
-            and not i.fault
-            and (i.seen or (i.flag("forming") and i.silent_s < SILENT_FORMER_S))
-        ]
-        batteries = {b.id: assets[b.id] for b in self._batteries}
+        powers = {a: p for a in self._sources if (p := assets[a].power_kw) is not None}
+        running = [a for a in self._runners if self._runs(assets[a])]
+        batteries = {b: assets[b] for b in self._batteries}
         instant = image.dt_s >= LONG_STEP_S
         return Supply(
             power_kw=powers,
@@ -55,7 +50,7 @@ class Supplies:
             discharge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("discharge_limit_kw")) is not None},
             charge_limit_kw={b: v for b, i in batteries.items() if (v := i.get("charge_limit_kw")) is not None},
             limits=memory.limits,
-            not_forming=frozenset(i.id for i in self._inverters if not instant and assets[i.id].flag("forming") is False),
+            not_forming=frozenset([i for i in self._inverters if not instant and assets[i].flag("forming") is False]),
             hold_s=self._hold_s(image, memory),
             uncertain_kw=image.uncertain_kw,
             local=frozenset([a for a in powers if not assets[a].remote]),
@@ -63,12 +58,20 @@ class Supplies:
             learned_kw=learned_kw,
         )
 
+    def _runs(self, unit: AssetImage) -> bool:
+        """Whether a turbine or inverter is on the bus as far as anybody knows."""
+        if unit.flag("running") is False or unit.fault:
+            return False
+        return unit.seen or (bool(unit.flag("forming")) and unit.silent_s < SILENT_FORMER_S)
+
     def _hold_s(self, image: Image, memory: Memory) -> float | None:
         """Return how long reserve must last for the diesels that can be started now [s]; None leaves the site's own figure."""
         able = frozenset(
-            d
-            for d, diesel in self._diesels.items()
-            if (u := memory.units.get(d)) is not None and sequencer.startable(diesel, u, image.assets[d], image.now_s, False)
+            [
+                d
+                for d, diesel in self._diesels.items()
+                if (u := memory.units.get(d)) is not None and sequencer.startable(diesel, u, image.assets[d], image.now_s, False)
+            ]
         )
         if not able or len(able) == len(self._diesels):
             return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from ems.frozen import frozen
 from ems.model import NOTHING
 
 
@@ -73,7 +74,7 @@ class Reason(StrEnum):
     BLACK_START = "black_start"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """Why an asset's setpoint is what it is, with the numbers the sentence needs."""
 
@@ -82,7 +83,7 @@ class Explanation:
     numbers: Mapping[str, float | str] = field(default_factory=lambda: NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alarm:
     """One active cause for a person's attention; `code` and `asset` together identify it."""
 

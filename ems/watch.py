@@ -8,7 +8,9 @@ of our values overturned within a few looks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from ems.frozen import frozen
 
 PERIODS = 3
 """So many periods a register must stand still before we write."""
@@ -20,7 +22,7 @@ OURS = (0.0, 1.0)
 """What we write in turn."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BeatWatch:
     """What is known of one heartbeat register.
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ems.choice import Choice
 from ems.config.site import Diesel, Site
 from ems.engines import BURN_LOADING, Engines
+from ems.frozen import frozen
 from ems.memory import Memory, RuleChoice
 from ems.model import Image
 from ems.outlook import Outlook
 from ems.plan import Plan, Target
 from ems.rotation import wear
 from ems.rules import Rules
-from ems.terms import Mode, Phase
+from ems.sequencer import UNLOADING
+from ems.terms import Mode
 
 RULE_POLICIES = ("load-following", "cycle-charging", "diesel-only")
 RECONSIDER_S = 10.0
@@ -22,7 +24,7 @@ ROOM_KW = 10.0
 """A clean-out burn needs a battery that takes more than this [kW]."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wants:
     """What shall be done in this cycle, and who said so."""
 
@@ -61,7 +63,7 @@ class Wishes:
         policy = self._policy if self._policy in RULE_POLICIES else self._fallback
         usable = choice.economic | choice.online
         # A diesel on its way off is no reason to call for one: else the charge that its unloading takes would call it back.
-        on = frozenset([d for d in choice.online if memory.units[d].phase is not Phase.UNLOADING])
+        on = frozenset([d for d in choice.online if memory.units[d].phase is not UNLOADING])
         last, must = memory.rule, choice.must & on
         if last is not None and image.now_s - last.at_s < RECONSIDER_S and (last.policy, last.usable, last.on, last.must) == (policy, usable, on, must):
             return Wants(last.target, last.wanted, last)

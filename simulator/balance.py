@@ -35,10 +35,17 @@ def share(units: Sequence[Source], missing_kw: float) -> float:
         return want - got
     active = list(units)
     while active:
-        total = sum(u.rated_kw for u in active)
-        wants = [u.power_kw + missing_kw * u.rated_kw / total for u in active]
-        over = sum(w - u.hi_kw for u, w in zip(active, wants, strict=True) if w > u.hi_kw)
-        under = sum(u.lo_kw - w for u, w in zip(active, wants, strict=True) if w < u.lo_kw)
+        total = 0.0
+        for unit in active:
+            total += unit.rated_kw
+        wants, over, under = list[float](), 0.0, 0.0
+        for unit in active:
+            want = unit.power_kw + missing_kw * unit.rated_kw / total
+            wants.append(want)
+            if want > unit.hi_kw:
+                over += want - unit.hi_kw
+            if want < unit.lo_kw:
+                under += unit.lo_kw - want
         if over == under == 0.0:
             for unit, want in zip(active, wants, strict=True):
                 unit.power_kw = want

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ems.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Conditions:
     """One interval's outside world.
 

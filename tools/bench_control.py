@@ -23,18 +23,24 @@ ALONE_S, LOOP_S = 3000, 1500
 STEPS = 300
 
 
-def outside(site: Site, second: int) -> Conditions:
-    """Return load, sun and river of a second: always on the move, so that nothing is spared by standing still."""
-    load, sun = 0.4 * site.peak_kw + second % 60, 0.3 + (second % 90) / 300.0
-    loads, suns = site.of(Load), site.of(Solar)
-    return Conditions({a.id: load / len(loads) for a in loads}, {a.id: sun * a.rated_kw for a in suns}, {a.id: 1.0 for a in site.of(Hydro)})
+def weather(site: Site) -> Callable[[int], Conditions]:
+    """Return load, sun and river by the second: always on the move, so that nothing is spared by standing still."""
+    loads, suns = [a.id for a in site.of(Load)], {a.id: a.rated_kw for a in site.of(Solar)}
+    rivers, base_kw = {a.id: 1.0 for a in site.of(Hydro)}, 0.4 * site.peak_kw
+
+    def outside(second: int) -> Conditions:
+        load_kw, sun = (base_kw + second % 60) / len(loads), 0.3 + (second % 90) / 300.0
+        return Conditions(dict.fromkeys(loads, load_kw), {s: sun * rated_kw for s, rated_kw in suns.items()}, rivers)
+
+    return outside
 
 
 def lived(site: Site, plant: Plant, seconds: int) -> list[float]:
     """Let plant and controller go on for some seconds; return the CPU time of each controller's step [s]."""
     controller, memory, steps = Controller(site, policy="load-following"), Memory(mode=Mode.AUTO, stage=Stage.CONTROL), list[float]()
+    outside = weather(site)
     for k in range(seconds):
-        conditions = outside(site, k)
+        conditions = outside(k)
         shown = plant.observe(conditions)
         readings = {a: {n: MISSING if v is None else Reading(v) for n, v in points.items()} for a, points in shown.items()}
         telemetry = Telemetry(k, START + timedelta(seconds=k), float(k), 1.0, readings)
@@ -52,9 +58,9 @@ def bench_plant(site: Site, table: Table) -> None:
     """Simulated seconds in a second of CPU at both levels: the plant alone, and with the controller at one second, without history."""
     speeds: dict[str, tuple[float, float]] = {}
     for level, made in (("energy", Plant), ("dynamic", DynamicPlant)):
-        plant, began = made(site), time.process_time()
+        plant, outside, began = made(site), weather(site), time.process_time()
         for k in range(ALONE_S):
-            plant.step(1.0, outside(site, k))
+            plant.step(1.0, outside(k))
         alone, began = ALONE_S / (time.process_time() - began), time.process_time()
         lived(site, made(site), LOOP_S)
         speeds[level] = alone, LOOP_S / (time.process_time() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ems.config.site import Diesel
 from ems.physics import fuel_l_per_h
-from simulator.assets.source import SHORT_STEP_S, Source, Tier, moved
+from simulator.assets.source import DROOP, FIXED, SHORT_STEP_S, SLACK, Source, moved
 
 OPEN_AT = 0.05
 """Unloading ends and the breaker opens at this share of the rating."""
@@ -161,12 +161,12 @@ class DieselUnit(Source):
             return
         self.lo_kw, self.hi_kw = 0.0, self.rated_kw  # a governor knows no minimum loading: that is for the EMS to keep
         if not self.wanted:
-            self.tier, self.power_kw = Tier.FIXED, self.follow_kw
+            self.tier, self.power_kw = FIXED, self.follow_kw
             return
         if self.asset.forming == "isochronous" or self.ref_kw is None:
-            self.tier, self.power_kw = Tier.SLACK, 0.0
+            self.tier, self.power_kw = SLACK, 0.0
         else:
-            self.tier = Tier.DROOP if self.can_form else Tier.FIXED
+            self.tier = DROOP if self.can_form else FIXED
             self.power_kw = min(max(self.follow_kw, 0.0), self.rated_kw)
 
     def integrate(self, dt_s: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ems.config.site import Hydro
 from ems.physics import hydro_flow_m3s, hydro_kw
-from simulator.assets.source import SHORT_STEP_S, Source, Tier, moved
+from simulator.assets.source import DROOP, FIXED, RESPONSE, SHORT_STEP_S, SLACK, Source, moved
 
 POND_DEPTH_M = 2.0
 """Level of a full pond above its lowest usable level [m]; level and volume are proportional."""
@@ -103,9 +103,9 @@ class HydroUnit(Source):
             self.lo_kw = self.hi_kw = self.power_kw
         self.forming = asset.forming != "never"
         if self.forming:
-            self.tier = Tier.SLACK if asset.forming == "isochronous" else Tier.DROOP
+            self.tier = SLACK if asset.forming == "isochronous" else DROOP
         else:
-            self.tier = Tier.RESPONSE if asset.primary_response else Tier.FIXED
+            self.tier = RESPONSE if asset.primary_response else FIXED
 
     def integrate(self, dt_s: float) -> float:
         """Let water flow at the present power; return the power that the spilled water could have given [kW].

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ems.config.site import Inverter
 from ems.physics import ac_kw, dc_kw
 from simulator.assets.battery import BatteryUnit
-from simulator.assets.source import Source, Tier
+from simulator.assets.source import DROOP, FIXED, RESPONSE, SLACK, Source
 
 
 class InverterUnit(Source):
@@ -71,7 +71,7 @@ class InverterUnit(Source):
         idle = -asset.no_load_kw
         if battery is None:
             self.lo_kw = self.hi_kw = self.power_kw = idle
-            self.tier = Tier.FIXED
+            self.tier = FIXED
             return
         give, take = battery.discharge_kw(hours), battery.charge_kw(hours)
         if give != self._dc_hi:  # the conversion is only worked out anew where the battery's limit has moved
@@ -81,11 +81,11 @@ class InverterUnit(Source):
         self.lo_kw, self.hi_kw = min(self._ac_lo, idle), max(self._ac_hi, idle)
         self.power_kw = min(max(self.ref_kw, self.lo_kw), self.hi_kw)
         if self.forming:
-            self.tier = Tier.SLACK if asset.forming == "isochronous" else Tier.DROOP
-            if self.tier is Tier.SLACK:
+            self.tier = SLACK if asset.forming == "isochronous" else DROOP
+            if self.tier is SLACK:
                 self.power_kw = min(max(0.0, self.lo_kw), self.hi_kw)
         else:
-            self.tier = Tier.RESPONSE if asset.primary_response else Tier.FIXED
+            self.tier = RESPONSE if asset.primary_response else FIXED
 
     def integrate(self, hours: float, live: bool) -> float:
         """Let time pass at the present power; return what became heat in inverter and battery [kWh].

@@ -12,6 +12,7 @@ from ems.guards import Bound
 from ems.image import ImageBuilder
 from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Limits, Telemetry
+from ems.outlook import Prospect
 from ems.plan import Grid, Plan
 from ems.reserve import ReserveRule, Supply
 from ems.strain import Endurance, Strain, Strains
@@ -44,8 +45,11 @@ def strain(
     situation = Situation(demand_kw, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
     shares = Shares({"pv1": 0.0, "inv1": demand_kw, **dict.fromkeys(on, 0.0)}, 0.0, short_kw, 0.0)
     supply = Supply(shares.power_kw, ("inv1", *on), {"bess1": soc})
+    rule = ReserveRule(SITE)
+    room_kw = min(sum(kw.values()) for kw in rule.headroom_kw(supply))
+    prospect = Prospect(shares, supply, rule.formers(supply), rule.assess(supply, demand_kw), room_kw)
     known = replace(Memory(units=units), **memory)  # type: ignore[arg-type]
-    return Strains(SITE, ReserveRule(SITE)).of(image, known, situation, shares, supply, leader, on, plan)
+    return Strains(SITE, rule).of(image, known, situation, prospect, leader, on, plan)
 
 
 def night(load_kw: float, sun_kw: tuple[float, ...]) -> Plan:
