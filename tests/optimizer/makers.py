@@ -30,5 +30,8 @@ class Odd:
             threading.Event().wait()
         if request.id.startswith("crash"):
             os._exit(7)
+        if request.id.startswith("glutton"):
+            hoard = [bytearray(10_000_000) for _ in range(1000)]
+            raise AssertionError(f"{len(hoard)} x 10 MB were given")
         seen = ",".join(o.start.strftime("%H:%M") for o in request.observations)
         return PlanOutcome(request.id, "ok", seen, None, None, solve_s=float(os.getpid()))
