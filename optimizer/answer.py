@@ -10,7 +10,7 @@ import numpy as np
 from ems.errors import Failed
 from ems.physics import dc_kw, storage_step
 from ems.plan import Plan, Series
-from ems.plan_wishes import wishes
+from ems.plan_unmet import unmet
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem
@@ -71,7 +71,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         deferrables=tuple(drawn),
         available_kw=available,
     )
-    return replace(plan, unmet=tuple(wishes(problem.site, plan, question.start, question.forecast, question.limits)))
+    return replace(plan, unmet=tuple(unmet(problem.site, plan, question.start, question.forecast, question.limits)))
 
 
 def series(values: Array) -> Series:

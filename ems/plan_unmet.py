@@ -24,7 +24,7 @@ LIMITED = frozenset({"unserved", "reserve", "reserve_energy", "soc"})
 """Wishes that limits of an operator may stand against."""
 
 
-def wishes(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Iterator[Unmet]:
+def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Iterator[Unmet]:
     """Yield what was wished and cannot be had, the gravest first."""
     case = case_of(site, plan, start, forecast, limits)
     yield from _unserved(case)
