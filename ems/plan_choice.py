@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from ems.plan import DieselStart, Grid, Plan, overlap
 
@@ -89,7 +90,18 @@ def changes(promise: Mapping[str, Promise], plan: Plan) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], litres: float) -> Choice:
+def restless(promise: Mapping[str, Promise], plan: Plan, diesels: Mapping[str, DieselStart]) -> bool:
+    """Whether a plan starts and stops engines more often than promised, in the steps of which something was promised."""
+    ours = theirs = 0
+    for diesel, flags in promise.items():
+        now = diesels[diesel].on if diesel in diesels else False
+        wanted = [(flag, plan.on[diesel][k]) for k, flag in enumerate(flags) if flag is not None]
+        theirs += sum(a is not b for a, b in pairwise([now, *(flag for flag, _ in wanted)]))
+        ours += sum(a is not b for a, b in pairwise([now, *(on for _, on in wanted)]))
+    return ours > theirs
+
+
+def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], diesels: Mapping[str, DieselStart], litres: float) -> Choice:
     """Return the plan to follow.
 
     Parameters
@@ -99,12 +111,16 @@ def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], lit
     keeping : Plan | None
         The cheapest that keeps what was promised; None where `best` does, or where nothing can.
     promise : Mapping[str, tuple]
+    diesels : Mapping[str, DieselStart]
+        What the engines do now.
     litres : float
         Fuel of the horizon [L].
     """
     changed = changes(promise, best)
     if not changed:
         return Choice(best, False, "it changes no commitment of the next two hours")
+    if not restless(promise, best, diesels):
+        return Choice(best, False, "it switches no engine more than was promised")
     words = ", ".join(f"{c.diesel} {'on' if c.on else 'off'} at {c.at:%H:%M}" for c in changed)
     if keeping is None or best.objective_l is None or keeping.objective_l is None or changes(promise, keeping):
         return Choice(best, False, f"{words} UTC: the plan before cannot go on")

@@ -99,10 +99,16 @@ def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Dies
 
     What is below `unusable_l` is not fuel, and a delivery counts after its delay. An unknown level is taken as enough: the days in hand watch it.
     """
+    missing, burnt = dry_l(plan, start, tank, diesels)
+    return sum(missing), burnt
+
+
+def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> tuple[list[float], float]:
+    """Return what a tank does not hold in each step [L], shape (n_steps,), and all that is burnt of it [L]; see `beyond_tank_l`."""
     level = start.tank_l.get(tank.id)
     if level is None:
-        return 0.0, 0.0
-    left, missing, burnt = max(0.0, level - tank.unusable_l), 0.0, 0.0
+        return [0.0] * plan.grid.n_steps, 0.0
+    left, burnt, missing = max(0.0, level - tank.unusable_l), 0.0, list[float]()
     due: dict[int, float] = {}
     for delivery in tank.deliveries:
         day = delivery.date
@@ -117,5 +123,6 @@ def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Dies
             litres = burnt_l(plan, d, k, before[d.id])
             left, burnt = left - litres, burnt + litres
             before[d.id] = plan.on[d.id][k]
-        missing, left = missing + max(0.0, -left), max(0.0, left)
+        missing.append(max(0.0, -left))
+        left = max(0.0, left)
     return missing, burnt

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ems.errors import Failed
 from ems.physics import dc_kw, storage_step
-from ems.plan import Plan, Series, Unmet
+from ems.plan import Plan, Series
+from ems.plan_unmet import unmet
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem
@@ -54,7 +53,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
     if not all(np.isfinite(v).all() for v in (*power.values(), load, unserved)):
         raise Failed("solver: its answer holds numbers that are not finite")
     available = {s.solar.id: question.forecast.available_kw[s.solar.id] for s in problem.solars}
-    return Plan(
+    plan = Plan(
         id=plan_id,
         made_at=question.at,
         valid_until=valid_until,
@@ -69,10 +68,10 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         objective_l=solved.objective_l,
         gap=solved.gap,
         bound_l=bound_l,
-        unmet=tuple(_unmet(problem, question, unserved)),
         deferrables=tuple(drawn),
         available_kw=available,
     )
+    return replace(plan, unmet=tuple(unmet(problem.site, plan, question.start, question.forecast, question.limits)))
 
 
 def series(values: Array) -> Series:
@@ -112,39 +111,3 @@ def _soc(problem: PlanProblem, question: Question, power: dict[str, Array]) -> d
             soc.append(storage_step(battery, soc[-1], dc_kw(i.inverter, float(kw)), float(hours)))
         found[battery.id] = tuple(soc)
     return found
-
-
-def _unmet(problem: PlanProblem, question: Question, unserved: Array) -> Iterator[Unmet]:
-    """Say what was wished and could not be had, in both languages."""
-    hours, starts = problem.frame.dt_h, question.grid.starts()
-
-    def first(values: npt.NDArray[Any]) -> datetime:
-        return starts[int(np.argmax(values > 0))]
-
-    if unserved.max() > NOTICE_KW:
-        kwh = float(unserved @ hours)
-        yield Unmet("unserved", first(unserved > NOTICE_KW), kwh, "kWh", f"{kwh:.0f} kWh of load cannot be served", f"負荷 {kwh:.0f} kWh に供給できません")
-    short = problem.shortfall.value.sum(axis=0) / MW + sum((i.lack.value / MW for i in problem.inverters if i.lack is not None), np.zeros(len(hours)))
-    if short.max() > NOTICE_KW:
-        kw = float(short.max())
-        at = first(short > NOTICE_KW)
-        yield Unmet("reserve", at, kw, "kW", f"spinning reserve is short by up to {kw:.0f} kW", f"運転予備力が最大 {kw:.0f} kW 不足します")
-    for i in problem.inverters:
-        if i.store is not None and i.store.under.value[-1] > NOTICE_KW * MW:
-            name, kwh = i.store.battery.id, float(i.store.under.value[-1]) / MW
-            yield Unmet("soc", starts[-1], kwh, "kWh", f"{name} stays {kwh:.0f} kWh under its floor", f"{name} は下限を {kwh:.0f} kWh 下回ったままです")
-    for x in problem.deferrables:
-        kwh = float(x.unmet.value.sum()) / MW
-        if kwh > NOTICE_KW:
-            name = x.load.id
-            ja = f"{name} の一日の必要量が {kwh:.0f} kWh 不足します"
-            yield Unmet("deferrable", starts[0], kwh, "kWh", f"{name} misses {kwh:.0f} kWh of its daily energy", ja)
-    low = problem.load.surplus.value.sum(axis=0) / MW
-    if low.max() > NOTICE_KW:
-        kw = float(low.max())
-        at = first(low > NOTICE_KW)
-        yield Unmet("min_loading", at, kw, "kW", f"up to {kw:.0f} kW find no use: low load", f"最大 {kw:.0f} kW の余剰: 低負荷運転になります")
-    for t in problem.tanks:
-        litres = float(t.dry.value.sum()) * 1e3
-        if litres > 1.0:
-            yield Unmet("fuel", first(t.dry.value > 1e-4), litres, "L", f"{t.tank.id} lacks {litres:.0f} L", f"{t.tank.id} の燃料が {litres:.0f} L 不足します")

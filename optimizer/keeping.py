@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ems.errors import Failed
 from ems.plan import Plan
-from ems.plan_choice import changes, promised
+from ems.plan_choice import changes, promised, restless
 from optimizer.answer import plan_of
 from optimizer.frame import Question
 from optimizer.problem import PlanProblem
@@ -29,11 +29,11 @@ def with_promise(question: Question) -> Question:
 
 
 def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort, search: Search) -> tuple[Plan | None, float]:
-    """Return the best plan that keeps what was promised where `best` does not, and the solver's time for it [s].
+    """Return the best plan that keeps what was promised where `best` is more restless, and the solver's time for it [s].
 
-    None where `best` keeps it all, where no plan can, and where no time is left.
+    None where `best` is not, where no plan can, and where no time is left.
     """
-    if not changes(question.promise, best) or (effort.time_limit_s is not None and effort.time_limit_s < LEAST_S):
+    if not restless(question.promise, best, question.start.diesels) or (effort.time_limit_s is not None and effort.time_limit_s < LEAST_S):
         return None, 0.0
     kept = replace(question, keep=True)
     try:

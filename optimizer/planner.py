@@ -1,4 +1,4 @@
-"""From a question to an answer: forecast, problem, solver, plan. Never raises."""
+"""From a question to an answer: forecast, problem, solver, plan. Raises nothing but `MemoryError`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class PlanMaker:
             solve_question(self._built(), question, self._effort)
 
     def make(self, request: PlanRequest) -> PlanOutcome:
-        """Return a plan, or the reason why there is none."""
+        """Return a plan, or the reason why there is none; only a lack of memory is raised."""
         began = cpu_s()
         forecast: Forecast | None = None
         try:
@@ -106,6 +106,8 @@ class PlanMaker:
                 plan, kept = replace(plan, error_up_kw=up_kw), None if kept is None else replace(kept, error_up_kw=up_kw)
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
+        except MemoryError:
+            raise  # the process is not fit for another question: its owner ends it
         except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged
             log.exception("planner: unexpected error, request %s", request.id)
             return PlanOutcome(request.id, "failed", f"planner: {type(error).__name__}: {error}", None, forecast, 0.0, cpu_s() - began)

@@ -103,6 +103,8 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # said of every answer at a limit; `limit_hit` says it too
             problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - cvxpy and HiGHS raise ValueError, SolverError and others for what is one thing here: no answer
         raise Failed(f"solver: {error}") from error
     stats = problem.solver_stats

@@ -1,8 +1,9 @@
 """The planner in a process of its own: what may hang or crash does it there.
 
 The child holds one end of a pipe; it compiles its problem at start, answers one question at a time and
-ends when the pipe does, so it never outlives its parent. It is killed at its deadline of real time and
-started again within a budget; after that every question is answered with the cause.
+ends when the pipe does, so it never outlives its parent. It is killed at its deadline of real time, gets no
+more memory than is stated here, and is started again within a budget, after a pause that grows each time;
+when that is spent every question is answered with the cause.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +29,14 @@ from ems.plan import Observation, PlanOutcome, PlanRequest
 
 RESTARTS = 5
 RESTART_WINDOW_S = 600.0
+PAUSE_S = 1.0
+"""Pause before the second restart in the window; it doubles with each, so that a child that always dies costs little. The first comes at once."""
 SPENT = "planner restart budget spent"
+SEARCH_MB = 300
+"""Memory that a search may take beyond what a compiled child holds (about 300 MB): with control, web and uplink it stays within 1 GB."""
+DRY_CODE = 75
+"""Exit code of a child that was refused memory."""
+DRY = f"out of memory: a search took more than {SEARCH_MB} MB"
 START_S = 60.0
 """Real time a child gets to import and compile on a slow gateway, before its first deadline begins [s]."""
 SOLVE_SHARE = 0.7
@@ -73,11 +83,28 @@ def serve(pipe: Connection, factory: Callable[[], Maker]) -> None:
     try:
         maker = factory()
         maker.compile()
+        bound_memory(SEARCH_MB)
         pipe.send(READY)
         while True:
             pipe.send(maker.make(pipe.recv()))
+    except MemoryError:
+        sys.exit(DRY_CODE)  # what is left of this process is in pieces: a new one answers the next question
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def bound_memory(more_mb: float) -> None:
+    """Let this process take so much more memory and no more [MB]: an allocation beyond fails at once, before the gateway swaps.
+
+    Counts what is mapped to be written, not what is resident: libraries reserve a lot that they never touch. Only Linux knows this limit.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return
+    held_kb = next(int(line.split()[1]) for line in status.read_text("ascii").splitlines() if line.startswith("VmData:"))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = int(held_kb * 1024 + more_mb * 1e6)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def leave_with_parent() -> None:
@@ -104,14 +131,24 @@ class WorkerPlanner:
         Real time a child gets to start [s].
     kept : Path | None
         File in which the child keeps what its forecasts have learned.
+    pause_s : float
+        Real time before the second restart in the window [s]; it doubles with each.
     """
 
     def __init__(
-        self, site: Site, forecast: str, deadline_s: float, factory: Callable[[], Maker] | None = None, start_s: float = START_S, kept: Path | None = None
+        self,
+        site: Site,
+        forecast: str,
+        deadline_s: float,
+        factory: Callable[[], Maker] | None = None,
+        start_s: float = START_S,
+        kept: Path | None = None,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._factory = factory or SiteMaker(site, forecast, SOLVE_SHARE * deadline_s, kept)
         self._deadline_s = deadline_s
         self._start_s = start_s
+        self._pause_s = pause_s
         self._context = multiprocessing.get_context("spawn")
         self._child: SpawnProcess | None = None
         self._pipe: Connection | None = None
@@ -159,7 +196,7 @@ class WorkerPlanner:
             busy = self._running is not None or not self._ready
             if busy and real_s() - self._since_s > limit_s:
                 self._fail(f"deadline of {limit_s:g} s passed")
-        if self._child is None and not self._start() and self._next is not None:
+        if self._child is None and not self._start() and self._spent() and self._next is not None:
             self._outcomes.append(failed(self._next, SPENT))
             self._next = None
         if self._ready and self._running is None and self._next is not None and self._pipe is not None:
@@ -184,7 +221,8 @@ class WorkerPlanner:
         except (EOFError, OSError):
             if self._child is not None:
                 self._child.join(1.0)
-                self._fail(f"child ended with code {self._child.exitcode}")
+                code = self._child.exitcode
+                self._fail(DRY if code == DRY_CODE else f"child ended with code {code}")
             return
         if self._answered >= PLANS_PER_CHILD and self._running is None:
             self._kill()
@@ -198,14 +236,20 @@ class WorkerPlanner:
             self._outcomes.append(failed(self._running, cause))
             self._running = None
 
-    def _start(self) -> bool:
-        """Start a child if the budget allows."""
-        now = real_s()
-        while self._restarts and now - self._restarts[0] > RESTART_WINDOW_S:
+    def _spent(self) -> bool:
+        """Whether there have been as many restarts in the window as are allowed; the first start is no restart."""
+        while self._restarts and real_s() - self._restarts[0] > RESTART_WINDOW_S:
             self._restarts.popleft()
-        if len(self._restarts) > RESTARTS:  # the first start is no restart
+        return len(self._restarts) > RESTARTS
+
+    def _start(self) -> bool:
+        """Start a child if the budget allows, and the pause after the last start is over."""
+        if self._spent():
             return False
-        self._restarts.append(now)
+        again = len(self._restarts) - 1  # restarts so far
+        if again > 0 and real_s() - self._restarts[-1] < self._pause_s * 2.0 ** (again - 1):
+            return False
+        self._restarts.append(real_s())
         self._spawn()
         return True
 

@@ -10,7 +10,7 @@ import pytest
 
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
-from ems.plan_choice import GAIN, GAIN_L, Change, changes, choose, promised
+from ems.plan_choice import GAIN, GAIN_L, Change, changes, choose, promised, restless
 from ems.plan_verdict import Verdict, judged
 from ems.rules import whole
 from tests.ems.island import START, site
@@ -92,12 +92,31 @@ PROMISE = {"dg1": (*flags("#", 8), *(None,) * 6), "dg2": (*flags(".", 8), *(None
     ],
 )
 def test_which_plan_is_followed(best: Plan, keeping: Plan | None, litres: float, kept: bool, word: str) -> None:
-    choice = choose(best, keeping, PROMISE, litres)
+    choice = choose(best, keeping, PROMISE, {"dg1": ON, "dg2": OFF}, litres)
     assert choice.kept is kept
     assert choice.plan is (keeping if kept else best)
     assert word in choice.why
     if choice.needed_l is not None:
         assert choice.needed_l == max(GAIN_L, GAIN * litres)
+
+
+@pytest.mark.parametrize(
+    ("dg1", "dg2", "more"),
+    [
+        ("#", "..##....", False),  # as promised
+        ("#", "....##..", False),  # put off
+        ("#", ".", False),  # called off
+        ("#", "..#", False),  # it goes on: one stop less
+        ("#", "..#.#.", True),  # twice
+        ("..#", ".", False),  # dg1 rests instead of dg2's run: as many switchings
+        ("..#", "..##....", True),
+        ("#", "........#", False),  # what comes after two hours is decided again before
+    ],
+)
+def test_more_switchings_than_promised_make_a_plan_restless(dg1: str, dg2: str, more: bool) -> None:
+    now = {"dg1": ON, "dg2": OFF}
+    promise = promised(plan("#", "..##...."), GRID, START, now)
+    assert restless(promise, plan(dg1, dg2), now) is more
 
 
 SITE = site()

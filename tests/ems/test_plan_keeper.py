@@ -11,8 +11,10 @@ from ems.controller import Controller
 from ems.decision import Decision, Event
 from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Reading
+from ems.physics import dc_kw, storage_step
 from ems.plan import Forecast, Given, Grid, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PATIENCE, PlanKeeper, plant_start
+from ems.reserve import storages
 from ems.rules import Rules
 from ems.terms import Mode, Phase
 from tests.ems.island import START, diesel, inverter, points, site, telemetry
@@ -213,12 +215,15 @@ def test_a_plan_that_keeps_what_was_promised_is_told_with_what_a_change_would_sa
     keep.tick(*lived(300.0))
     good = answer(desk.asked[1])
     assert good.plan is not None and good.forecast is not None
-    n = good.plan.grid.n_steps
-    gone = any(good.plan.on["dg2"])
-    moved = {"dg1": (200.0 + 2.0,) * n, "dg2": (0.0,) * n} if gone else {"dg1": (202.0 - 60.0,) * n, "dg2": (60.0,) * n}
-    power = {**good.plan.power_kw, **moved, "inv1": (-2.0,) * n, "pv1": (0.0,) * n}
-    soc = {"bess1": (good.plan.soc["bess1"][0],) * (n + 1)}
-    other = replace(good.plan, power_kw=power, soc=soc, on={"dg1": (True,) * n, "dg2": (not gone,) * n}, objective_l=99.0)
+    assert good.plan.on["dg1"][:4] == (False, False, False, True)
+    # dg1 runs for half an hour more, and then starts again as promised: one start and one stop more.
+    pair, early = storages(SITE)[0], {"dg1": 202.0, "inv1": -2.0}
+    power = {a: (early.get(a, v[0]), early.get(a, v[1]), *v[2:]) for a, v in good.plan.power_kw.items()}
+    soc = [good.plan.soc["bess1"][0]]
+    for kw in power["inv1"]:
+        soc.append(storage_step(pair.battery, soc[-1], dc_kw(pair.inverter, kw), 0.25))
+    on = {**good.plan.on, "dg1": (True, True, *good.plan.on["dg1"][2:])}
+    other = replace(good.plan, power_kw=power, soc={"bess1": tuple(soc)}, on=on, objective_l=99.0)
     kept = replace(good.plan, objective_l=100.0)
     desk.answer = replace(good, plan=other, kept=kept)
     events, taken = settled(keep, 301.0)

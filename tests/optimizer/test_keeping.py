@@ -68,7 +68,7 @@ def test_a_change_worth_its_price_comes_with_the_plan_that_does_without_it() -> 
     assert kept.objective_l == pytest.approx(2 * 24.0 + 3 * 18.0 + 1.0, abs=0.1)
     asked = with_promise(replace(question(of, STEPS, 80.0, RUNNING), previous=before(of)))
     assert changes(asked.promise, kept) == ()
-    choice = choose(best, kept, asked.promise, 95.0)
+    choice = choose(best, kept, asked.promise, RUNNING.diesels, 95.0)
     assert (choice.kept, choice.needed_l) == (False, 2.0)
     assert choice.gain_l == pytest.approx(8.0, abs=0.1)
     assert PlanCheck(of).faults(best, RUNNING, asked.forecast) == []
@@ -90,7 +90,7 @@ def test_an_island_does_not_go_dark_for_a_promise() -> None:
     best, kept = solved(of, asked)
     assert best.on["dg2"] == (True,) * N
     assert kept is not None and max(kept.unserved_kw) == pytest.approx(80.0)
-    assert choose(best, kept, asked.promise, 500.0).plan is best
+    assert choose(best, kept, asked.promise, tripped.diesels, 500.0).plan is best
 
 
 def test_no_time_is_left_for_a_second_search() -> None:

@@ -31,8 +31,8 @@ def ask(name: str, minutes: int = 0, observed: int = 0) -> PlanRequest:
 
 
 @contextmanager
-def worker(factory: Odd, deadline_s: float = 20.0, start_s: float = 30.0) -> Iterator[WorkerPlanner]:
-    planner = WorkerPlanner(hybrid(), "persistence", deadline_s, factory, start_s)
+def worker(factory: Odd, deadline_s: float = 20.0, start_s: float = 30.0, pause_s: float = 0.01) -> Iterator[WorkerPlanner]:
+    planner = WorkerPlanner(hybrid(), "persistence", deadline_s, factory, start_s, pause_s=pause_s)
     try:
         yield planner
     finally:
@@ -72,8 +72,10 @@ def test_a_newer_question_replaces_one_not_started_but_its_observations_are_kept
         assert planner.take() is None
 
 
-@pytest.mark.parametrize(("name", "cause", "deadline_s"), [("hang", "deadline", 1.0), ("crash", "code 7", 20.0)])
-def test_a_child_that_hangs_or_crashes_is_replaced_and_taught_again(name: str, cause: str, deadline_s: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "cause", "deadline_s"), [("hang", "deadline", 1.0), ("crash", "code 7", 20.0), ("glutton", "out of memory: a search took more than 300 MB", 20.0)]
+)
+def test_a_child_that_hangs_crashes_or_takes_too_much_memory_is_replaced_and_taught_again(name: str, cause: str, deadline_s: float) -> None:
     with worker(Odd(), deadline_s) as planner:
         planner.submit(ask(name, observed=2))
         first = planner.pid
@@ -111,6 +113,26 @@ def test_a_child_that_never_gets_ready_uses_up_the_budget() -> None:
         assert answer(planner).cause == SPENT
         assert planner.pid is None
         assert len(planner._restarts) == RESTARTS + 1  # noqa: SLF001 - the first start and five more, no child for the second question
+
+
+def test_restarts_pause_longer_each_time_and_a_question_waits_meanwhile() -> None:
+    with worker(Odd(broken=True), pause_s=600.0) as planner:
+        first = planner.pid
+        planner.submit(ask("a"))
+
+        def other() -> int | None:
+            assert planner.take() is None
+            return planner.pid if planner.pid not in (None, first) else None
+
+        second = wait_for(other)  # the first restart comes at once
+
+        def away() -> bool | None:
+            assert planner.take() is None
+            return True if planner.pid is None else None
+
+        wait_for(away)
+        assert all(planner.take() is None and planner.pid is None for _ in range(50))
+        assert second != first
 
 
 def test_close_ends_the_child() -> None:
