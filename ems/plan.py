@@ -81,13 +81,20 @@ class ErrorBands:
 
     def up_at(self, lead_s: float) -> float:
         """Return the error upwards at a lead [kW]; between two leads on a line, outside them the nearest."""
-        for k, (right, high) in enumerate(zip(self.lead_s, self.up_kw, strict=True)):
+        return self._at(self.up_kw, lead_s)
+
+    def down_at(self, lead_s: float) -> float:
+        """Return the error downwards at a lead [kW], as `up_at`."""
+        return self._at(self.down_kw, lead_s)
+
+    def _at(self, errors_kw: Series, lead_s: float) -> float:
+        for k, (right, high) in enumerate(zip(self.lead_s, errors_kw, strict=True)):
             if lead_s <= right:
                 if k == 0:
                     return high
-                left, low = self.lead_s[k - 1], self.up_kw[k - 1]
+                left, low = self.lead_s[k - 1], errors_kw[k - 1]
                 return low + (high - low) * (lead_s - left) / (right - left)
-        return self.up_kw[-1] if self.up_kw else 0.0
+        return errors_kw[-1] if errors_kw else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +169,27 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DieselStart:
-    """A diesel at the start of a plan: on or off, since when [s], and whether it may be used."""
+    """A diesel at the start of a plan: on or off, since when [s], and whether it may be used.
+
+    Attributes
+    ----------
+    frozen : bool
+        Its sequence is under way: the first step can change nothing.
+    run_h : float | None
+        Its run hours [h].
+    service_in_h : float | None
+        Run hours that are left until its next service [h].
+    burn_s : float
+        Clean-out burn that is due, or still to be run of the one under way [s]; 0 where there was little low load.
+    """
 
     on: bool
     since_s: float
     usable: bool = True
     frozen: bool = False
+    run_h: float | None = None
+    service_in_h: float | None = None
+    burn_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

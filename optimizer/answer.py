@@ -124,7 +124,8 @@ def _unmet(problem: PlanProblem, question: Question, unserved: Array) -> Iterato
     if unserved.max() > NOTICE_KW:
         kwh = float(unserved @ hours)
         yield Unmet("unserved", first(unserved > NOTICE_KW), kwh, "kWh", f"{kwh:.0f} kWh of load cannot be served", f"負荷 {kwh:.0f} kWh に供給できません")
-    short = problem.shortfall.value.sum(axis=0) / MW + sum((i.lack.value / MW for i in problem.inverters if i.lack is not None), np.zeros(len(hours)))
+    short = problem.reserve.shortfall.value.sum(axis=0) / MW
+    short += sum((i.lack.value / MW / problem.frame.hold_h.value[0] * i.store.to_bus for i in problem.inverters if i.lack is not None and i.store), 0.0 * hours)
     if short.max() > NOTICE_KW:
         kw = float(short.max())
         at = first(short > NOTICE_KW)

@@ -23,6 +23,7 @@ class BatteryBlock:
         self.inverter = inverter
         n = frame.n
         self.capacity = battery.capacity_kwh * MW
+        self.share = battery.capacity_kwh / sum(b.capacity_kwh for b in frame.site.of(Battery))
         self.to_bus = battery.discharge_efficiency * inverter.efficiency
         self.stored_0 = cp.Parameter(nonneg=True)
         self.floor = cp.Parameter(n + 1, nonneg=True)
@@ -31,7 +32,7 @@ class BatteryBlock:
         self.over_0 = cp.Parameter(nonneg=True)
         self.stored = cp.Variable(n + 1, bounds=[0, self.capacity], name=f"{battery.id}.stored")
         self.under = under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
-        over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
+        self.over = over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
         # Outside its band it may stay or come back, never go further: a morning that begins below the floor still has a plan.
         frame.constraints += [
             self.stored[0] == self.stored_0,
@@ -64,6 +65,15 @@ class BatteryBlock:
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
         frame.cost.append(-(prices @ piece))
+
+    def firm(self) -> cp.Expression:
+        """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""
+        saved = self.frame.saved * (self.share / self.to_bus) if self.frame.saved is not None else 0.0
+        return self.stored - self.floor - self.battery.soc_error * self.capacity - saved
+
+    def room(self) -> cp.Expression:
+        """Return what it can still be charged with [MWh], shape (n_steps + 1,)."""
+        return self.top + self.over - self.stored
 
     def fill(self, question: Question) -> None:
         """Set the parameters."""

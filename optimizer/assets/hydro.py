@@ -26,10 +26,9 @@ class HydroBlock:
         self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
         self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
-        self.excused = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power = frame.power(f"{hydro.id}.power")
         frame.supply.append(self.power)
-        frame.trips.append(Trip(hydro.id, self.power, cp.multiply(self.excused, frame.bare_w)))
+        frame.trips.append(Trip(hydro.id, self.power))
         frame.constraints += [self.power >= cp.multiply(self.must, frame.live_w), self.power <= cp.multiply(self.power_max, frame.live_w)]
         self.pond: cp.Variable | None = None
         if self.has_pond:
@@ -76,8 +75,8 @@ class HydroBlock:
         """Return where it is sure to hold the bus, shape (n_steps,)."""
         return self.runs(question) * (self.hydro.forming != "never")
 
-    def fill(self, question: Question, others: Array) -> None:
-        """Set the parameters; `others` counts inverters that hold the bus, shape (n_steps,)."""
+    def fill(self, question: Question) -> None:
+        """Set the parameters."""
         h, n = self.hydro, self.frame.n
         runs, natural = self.runs(question), self.natural_kw(question)
         ceiling = np.clip(question.ceiling(h.id, "max_kw", h.rated_kw), 0.0, h.rated_kw) * question.in_service(h.id)
@@ -85,8 +84,6 @@ class HydroBlock:
         must = natural if h.mode == "fixed" else np.full(n, h.min_kw)
         self.power_max.value = each(top * MW, self.frame.n_sets)
         self.must.value = each(np.minimum(must * runs, top) * MW, self.frame.n_sets)
-        allow = self.frame.site.reserve.single_former == "allow"
-        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, h.rated_kw * MW * allow), self.frame.n_sets)
         if self.has_pond:
             inflow = np.asarray(question.forecast.inflow_m3s[h.id])
             self.river.value = np.maximum(0.0, inflow - h.ecological_flow_m3s)
