@@ -98,6 +98,14 @@ class ErrorBands:
 
 
 @dataclass(frozen=True, slots=True)
+class Storm:
+    """A warning: from when to when the sun, and the boat with the fuel, are not to be counted on [UTC]."""
+
+    start: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """A forecast from outside: pushed by a person or a service, or read from a file.
 
@@ -111,6 +119,8 @@ class Given:
         Empty where the load is not part of it.
     until : datetime | None
         After this it is stale and not used any more; None never.
+    storm : Storm | None
+        A warning that came with it.
     """
 
     start: datetime
@@ -119,6 +129,7 @@ class Given:
     available_kw: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
     inflow_m3s: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
     until: datetime | None = None
+    storm: Storm | None = None
 
 
 @dataclass(frozen=True, slots=True)

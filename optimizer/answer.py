@@ -149,3 +149,8 @@ def _unmet(problem: PlanProblem, question: Question, unserved: Array) -> Iterato
         litres = float(t.dry.value.sum()) * 1e3
         if litres > 1.0:
             yield Unmet("fuel", first(t.dry.value > 1e-4), litres, "L", f"{t.tank.id} lacks {litres:.0f} L", f"{t.tank.id} の燃料が {litres:.0f} L 不足します")
+        if t.short is not None and t.short.value * 1e3 > 0.01 * t.hand_l + 1.0 and t.days is not None:
+            name, days, wanted = t.tank.id, t.days, t.tank.days_in_hand
+            en = f"{name} lasts {days:.1f} days on diesels alone without a delivery, {wanted:g} are wanted"
+            ja = f"{name} の燃料は補給なしのディーゼル単独運転で {days:.1f} 日分、必要日数は {wanted:g} 日"
+            yield Unmet("days_in_hand", starts[-1], wanted - days, "d", en, ja)

@@ -8,6 +8,7 @@ Inside the problem power is in MW, energy in MWh, fuel in L.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ems.config.site import Diesel, Site, Solar
+from ems.config.site import Diesel, Inverter, Load, Site, Solar
 from ems.model import Limits
-from ems.plan import Forecast, Grid, Plan, PlantStart
+from ems.plan import Forecast, Grid, Plan, PlantStart, Storm
 from ems.plan_choice import Promise
 from ems.reserve import hold_s
 
@@ -60,6 +61,8 @@ class Prices:
         Stored energy that is missing to the floor, per hour.
     dry_l_per_l : float
         Fuel that the tank does not hold.
+    in_hand_l_per_l : float
+        Fuel that is missing to the days in hand at the end: it makes litres dearer than hours, wear and late water.
     wear_l_per_kwh : float
         Charge and discharge at the busbar; it keeps the two apart.
     changed_starts_per_h : float
@@ -80,6 +83,7 @@ class Prices:
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0
     dry_l_per_l: float = 50.0
+    in_hand_l_per_l: float = 0.2
     changed_starts_per_h: float = 1.0
 
 
@@ -105,6 +109,7 @@ class Question:
     previous: Plan | None = None
     promise: Mapping[str, Promise] = field(default_factory=dict)
     keep: bool = False
+    storm: Storm | None = None
 
     def ceiling(self, asset: str, limit: str, default: float) -> Array:
         """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""
@@ -205,6 +210,7 @@ class Frame:
         rows = np.flatnonzero(bare)
         self.formed = cp.Parameter((len(rows), self.n), nonneg=True, name="formed")
         self.constraints.append(self.pick(rows) @ self.w <= self.formed)
+        self.upright: Array = np.ones((self.n_sets, self.n))
         self.hold_h = cp.Parameter((self.n_sets, self.n), nonneg=True, name="hold_h")
         wide = np.ones((1, self.n))
         self.live_w = cp.multiply(self.live[:, None] * wide, self.w)
@@ -231,7 +237,33 @@ class Frame:
         """Set how long reserve must last in each set: until one of the diesels that are not in it, and may be started, really runs."""
         able = {d.id for d in self.site.of(Diesel) if (s := question.start.diesels.get(d.id)) is not None and s.usable and question.in_service(d.id)[0]}
         hours = [hold_s(self.site, able - set(members) or None) / 3600.0 for members in self.sets]
+        self.upright = self._upright(question)
         self.hold_h.value = np.tile(np.array(hours)[:, None], (1, self.n))
+
+    def _upright(self, question: Question) -> Array:
+        """Return which part of its kVA each unit has for real power, by set, shape (n_sets, n_steps).
+
+        Diesels and inverters on the bus share the loads' reactive power in proportion to their kVA, so each is left
+        `sqrt(1 - r^2)` with r = kvar / kVA of all. Never less than the loads' own power factor: where r is above its sine the set cannot carry the load anyway.
+        """
+        loads = self.site.of(Load)
+        tan_phi = sum(x.peak_kw * math.tan(math.acos(x.power_factor)) for x in loads) / self.site.peak_kw
+        kvar = np.maximum(0.0, np.asarray(question.forecast.load_kw)) * tan_phi
+        converters: Array = np.asarray(sum((i.rated_kva * question.in_service(i.id) for i in self.site.of(Inverter) if i.forming != "never"), np.zeros(self.n)))
+        kva = {d.id: d.rated_kva for d in self.site.of(Diesel)}
+        by_set = np.array([converters + sum(kva[d] for d in members) for members in self.sets])
+        most = math.sin(math.atan(tan_phi))
+        share = np.minimum(np.divide(kvar[None, :], by_set, out=np.ones_like(by_set), where=by_set > 0.0), most)
+        return np.asarray(np.sqrt(1.0 - share**2))
+
+    def ramp_kw(self, kw_per_s: float) -> Array:
+        """Return by how much the mean power of each step may differ from that of the one before [kW], shape (n_steps,)."""
+        steps = np.array(self.step_s)
+        return np.asarray(kw_per_s * 0.5 * (steps + np.concatenate([steps[:1], steps[:-1]])))
+
+    def slow_steps(self, kw_per_s: float, rated_kw: float) -> npt.NDArray[np.intp]:
+        """Return the steps, but for the first, in which a ramp is in the way of going from nothing to the rating."""
+        return np.flatnonzero(self.ramp_kw(kw_per_s)[1:] < rated_kw) + 1
 
     def loosened_kw(self, rated_kw: float) -> float:
         """Return what frees the sole former from having its loss covered [kW]: no more than needed, since the relaxation mixes sets."""

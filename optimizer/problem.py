@@ -12,6 +12,7 @@ import numpy as np
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar, Tank
 from ems.errors import BadInput
+from optimizer.assets.battery import net_load_kw
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
 from optimizer.assets.hydro import HydroBlock
@@ -19,8 +20,9 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_DIESELS, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_DIESELS, MW, Array, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.reserve import ReserveBlock
+from optimizer.security import before_storm, paths_of
 
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
@@ -95,8 +97,23 @@ class PlanProblem:
             deferrable.fill(question)
         for tank in self.tanks:
             tank.fill(question)
+        self._fill_paths(question)
         serving = [i.in_service(question) for i in self.inverters if i.store is not None]
         self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
+
+    def _fill_paths(self, question: Question) -> None:
+        """Say to every battery what a bad day, or a storm, asks of it."""
+        if self.frame.purpose != "plan" or not self.batteries:
+            return
+        river = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros), np.zeros(self.frame.n))
+        fixed = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros if h.hydro.mode == "fixed"), np.zeros(self.frame.n))
+        able = sum((d.ceiling / MW * d.on_max.value for d in self.diesels), np.zeros(self.frame.n))
+        load = np.asarray(question.forecast.load_kw) + self.site.station_kw
+        paths = paths_of(question, net_load_kw(question) + self.site.station_kw - river, able, fixed - load)
+        full = before_storm(question)
+        for inverter in self.inverters:
+            if inverter.store is not None:
+                inverter.store.follow(paths, full)
 
     def separate(self) -> bool:
         """After a solve: forbid charging and discharging at once where it happened; return whether it did."""

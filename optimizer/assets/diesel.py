@@ -11,7 +11,7 @@ from ems.engines import BURN_LOADING, CLEAN_S
 from ems.physics import fuel_l_per_h
 from ems.plan import DieselStart
 from ems.rotation import SPREAD_H
-from optimizer.frame import MW, Array, Frame, Question, each
+from optimizer.frame import MW, Array, Frame, Question
 from optimizer.lines import convex_lines
 
 OVERDUE = 0.02
@@ -78,6 +78,12 @@ class DieselBlock:
             frame.lag(d.min_up_s) @ self.start <= self.on,
             frame.lag(d.min_down_s) @ stop <= 1 - self.on,
         ]
+        slow = frame.slow_steps(d.ramp_kw_per_s, d.rated_kw)
+        if len(slow):
+            # Means of two steps differ by what the ramp gives from middle to middle; starts and stops have sequences of their own.
+            most, rated = frame.ramp_kw(d.ramp_kw_per_s)[slow] * MW, d.rated_kw * MW
+            rise = self.total_power[slow] - self.total_power[slow - 1]
+            frame.constraints += [rise <= most + rated * self.start[slow], -rise <= most + rated * stop[slow]]
 
     def _fuel(self) -> None:
         """Litres by step: affine, or above every line of the curve's convex hull; each by set, so that it stays tight."""
@@ -152,8 +158,9 @@ class DieselBlock:
         floor = np.maximum(question.ceiling(d.id, "min_kw", 0.0), d.min_kw)
         burning = (begin < since.burn_s) & since.on
         floor = np.where(burning, np.maximum(floor, BURN_LOADING * d.rated_kw), floor)
-        self.power_max.value = each(top * MW, len(self.rows))
-        self.power_min.value = each(np.minimum(floor, top) * MW, len(self.rows))
+        able = np.minimum(top, d.rated_kva * frame.upright[self.rows])
+        self.power_max.value = able * MW
+        self.power_min.value = np.minimum(floor, able) * MW
         if frame.purpose == "plan":
             self._fill_wishes(question, since, top)
         allow = frame.site.reserve.single_former == "allow"

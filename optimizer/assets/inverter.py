@@ -119,8 +119,9 @@ class InverterBlock:
         reach = np.minimum(top, max(0.0, ac_kw(i, b.discharge_kw)))
         take = np.minimum(np.maximum(0.0, -low - i.no_load_kw), b.charge_kw / i.efficiency)
         self.reach.value = each(np.where(usable, reach, 0.0) * MW, self.frame.n_sets)
-        self.discharge_max.value = each(np.where(usable, reach + i.no_load_kw, 0.0) * MW, self.frame.n_sets)
-        self.charge_max.value = each(np.where(usable, take, 0.0) * MW, self.frame.n_sets)
+        able = i.rated_kva * (self.frame.upright if i.forming != "never" else np.ones_like(self.frame.upright))
+        self.discharge_max.value = np.where(usable, np.minimum(reach, able) + i.no_load_kw, 0.0) * MW
+        self.charge_max.value = np.where(usable, np.minimum(take, np.maximum(0.0, able - i.no_load_kw)), 0.0) * MW
         allow = self.frame.site.reserve.single_former == "allow"
         self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, self.frame.loosened_kw(i.rated_kw) * MW * allow), self.frame.n_sets)
 
