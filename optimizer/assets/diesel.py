@@ -141,7 +141,7 @@ class DieselBlock:
         begin, since = frame.elapsed_s, question.start.diesels.get(d.id, DieselStart(False, 0.0, usable=False))
         low, high = np.zeros(n), np.ones(n)
         if since.on:
-            low[begin < d.min_up_s - since.since_s] = 1.0
+            low[begin < max(d.min_up_s - since.since_s, since.burn_s)] = 1.0
         else:
             high[begin < d.min_down_s - since.since_s] = 0.0
             ready_s = d.start_s + d.warmup_s + d.sync_s
