@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ems.bands import Series
 from ems.config.site import Hydro, Site, Solar
 from ems.model import Request
-from ems.plan import Given, Series, Storm
+from ems.plan import Given, Storm
 
 FRESH = timedelta(hours=24)
 """A pushed forecast that does not say until when it holds is stale after this."""

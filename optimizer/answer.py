@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ems.bands import Series
 from ems.errors import Failed
 from ems.physics import dc_kw, storage_step
-from ems.plan import Plan, Series, Unmet
+from ems.plan import Plan, Unmet
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem

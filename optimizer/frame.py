@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ems.config.site import Diesel, Inverter, Load, Site, Solar
+from ems.config.site import Diesel, Inverter, Load, Site
 from ems.model import Limits
 from ems.plan import Forecast, Grid, Plan, PlantStart, Storm
 from ems.plan_choice import Promise
@@ -267,7 +267,7 @@ class Frame:
 
     def loosened_kw(self, rated_kw: float) -> float:
         """Return what frees the sole former from having its loss covered [kW]: no more than needed, since the relaxation mixes sets."""
-        return rated_kw if self.site.reserve.combine == "max" else rated_kw + self.site.peak_kw + sum(s.rated_kw for s in self.site.of(Solar))
+        return rated_kw if self.site.reserve.combine == "max" else rated_kw + sum(getattr(a, "rated_kw", 0.0) for a in self.site.assets) + self.site.peak_kw
 
     def total(self, by_set: cp.Expression) -> cp.Expression:
         """Return the power in whichever set holds [MW], shape (n_steps,)."""

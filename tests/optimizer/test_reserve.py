@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ems.bands import ErrorBands
 from ems.config.site import Diesel, Hydro, Inverter, Site, Solar
-from ems.plan import ErrorBands, Plan, PlantStart
+from ems.plan import Plan, PlantStart
 from ems.reserve import ReserveRule, Supply, hold_s, storages
 from optimizer.answer import plan_of
 from optimizer.planner import solve_question

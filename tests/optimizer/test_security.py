@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ems.plan import DieselStart, ErrorBands, Given, Grid, Plan, PlantStart, Storm
+from ems.bands import ErrorBands
+from ems.plan import DieselStart, Given, Grid, Plan, PlantStart, Storm
 from ems.plan_check import PlanCheck
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
@@ -18,7 +19,7 @@ from optimizer.planner import PlanMaker, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.security import backwards, before_storm, without_sun
 from optimizer.solver import Effort
-from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, forecast, hybrid, planned, question, request, site, start
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, forecast, hybrid, planned, question, request, site, start
 from tests.optimizer.test_problem import RIVER, unmet
 
 
