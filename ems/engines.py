@@ -64,3 +64,8 @@ CLEAN = Engine()
 def due(engine: Engine) -> bool:
     """Whether an engine has had enough low load to be burnt clean."""
     return engine.low_s >= DUE_S
+
+
+def burn_left_s(engine: Engine) -> float:
+    """Return the clean-out burn that is due, or what is still to be run of the one under way [s]; 0 where none is."""
+    return max(0.0, CLEAN_S - engine.burnt_s) if due(engine) else 0.0

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ems.bands import ErrorBands, Series
 from ems.model import NOTHING, Limits
-
-Series = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +56,11 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorBands:
-    """How wrong forecasts of the net load (load less sun less river) are, as learned from what was foretold and what came.
+class Storm:
+    """A warning: from when to when the sun, and the boat with the fuel, are not to be counted on [UTC]."""
 
-    Attributes
-    ----------
-    lead_s : tuple[float, ...]
-        Time from now to the end of the interval that was foretold [s], rising.
-    up_kw, down_kw : tuple[float, ...]
-        By how much the net load comes out higher (P98) and lower (P02) than forecast, both >= 0 [kW].
-    day_p10_kwh, day_p90_kwh : float
-        Error of the net energy of the next 24 h: with 10 % (90 %) probability it comes out at most this much above forecast [kWh].
-    learned : bool
-        False while there is too little history: then they are the site's own fractions, on the cautious side.
-    """
-
-    lead_s: Series
-    up_kw: Series
-    down_kw: Series
-    day_p10_kwh: float
-    day_p90_kwh: float
-    learned: bool
-
-    def up_at(self, lead_s: float) -> float:
-        """Return the error upwards at a lead [kW]; between two leads on a line, outside them the nearest."""
-        for k, (right, high) in enumerate(zip(self.lead_s, self.up_kw, strict=True)):
-            if lead_s <= right:
-                if k == 0:
-                    return high
-                left, low = self.lead_s[k - 1], self.up_kw[k - 1]
-                return low + (high - low) * (lead_s - left) / (right - left)
-        return self.up_kw[-1] if self.up_kw else 0.0
+    start: datetime
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +77,8 @@ class Given:
         Empty where the load is not part of it.
     until : datetime | None
         After this it is stale and not used any more; None never.
+    storm : Storm | None
+        A warning that came with it.
     """
 
     start: datetime
@@ -112,6 +87,7 @@ class Given:
     available_kw: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
     inflow_m3s: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
     until: datetime | None = None
+    storm: Storm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +138,27 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DieselStart:
-    """A diesel at the start of a plan: on or off, since when [s], and whether it may be used."""
+    """A diesel at the start of a plan: on or off, since when [s], and whether it may be used.
+
+    Attributes
+    ----------
+    frozen : bool
+        Its sequence is under way: the first step can change nothing.
+    run_h : float | None
+        Its run hours [h].
+    service_in_h : float | None
+        Run hours that are left until its next service [h].
+    burn_s : float
+        Clean-out burn that is due, or still to be run of the one under way [s]; 0 where there was little low load.
+    """
 
     on: bool
     since_s: float
     usable: bool = True
     frozen: bool = False
+    run_h: float | None = None
+    service_in_h: float | None = None
+    burn_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

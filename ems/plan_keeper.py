@@ -15,12 +15,14 @@ from datetime import datetime
 from ems.charge import surely_stored
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
 from ems.decision import Decision, Event
+from ems.engines import CLEAN, burn_left_s
 from ems.memory import Memory
 from ems.model import Image, Limits
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.plan_verdict import Verdict, judged
 from ems.ports import Planner
+from ems.rotation import service_in_h
 from ems.sequencer import COMING
 from ems.terms import Phase
 
@@ -222,7 +224,16 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
         ordered_off = manual is not None and manual.run is False
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
-        diesels[d.id] = DieselStart(on, max(0.0, since), usable, frozen=unit.phase in COMING)
+        run_h = image.assets[d.id].get("run_h")
+        diesels[d.id] = DieselStart(
+            on,
+            max(0.0, since),
+            usable,
+            frozen=unit.phase in COMING,
+            run_h=run_h,
+            service_in_h=None if run_h is None else service_in_h(d, run_h),
+            burn_s=burn_left_s(memory.engines.get(d.id, CLEAN)),
+        )
     # A gauge may read a little under its zero.
     depth = {h.id: level for h in site.of(Hydro) if (level := image.assets[h.id].get("level_m")) is not None}
     pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}

@@ -7,7 +7,6 @@ down; what it would burn shows as a charge that its power does not lead to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 from ems.config.site import Diesel, Hydro, Tank
 from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
@@ -111,8 +110,7 @@ def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]
     left, burnt, missing = max(0.0, level - tank.unusable_l), 0.0, list[float]()
     due: dict[int, float] = {}
     for delivery in tank.deliveries:
-        day = delivery.date
-        k = plan.grid.index(datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=delivery.delay_days))
+        k = plan.grid.index(delivery.due)
         if k is not None:
             due[k] = due.get(k, 0.0) + delivery.litres
     fed = [d for d in diesels if d.id in tank.feeds]

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ems.bands import Series
 from ems.config.site import Hydro, Site, Solar
 from ems.model import Request
-from ems.plan import Given, Series
+from ems.plan import Given, Storm
 
 FRESH = timedelta(hours=24)
 """A pushed forecast that does not say until when it holds is stale after this."""
@@ -30,12 +31,21 @@ def given_of(request: Request) -> Given:
         {a: tuple(v) for a, v in body.get("available_kw", {}).items()},
         {a: tuple(v) for a, v in body.get("inflow_m3s", {}).items()},
         request.at + FRESH if request.expires_at is None else request.expires_at,
+        storm_in(body),
     )
+
+
+def storm_in(body: Mapping[str, Any]) -> Storm | None:
+    """Return the warning that a pushed forecast brings, if there is one."""
+    found = body.get("storm")
+    if not found:
+        return None
+    return Storm(*(datetime.fromisoformat(str(found[end])).astimezone(UTC) for end in ("start", "until")))
 
 
 def pushed_names(body: Mapping[str, Any]) -> list[str]:
     """Return the quantities that a pushed forecast has."""
-    return [*(["load"] if body.get("load_kw") else []), *body.get("available_kw", {}), *body.get("inflow_m3s", {})]
+    return [*(["load"] if body.get("load_kw") else []), *body.get("available_kw", {}), *body.get("inflow_m3s", {}), *(["storm"] if body.get("storm") else [])]
 
 
 def refusals(site: Site, given: Given, now: datetime) -> Iterator[str]:
@@ -60,8 +70,11 @@ def refusals(site: Site, given: Given, now: datetime) -> Iterator[str]:
                 yield f"{kind}.{asset}: there is no {'solar' if tops is suns else 'hydro'} asset {asset!r}"
             else:
                 columns.append((f"{kind}.{asset}", series, share * tops[asset]))
+    if given.storm is not None:
+        yield from _storm_refusals(given.storm, now)
     if not columns:
-        yield "nothing is forecast: load_kw, available_kw or inflow_m3s is needed"
+        if given.storm is None:
+            yield "nothing is forecast: load_kw, available_kw, inflow_m3s or storm is needed"
         return
     yield from _column_refusals(columns)
     steps = max(len(series) for _, series, _ in columns)
@@ -70,6 +83,16 @@ def refusals(site: Site, given: Given, now: datetime) -> Iterator[str]:
         yield f"start: it ends at {end.isoformat()}, which has passed"
     if end - given.start > MOST_AHEAD or end > now + MOST_AHEAD + timedelta(hours=1):
         yield f"{steps} steps of {given.step_s:g} s from {given.start.isoformat()} reach more than {MOST_AHEAD.days} days ahead"
+
+
+def _storm_refusals(storm: Storm, now: datetime) -> Iterator[str]:
+    """Say what is wrong with a warning."""
+    if storm.until <= storm.start:
+        yield f"storm.until: {storm.until.isoformat()} is not after storm.start {storm.start.isoformat()}"
+    elif storm.until <= now:
+        yield f"storm.until: {storm.until.isoformat()} has passed"
+    elif storm.until > now + MOST_AHEAD:
+        yield f"storm.until: {storm.until.isoformat()} is more than {MOST_AHEAD.days} days ahead"
 
 
 def _column_refusals(columns: list[tuple[str, Series, float]]) -> Iterator[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
+from ems.bands import Series
 from ems.errors import Failed
 from ems.physics import dc_kw, storage_step
-from ems.plan import Plan, Series
+from ems.plan import Plan, Unmet
 from ems.plan_unmet import unmet
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
@@ -71,7 +73,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         deferrables=tuple(drawn),
         available_kw=available,
     )
-    return replace(plan, unmet=tuple(unmet(problem.site, plan, question.start, question.forecast, question.limits)))
+    return replace(plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits), *_days_in_hand(problem, question)))
 
 
 def series(values: Array) -> Series:
@@ -111,3 +113,13 @@ def _soc(problem: PlanProblem, question: Question, power: dict[str, Array]) -> d
             soc.append(storage_step(battery, soc[-1], dc_kw(i.inverter, float(kw)), float(hours)))
         found[battery.id] = tuple(soc)
     return found
+
+
+def _days_in_hand(problem: PlanProblem, question: Question) -> Iterator[Unmet]:
+    """Say which tank will not last as long as it should on diesels alone; how long follows from the forecast, which a plan does not hold."""
+    for t in problem.tanks:
+        if t.short is not None and t.short.value * 1e3 > 0.01 * t.hand_l + 1.0 and t.days is not None:
+            name, days, wanted = t.tank.id, t.days, t.tank.days_in_hand
+            en = f"{name} lasts {days:.1f} days on diesels alone without a delivery, {wanted:g} are wanted"
+            ja = f"{name} の燃料は補給なしのディーゼル単独運転で {days:.1f} 日分、必要日数は {wanted:g} 日"
+            yield Unmet("days_in_hand", question.grid.starts()[-1], wanted - days, "d", en, ja)

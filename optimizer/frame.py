@@ -8,6 +8,7 @@ Inside the problem power is in MW, energy in MWh, fuel in L.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from ems.config.site import Diesel, Site
+from ems.config.site import Diesel, Inverter, Load, Site
 from ems.model import Limits
-from ems.plan import Forecast, Grid, Plan, PlantStart
+from ems.plan import Forecast, Grid, Plan, PlantStart, Storm
 from ems.plan_choice import Promise
+from ems.reserve import hold_s
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
@@ -45,6 +47,12 @@ class Prices:
         By tier, the most important first.
     shortfall_l_per_kwh : float
         Reserve that is missing, per kWh of power times time.
+    lack_l_per_kwh_h : float
+        Energy that reserve would need and the battery does not hold, per hour.
+    low_l_per_kwh : float
+        Reserve downwards that is missing, per kWh of power times time.
+    thin_l_per_kwh_h : float
+        Stored energy under the path that a bad forecast would need, per hour.
     unmet_l_per_kwh : float
         Daily energy of a deferrable that is not given.
     surplus_l_per_kwh : float
@@ -53,25 +61,29 @@ class Prices:
         Stored energy that is missing to the floor, per hour.
     dry_l_per_l : float
         Fuel that the tank does not hold.
+    in_hand_l_per_l : float
+        Fuel that is missing to the days in hand at the end: it makes litres dearer than hours, wear and late water.
     wear_l_per_kwh : float
         Charge and discharge at the busbar; it keeps the two apart.
     changed_starts_per_h : float
         An hour of an engine that is other than promised, in starts of it.
-    om_l_per_currency, curtailed_l_per_kwh, order_l_per_h : float
-        Running hours (objective cost), unused sun, and what tells identical diesels apart.
+    om_l_per_currency, curtailed_l_per_kwh : float
+        Running hours (objective cost), and unused sun.
     """
 
     wear_l_per_kwh: float = 0.002
     om_l_per_currency: float = 0.0
     curtailed_l_per_kwh: float = 0.0005
-    order_l_per_h: float = 0.01
     unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
     shortfall_l_per_kwh: float = 15.0
-    lack_l_per_kwh: float = 1.0
+    lack_l_per_kwh_h: float = 5.0
+    low_l_per_kwh: float = 5.0
+    thin_l_per_kwh_h: float = 0.5
     unmet_l_per_kwh: float = 2.0
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0
     dry_l_per_l: float = 50.0
+    in_hand_l_per_l: float = 0.2
     changed_starts_per_h: float = 1.0
 
 
@@ -97,6 +109,7 @@ class Question:
     previous: Plan | None = None
     promise: Mapping[str, Promise] = field(default_factory=dict)
     keep: bool = False
+    storm: Storm | None = None
 
     def ceiling(self, asset: str, limit: str, default: float) -> Array:
         """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""
@@ -153,8 +166,14 @@ class Frame:
         Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
     live_w, bare_w : cp.Expression
         `w` of the sets whose bus is live; of those that no diesel holds.
-    headroom : dict[str, cp.Expression]
-        What a unit can add at once, by set [MW].
+    held : dict[str, cp.Expression]
+        What an inverter can add and hold, by set [MW]; of diesels it is what they leave of their ceiling.
+    instant : dict[str, cp.Expression]
+        What an inverter can add at once, by step [MW].
+    lower : list[cp.Expression]
+        What units can take back, by step [MW].
+    saved : cp.Variable | None
+        Energy that was not served up to the beginning of each step [MWh], shape (n_steps + 1,).
     """
 
     site: Site
@@ -165,8 +184,11 @@ class Frame:
     supply: list[cp.Expression] = field(default_factory=list)
     draw: list[cp.Expression] = field(default_factory=list)
     solar: list[cp.Expression] = field(default_factory=list)
-    headroom: dict[str, cp.Expression] = field(default_factory=dict)
+    held: dict[str, cp.Expression] = field(default_factory=dict)
+    instant: dict[str, cp.Expression] = field(default_factory=dict)
+    lower: list[cp.Expression] = field(default_factory=list)
     trips: list[Trip] = field(default_factory=list)
+    saved: cp.Variable | None = None
     constraints: list[cp.Constraint] = field(default_factory=list)
     cost: list[cp.Expression] = field(default_factory=list)
     fuel: dict[str, cp.Expression] = field(default_factory=dict)
@@ -186,8 +208,10 @@ class Frame:
         bare: Array = np.array([float(k > 0 and not formers & set(members)) for k, members in enumerate(self.sets)])
         # Sets without a forming diesel need another former. Not a bound of `w`: DPP takes no parameter times a variable with parametric bounds.
         rows = np.flatnonzero(bare)
-        self.held = cp.Parameter((len(rows), self.n), nonneg=True, name="held")
-        self.constraints.append(self.pick(rows) @ self.w <= self.held)
+        self.formed = cp.Parameter((len(rows), self.n), nonneg=True, name="formed")
+        self.constraints.append(self.pick(rows) @ self.w <= self.formed)
+        self.upright: Array = np.ones((self.n_sets, self.n))
+        self.hold_h = cp.Parameter((self.n_sets, self.n), nonneg=True, name="hold_h")
         wide = np.ones((1, self.n))
         self.live_w = cp.multiply(self.live[:, None] * wide, self.w)
         self.bare_w = cp.multiply(bare[:, None] * wide, self.w)
@@ -208,6 +232,42 @@ class Frame:
     def whole(self, low: cp.Parameter | float, high: cp.Parameter | float, name: str) -> cp.Variable:
         """Return an on/off by step, shape (n_steps,); an integer, not a boolean: cvxpy 1.9 drops the bounds of a boolean variable."""
         return cp.Variable(self.n, integer=self.purpose != "relaxed", bounds=[low, high], name=name)
+
+    def fill(self, question: Question) -> None:
+        """Set how long reserve must last in each set: until one of the diesels that are not in it, and may be started, really runs."""
+        able = {d.id for d in self.site.of(Diesel) if (s := question.start.diesels.get(d.id)) is not None and s.usable and question.in_service(d.id)[0]}
+        hours = [hold_s(self.site, able - set(members) or None) / 3600.0 for members in self.sets]
+        self.upright = self._upright(question)
+        self.hold_h.value = np.tile(np.array(hours)[:, None], (1, self.n))
+
+    def _upright(self, question: Question) -> Array:
+        """Return which part of its kVA each unit has for real power, by set, shape (n_sets, n_steps).
+
+        Diesels and inverters on the bus share the loads' reactive power in proportion to their kVA, so each is left
+        `sqrt(1 - r^2)` with r = kvar / kVA of all. Never less than the loads' own power factor: where r is above its sine the set cannot carry the load anyway.
+        """
+        loads = self.site.of(Load)
+        tan_phi = sum(x.peak_kw * math.tan(math.acos(x.power_factor)) for x in loads) / self.site.peak_kw
+        kvar = np.maximum(0.0, np.asarray(question.forecast.load_kw)) * tan_phi
+        converters: Array = np.asarray(sum((i.rated_kva * question.in_service(i.id) for i in self.site.of(Inverter) if i.forming != "never"), np.zeros(self.n)))
+        kva = {d.id: d.rated_kva for d in self.site.of(Diesel)}
+        by_set = np.array([converters + sum(kva[d] for d in members) for members in self.sets])
+        most = math.sin(math.atan(tan_phi))
+        share = np.minimum(np.divide(kvar[None, :], by_set, out=np.ones_like(by_set), where=by_set > 0.0), most)
+        return np.asarray(np.sqrt(1.0 - share**2))
+
+    def ramp_kw(self, kw_per_s: float) -> Array:
+        """Return by how much the mean power of each step may differ from that of the one before [kW], shape (n_steps,)."""
+        steps = np.array(self.step_s)
+        return np.asarray(kw_per_s * 0.5 * (steps + np.concatenate([steps[:1], steps[:-1]])))
+
+    def slow_steps(self, kw_per_s: float, rated_kw: float) -> npt.NDArray[np.intp]:
+        """Return the steps, but for the first, in which a ramp is in the way of going from nothing to the rating."""
+        return np.flatnonzero(self.ramp_kw(kw_per_s)[1:] < rated_kw) + 1
+
+    def loosened_kw(self, rated_kw: float) -> float:
+        """Return what frees the sole former from having its loss covered [kW]: no more than needed, since the relaxation mixes sets."""
+        return rated_kw if self.site.reserve.combine == "max" else rated_kw + sum(getattr(a, "rated_kw", 0.0) for a in self.site.assets) + self.site.peak_kw
 
     def total(self, by_set: cp.Expression) -> cp.Expression:
         """Return the power in whichever set holds [MW], shape (n_steps,)."""

@@ -12,14 +12,16 @@ from datetime import UTC, datetime, timedelta
 from ems.clock import cpu_s
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
-from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart, Storm
 from ems.plan_form import start_faults
 from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
+from optimizer.forecasting.given import stale
 from optimizer.frame import Question
 from optimizer.keeping import keeping, with_promise
 from optimizer.problem import PlanProblem
+from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, solve
 
 GAP = 0.01
@@ -95,8 +97,10 @@ class PlanMaker:
             self._forecasting.learn(request.observations)
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start)
+            storm = storm_of(request)
+            forecast = without_sun(forecast, storm)
             check_inputs(self._site, request, forecast)
-            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous))
+            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem = self._built()
             solved = solve_question(problem, question, self._effort)
             plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
@@ -141,6 +145,14 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
         return first
     gap = max(0.0, solved.objective_l - first.bound_l) / max(abs(solved.objective_l), 1e-9)
     return Solved(solved.objective_l, first.bound_l, gap, spent, first.limit_hit or solved.limit_hit)
+
+
+def storm_of(request: PlanRequest) -> Storm | None:
+    """Return the storm that a warning still speaks of; one that has passed, or has become stale, is none."""
+    given = request.given
+    if given is None or given.storm is None or stale(given, request.at) or given.storm.until <= request.at:
+        return None
+    return given.storm
 
 
 def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar, Tank
 from ems.errors import BadInput
+from optimizer.assets.battery import net_load_kw
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
 from optimizer.assets.hydro import HydroBlock
@@ -19,7 +20,9 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_DIESELS, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_DIESELS, MW, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.reserve import ReserveBlock
+from optimizer.security import before_storm, paths_of
 
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
@@ -28,7 +31,7 @@ TINY_WEAR = 1e-5
 def prices_of(site: Site, purpose: Purpose) -> Prices:
     """Return the prices under the site's objective; the bound counts litres alone."""
     if purpose != "plan":
-        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, order_l_per_h=0.0)
+        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
     per_l = site.costs.diesel_per_l
@@ -57,44 +60,20 @@ class PlanProblem:
         self.load = LoadBlock(frame)
         self.solars = [SolarBlock(frame, a) for a in site.of(Solar)]
         self.hydros = [HydroBlock(frame, a) for a in site.of(Hydro)]
-        self.diesels = [DieselBlock(frame, a, k) for k, a in enumerate(site.of(Diesel))]
+        self.diesels = [DieselBlock(frame, a) for a in site.of(Diesel)]
         self.inverters = [InverterBlock(frame, a, site.battery_behind(a.id)) for a in site.of(Inverter)]
         self.deferrables = [DeferrableBlock(frame, a) for a in site.of(Deferrable)]
         self.tanks = [TankBlock(frame, a) for a in site.of(Tank) if a.feeds]
-        self.shortfall = cp.Variable((frame.n_sets, frame.n), nonneg=True, name="shortfall")
         self._balance()
-        self._reserve()
+        self.reserve = ReserveBlock(frame, self.load, self.diesels, self.deferrables)
         self.cp = cp.Problem(cp.Minimize(cp.sum(cp.hstack(frame.cost))), frame.constraints)
 
     def _balance(self) -> None:
-        """In whichever set holds: what goes in is what is drawn."""
+        """In whichever set holds: what goes in is what is drawn; low load is no more than what must run gives."""
         frame = self.frame
         frame.constraints.append(sum(frame.supply) == sum(frame.draw))
-
-    def _reserve(self) -> None:
-        """Upward reserve in every set: shares of load and sun, and the loss of any one source."""
-        frame, rule = self.frame, self.site.reserve
-        zero = np.zeros((frame.n_sets, frame.n))
-        room = sum(frame.headroom.values(), zero) + self.shortfall
-        drawn = sum((d.power_by_set for d in self.deferrables), zero)
-        beyond = cp.multiply(self.load.beyond, frame.live_w) if self._peaks else zero
-        for_load = rule.load_fraction * (cp.multiply(self.load.peak, frame.live_w) + drawn)
-        for_sun = rule.solar_fraction * sum(frame.solar, zero)
-        frame.constraints.append(room >= for_load + beyond)
-        lost_whole = rule.largest_unit and len(frame.solar) == 1  # then the loss of all of it is asked for below
-        if frame.solar and rule.solar_fraction and not lost_whole:
-            frame.constraints.append(room >= for_sun)
-        for trip in frame.trips if rule.largest_unit else ():
-            others = room - frame.headroom[trip.unit] if trip.unit in frame.headroom else room
-            excused = 0.0 if trip.excused is None else trip.excused
-            for added in (for_load, for_sun) if rule.combine == "sum" else (zero,):
-                frame.constraints.append(others + excused >= trip.power + added)
-        frame.energy_price(frame.total(self.shortfall), frame.prices.shortfall_l_per_kwh)
-
-    @property
-    def _peaks(self) -> bool:
-        """Whether some step is long enough for peaks to matter."""
-        return max(self.frame.step_s) > 900.0
+        must_run = [d.total_power for d in self.diesels] + [frame.total(h.power) for h in self.hydros]
+        frame.constraints.append(frame.total(self.load.surplus) <= sum(must_run, np.zeros(frame.n)))
 
     def fill(self, question: Question) -> None:
         """Set every parameter from one question."""
@@ -103,12 +82,13 @@ class PlanProblem:
         firm: dict[str, Array] = {i.inverter.id: i.forms(question) for i in self.inverters}
         count = np.asarray(sum(firm.values(), np.zeros(frame.n)))
         held = count + sum((h.forms(question) for h in self.hydros), np.zeros(frame.n))
-        frame.held.value = each(np.minimum(held, 1.0), frame.held.shape[0])
+        frame.formed.value = each(np.minimum(held, 1.0), frame.formed.shape[0])
+        frame.fill(question)
         self.load.fill(question)
         for solar in self.solars:
             solar.fill(question)
         for hydro in self.hydros:
-            hydro.fill(question, other_formers(hydro.hydro.id, firm, frame.n))
+            hydro.fill(question)
         for diesel in self.diesels:
             diesel.fill(question, count)
         for inverter in self.inverters:
@@ -117,6 +97,23 @@ class PlanProblem:
             deferrable.fill(question)
         for tank in self.tanks:
             tank.fill(question)
+        self._fill_paths(question)
+        serving = [i.in_service(question) for i in self.inverters if i.store is not None]
+        self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
+
+    def _fill_paths(self, question: Question) -> None:
+        """Say to every battery what a bad day, or a storm, asks of it."""
+        if self.frame.purpose != "plan" or not self.batteries:
+            return
+        river = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros), np.zeros(self.frame.n))
+        fixed = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros if h.hydro.mode == "fixed"), np.zeros(self.frame.n))
+        able = sum((d.ceiling / MW * d.on_max.value for d in self.diesels), np.zeros(self.frame.n))
+        load = np.asarray(question.forecast.load_kw) + self.site.station_kw
+        paths = paths_of(question, net_load_kw(question) + self.site.station_kw - river, able, fixed - load)
+        full = before_storm(question)
+        for inverter in self.inverters:
+            if inverter.store is not None:
+                inverter.store.follow(paths, full)
 
     def separate(self) -> bool:
         """After a solve: forbid charging and discharging at once where it happened; return whether it did."""

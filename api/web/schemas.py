@@ -76,14 +76,22 @@ class StopBody(Body):
     reason: Reason = "emergency stop"
 
 
+class StormBody(Body):
+    """A warning: from when to when neither the sun nor the boat with the fuel is to be counted on."""
+
+    start: AwareDatetime
+    until: AwareDatetime
+
+
 class ForecastBody(Body):
-    """A forecast as `GET forecast` shows it, on an even grid; what is left out is forecast by the EMS itself."""
+    """A forecast as `GET forecast` shows it, on an even grid; what is left out is forecast by the EMS itself. A warning may come with it, or alone."""
 
     start: AwareDatetime
     step_s: int
     load_kw: list[float] = []
     available_kw: dict[str, list[float]] = {}
     inflow_m3s: dict[str, list[float]] = {}
+    storm: StormBody | None = None
     expires_at: AwareDatetime | None = None
     reason: Reason
 

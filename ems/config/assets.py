@@ -6,7 +6,7 @@ The reasons for the defaults are in `docs/nomenclature.md`; the checks between a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -284,6 +284,12 @@ class Delivery(Strict):
     date: date
     litres: Positive
     delay_days: NotNegative = 0.0
+    confirmed: bool = False
+
+    @property
+    def due(self) -> datetime:
+        """When it is counted on [UTC]: after its delay, on its day once it is confirmed."""
+        return datetime(self.date.year, self.date.month, self.date.day, tzinfo=UTC) + timedelta(days=0.0 if self.confirmed else self.delay_days)
 
 
 class Tank(Equipment):

@@ -8,6 +8,7 @@ import numpy as np
 from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
 from optimizer.frame import MW, Array, Frame, Question
+from optimizer.security import Paths
 
 DAY_H = 24.0
 OFF_TARGET = 1.3
@@ -23,6 +24,7 @@ class BatteryBlock:
         self.inverter = inverter
         n = frame.n
         self.capacity = battery.capacity_kwh * MW
+        self.share = battery.capacity_kwh / sum(b.capacity_kwh for b in frame.site.of(Battery))
         self.to_bus = battery.discharge_efficiency * inverter.efficiency
         self.stored_0 = cp.Parameter(nonneg=True)
         self.floor = cp.Parameter(n + 1, nonneg=True)
@@ -31,7 +33,7 @@ class BatteryBlock:
         self.over_0 = cp.Parameter(nonneg=True)
         self.stored = cp.Variable(n + 1, bounds=[0, self.capacity], name=f"{battery.id}.stored")
         self.under = under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
-        over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
+        self.over = over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
         # Outside its band it may stay or come back, never go further: a morning that begins below the floor still has a plan.
         frame.constraints += [
             self.stored[0] == self.stored_0,
@@ -43,7 +45,27 @@ class BatteryBlock:
             over[1:] <= over[:n],
         ]
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
+        if frame.purpose == "plan":
+            self._paths()
         self._end_value(under)
+
+    def _paths(self) -> None:
+        """What a bad day asks for (`optimizer.security`): so much stored, so much room, where it can be had."""
+        frame, n = self.frame, self.frame.n
+        self.path = cp.Parameter(n + 1, nonneg=True)
+        self.clear = cp.Parameter(n + 1, nonneg=True)
+        thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
+        frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
+        frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
+
+    def follow(self, paths: Paths, full: Array) -> None:
+        """Set the path of one question, after `fill`; `full` is 1 where a storm is near. Never more than the band holds."""
+        b, floor, top = self.battery, self.floor.value, self.top.value
+        band = np.maximum(0.0, top - floor)
+        need = paths.stored_kwh * (self.share * MW / self.to_bus)
+        room = paths.room_kwh * (self.share * MW * self.inverter.efficiency * b.charge_efficiency)
+        self.path.value = floor + np.where(full > 0.0, band, np.minimum(need, band))
+        self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
 
     def _end_value(self, under: cp.Variable) -> None:
         """What is left in it: linear for the bound, else concave in three pieces (formulation.md)."""
@@ -64,6 +86,15 @@ class BatteryBlock:
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
         frame.cost.append(-(prices @ piece))
+
+    def firm(self) -> cp.Expression:
+        """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""
+        saved = self.frame.saved * (self.share / self.to_bus) if self.frame.saved is not None else 0.0
+        return self.stored - self.floor - self.battery.soc_error * self.capacity - saved
+
+    def room(self) -> cp.Expression:
+        """Return what it can still be charged with [MWh], shape (n_steps + 1,)."""
+        return self.top + self.over - self.stored
 
     def fill(self, question: Question) -> None:
         """Set the parameters."""

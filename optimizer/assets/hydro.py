@@ -8,6 +8,7 @@ import numpy as np
 from ems.config.site import Diesel, Hydro
 from ems.physics import best_slope_l_per_kwh, hydro_flow_m3s, hydro_kw
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
+from optimizer.security import before_storm
 
 WATER_VALUE = 0.9
 """Water left in the pond is worth this share of the litres it would save: a little less than using it."""
@@ -26,14 +27,36 @@ class HydroBlock:
         self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
         self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
-        self.excused = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power = frame.power(f"{hydro.id}.power")
         frame.supply.append(self.power)
-        frame.trips.append(Trip(hydro.id, self.power, cp.multiply(self.excused, frame.bare_w)))
+        frame.trips.append(Trip(hydro.id, self.power))
         frame.constraints += [self.power >= cp.multiply(self.must, frame.live_w), self.power <= cp.multiply(self.power_max, frame.live_w)]
+        self._ramps()
         self.pond: cp.Variable | None = None
         if self.has_pond:
             self._store()
+
+    def _ramps(self) -> None:
+        """From step to step no faster than penstock and river bear; a river that fails takes its power with it."""
+        frame, h = self.frame, self.hydro
+        self.slow = frame.slow_steps(h.ramp_kw_per_s, h.rated_kw)
+        if not len(self.slow):
+            return
+        self.rise = cp.Parameter(len(self.slow), nonneg=True)
+        self.fall = cp.Parameter(len(self.slow), nonneg=True)
+        change = frame.total(self.power)[self.slow] - frame.total(self.power)[self.slow - 1]
+        frame.constraints += [change <= self.rise, -change <= self.fall]
+
+    def _fill_ramps(self, top: Array, runs: Array) -> None:
+        """Where the river begins or ceases to turn it, or an operator's limit comes, the ramp gives way."""
+        if not len(self.slow):
+            return
+        h, slow = self.hydro, self.slow
+        most = self.frame.ramp_kw(h.ramp_kw_per_s)[slow]
+        begins, ceases = (runs[slow] > 0) & (runs[slow - 1] == 0), (runs[slow] == 0)
+        free = h.rated_kw * (h.pond_m3 > 0)  # from a pond it also starts and stops by our choice
+        self.rise.value = np.where(begins, h.rated_kw, np.maximum(most, free * (runs[slow - 1] == 0))) * MW
+        self.fall.value = np.where(ceases, h.rated_kw, most + np.maximum(0.0, top[slow - 1] - top[slow])) * MW
 
     def _store(self) -> None:
         """Pond volume from step to step, and whether the turbine turns while the river alone would not turn it."""
@@ -58,6 +81,11 @@ class HydroBlock:
             self.target = cp.Parameter(nonneg=True)
             frame.cost.append(best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h) / POND_SCALE * cp.abs(self.pond[n] - self.target))
         if frame.purpose == "plan":
+            self.wanted = cp.Parameter(n + 1, nonneg=True)
+            empty = cp.Variable(n + 1, nonneg=True, name=f"{h.id}.empty")
+            frame.constraints.append(self.pond + empty >= self.wanted)
+            kwh_per_unit = kwh_per_m3(h) / POND_SCALE
+            frame.cost.append(cp.sum(cp.multiply(empty[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h * kwh_per_unit)))
             litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h)
             frame.cost.append(-litres / POND_SCALE * self.pond[n])
 
@@ -76,24 +104,27 @@ class HydroBlock:
         """Return where it is sure to hold the bus, shape (n_steps,)."""
         return self.runs(question) * (self.hydro.forming != "never")
 
-    def fill(self, question: Question, others: Array) -> None:
-        """Set the parameters; `others` counts inverters that hold the bus, shape (n_steps,)."""
+    def fill(self, question: Question) -> None:
+        """Set the parameters."""
         h, n = self.hydro, self.frame.n
         runs, natural = self.runs(question), self.natural_kw(question)
         ceiling = np.clip(question.ceiling(h.id, "max_kw", h.rated_kw), 0.0, h.rated_kw) * question.in_service(h.id)
-        top = np.minimum(ceiling, h.rated_kw if self.has_pond else natural * runs)
+        level = question.start.pond_m3.get(h.id)
+        # A pond whose level nobody knows gives nothing: the turbine has what the river brings (CONTROL 3.8).
+        top = np.minimum(ceiling, h.rated_kw if self.has_pond and level is not None else natural * runs)
+        self._fill_ramps(top, runs)
         must = natural if h.mode == "fixed" else np.full(n, h.min_kw)
         self.power_max.value = each(top * MW, self.frame.n_sets)
         self.must.value = each(np.minimum(must * runs, top) * MW, self.frame.n_sets)
-        allow = self.frame.site.reserve.single_former == "allow"
-        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, h.rated_kw * MW * allow), self.frame.n_sets)
         if self.has_pond:
             inflow = np.asarray(question.forecast.inflow_m3s[h.id])
             self.river.value = np.maximum(0.0, inflow - h.ecological_flow_m3s)
-            self.pond_0.value = min(max(question.start.pond_m3.get(h.id, 0.5 * h.pond_m3), 0.0), h.pond_m3) * POND_SCALE
+            self.pond_0.value = min(max(0.0 if level is None else level, 0.0), h.pond_m3) * POND_SCALE
             fits = top >= h.min_kw
             self.on_min.value = runs * fits
-            self.on_max.value = np.where(question.in_service(h.id) & fits, 1.0, 0.0)
+            self.on_max.value = np.where(question.in_service(h.id) & fits & ((runs > 0) | (level is not None)), 1.0, 0.0)
+            if self.frame.purpose == "plan":
+                self.wanted.value = before_storm(question) * h.pond_m3 * POND_SCALE
 
 
 def kwh_per_m3(hydro: Hydro) -> float:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Battery, Diesel, Inverter, Site
+from ems.config.site import Battery, Inverter
 from ems.physics import ac_kw
+from ems.reserve import DOWN_HOLD_S
 from optimizer.assets.battery import BatteryBlock
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
 from optimizer.lines import concave_lines, slope
+
+AT_ONCE_S = 60.0
+"""What an inverter adds at once must last this long [s]: until a diesel on line has taken it over."""
 
 
 class InverterBlock:
@@ -41,8 +45,7 @@ class InverterBlock:
         frame.trips.append(Trip(inverter.id, self.power, cp.multiply(self.excused, frame.bare_w)))
         frame.energy_price(frame.total(self.discharge + self.charge), frame.prices.wear_l_per_kwh)
         self._flow(self.store)
-        if inverter.primary_response or inverter.forming != "never":
-            self._reserve(self.store)
+        self._reserve(self.store)
 
     def _flow(self, store: BatteryBlock) -> None:
         """Stored energy from step to step, and the charge limit that falls with it."""
@@ -50,30 +53,45 @@ class InverterBlock:
         out = cp.multiply(frame.total(self.discharge), frame.dt_h / (eta * b.discharge_efficiency))
         into = cp.multiply(frame.total(self.charge), frame.dt_h * eta * b.charge_efficiency)
         frame.constraints.append(store.stored[1:] == store.stored[:n] - out + into)
-        curve = b.charge_limit_curve
-        if curve:
-            # Flat before the first point; behind the last the line goes on, so that the hull keeps to the curve, but not below 0.
-            beyond = curve[-1][1] + (slope(curve[-2], curve[-1]) * (1.0 - curve[-1][0]) if len(curve) > 1 else 0.0)
-            ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, max(0.0, beyond))] * (curve[-1][0] < 1)
-            for at_empty, rise in concave_lines(ends):
-                share = at_empty + rise / store.capacity * store.stored[:n]
-                frame.constraints.append(frame.total(self.charge) * eta <= b.charge_kw * MW * share)
+        frame.constraints += [frame.total(self.charge) * eta <= b.charge_kw * MW * share for share in self._charge_shares(store)]
+
+    def _charge_shares(self, store: BatteryBlock) -> list[cp.Expression]:
+        """Return the lines under which the charge limit lies, as shares of `charge_kw` by step; none where it does not fall."""
+        curve = store.battery.charge_limit_curve
+        if not curve:
+            return []
+        # Flat before the first point; behind the last the line goes on, so that the hull keeps to the curve, but not below 0.
+        beyond = curve[-1][1] + (slope(curve[-2], curve[-1]) * (1.0 - curve[-1][0]) if len(curve) > 1 else 0.0)
+        ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, max(0.0, beyond))] * (curve[-1][0] < 1)
+        return [at_empty + rise / store.capacity * store.stored[: self.frame.n] for at_empty, rise in concave_lines(ends)]
 
     def _reserve(self, store: BatteryBlock) -> None:
-        """What it can add: inverter and battery power, and energy for as long as it must last."""
-        frame, b, n = self.frame, store.battery, self.frame.n
+        """What it can add: inverter and battery power, and energy for as long as it must last; and what it can take back."""
+        frame, n = self.frame, self.frame.n
         reserve = frame.power(f"{self.inverter.id}.reserve")
+        left = cp.multiply(self.reach, frame.w) - self.power
         self.lack = lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
-        hours = hold_s(frame.site) / 3600.0 / store.to_bus
-        sustained = (frame.total(reserve) - lack) * hours
-        error = b.soc_error * store.capacity
-        frame.headroom[self.inverter.id] = reserve
-        frame.constraints += [
-            reserve + self.power <= cp.multiply(self.reach, frame.w),
-            sustained <= store.stored[:n] - store.floor[:n] - error,
-            sustained <= store.stored[1:] - store.floor[1:] - error,
-        ]
-        frame.energy_price(lack, frame.prices.lack_l_per_kwh)
+        asked = frame.total(cp.multiply(frame.hold_h, reserve)) / store.to_bus
+        firm = store.firm()
+        frame.held[self.inverter.id] = reserve
+        frame.constraints += [reserve <= left, asked - lack <= firm[:n], asked - lack <= firm[1:]]
+        frame.energy_price(lack, frame.prices.lack_l_per_kwh_h)
+        if self.inverter.primary_response or self.inverter.forming != "never":
+            at_once = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.at_once")
+            frame.constraints += [at_once <= frame.total(left), at_once * (AT_ONCE_S / 3600.0 / store.to_bus) <= asked]
+            frame.instant[self.inverter.id] = at_once
+        if frame.purpose == "plan":
+            self._take_back(store)
+
+    def _take_back(self, store: BatteryBlock) -> None:
+        """Room to charge, in power and in energy: what it may take beyond what it takes now."""
+        frame, b, n, eta = self.frame, store.battery, self.frame.n, self.inverter.efficiency
+        take = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.take")
+        full = take * (eta * b.charge_efficiency * DOWN_HOLD_S / 3600.0)
+        room = store.room()
+        frame.constraints += [take <= frame.total(cp.multiply(self.charge_max, frame.w)), full <= room[:n], full <= room[1:]]
+        frame.constraints += [take * eta <= b.charge_kw * MW * share for share in self._charge_shares(store)]
+        frame.lower.append(frame.total(self.discharge - self.charge) + take)
 
     def forms(self, question: Question) -> Array:
         """Return where it can hold the bus: usable, with energy in its battery, shape (n_steps,)."""
@@ -101,10 +119,11 @@ class InverterBlock:
         reach = np.minimum(top, max(0.0, ac_kw(i, b.discharge_kw)))
         take = np.minimum(np.maximum(0.0, -low - i.no_load_kw), b.charge_kw / i.efficiency)
         self.reach.value = each(np.where(usable, reach, 0.0) * MW, self.frame.n_sets)
-        self.discharge_max.value = each(np.where(usable, reach + i.no_load_kw, 0.0) * MW, self.frame.n_sets)
-        self.charge_max.value = each(np.where(usable, take, 0.0) * MW, self.frame.n_sets)
+        able = i.rated_kva * (self.frame.upright if i.forming != "never" else np.ones_like(self.frame.upright))
+        self.discharge_max.value = np.where(usable, np.minimum(reach, able) + i.no_load_kw, 0.0) * MW
+        self.charge_max.value = np.where(usable, np.minimum(take, np.maximum(0.0, able - i.no_load_kw)), 0.0) * MW
         allow = self.frame.site.reserve.single_former == "allow"
-        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, i.rated_kw * MW * allow), self.frame.n_sets)
+        self.excused.value = each(np.where((others > 0) | (self.forms(question) == 0), 0.0, self.frame.loosened_kw(i.rated_kw) * MW * allow), self.frame.n_sets)
 
     def separate(self) -> bool:
         """Forbid the weaker direction wherever a solution charged and discharged at once; return whether it did."""
@@ -116,12 +135,3 @@ class InverterBlock:
             self.discharge_max.value = np.where(both & (out <= into), 0.0, self.discharge_max.value)
             self.charge_max.value = np.where(both & (out > into), 0.0, self.charge_max.value)
         return bool(both.any())
-
-
-def hold_s(site: Site) -> float:
-    """Return how long reserve must last [s]: until a diesel really runs, failed starts included (formulation.md)."""
-    ready = sorted(d.start_s + d.warmup_s + d.sync_s for d in site.of(Diesel))
-    if not ready:
-        return site.reserve.hold_s
-    retries = min(d.retries for d in site.of(Diesel))
-    return max(site.reserve.hold_s, (1 + retries) * ready[0] + ready[min(1, len(ready) - 1)])

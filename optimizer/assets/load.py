@@ -5,7 +5,7 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Load, Site
+from ems.config.site import Battery, Load, Site
 from optimizer.frame import MW, Array, Frame, Question, each
 
 
@@ -25,6 +25,10 @@ class LoadBlock:
         self.surplus = frame.power("surplus")
         frame.constraints.append(frame.total(self.unserved_by_set) == cp.sum(self.unserved, axis=0))
         frame.draw += [cp.multiply(self.load, frame.w), self.surplus, -self.unserved_by_set]
+        if frame.purpose == "plan" and frame.site.of(Battery):
+            # What is shed stays in the battery. Reserve does not count it, so nobody is put in the dark to have some.
+            frame.saved = cp.Variable(n + 1, nonneg=True, name="saved")
+            frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.dt_h)]
         for tier in range(k):
             frame.energy_price(self.unserved[tier], frame.prices.unserved_l_per_kwh[min(tier, 2)])
         frame.energy_price(frame.total(self.surplus), frame.prices.surplus_l_per_kwh)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Tank
+from ems.config.site import Diesel, Tank
 from optimizer.frame import Frame, Question
 
 KL = 1e-3
@@ -31,6 +29,14 @@ class TankBlock:
             self.usable[1:] == self.usable[:n] + self.delivered - burnt * KL + self.dry,
         ]
         frame.cost.append(cp.sum(self.dry) * frame.prices.dry_l_per_l / KL)
+        self.short: cp.Variable | None = None
+        self.hand_l = 0.0
+        self.daily_l = 0.0
+        if frame.purpose == "plan":
+            self.in_hand = cp.Parameter(nonneg=True)
+            self.short = cp.Variable(nonneg=True, name=f"{tank.id}.short")
+            frame.constraints.append(self.usable[n] - cp.sum(self.delivered) + self.short >= self.in_hand)
+            frame.cost.append(self.short * frame.prices.in_hand_l_per_l / KL)
 
     def fill(self, question: Question) -> None:
         """Set the parameters; an unknown level is taken as enough, the days in hand watch it."""
@@ -39,8 +45,28 @@ class TankBlock:
         self.usable_0.value = max(0.0, level - tank.unusable_l) * KL
         delivered = np.zeros(n)
         for d in tank.deliveries:
-            due = datetime(d.date.year, d.date.month, d.date.day, tzinfo=UTC) + timedelta(days=d.delay_days)
-            step = question.grid.index(due)
+            step = question.grid.index(d.due)
+            if step is not None and not d.confirmed and question.storm is not None and question.storm.start <= d.due < question.storm.until:
+                step = question.grid.index(question.storm.until)  # no boat comes in a storm
             if step is not None:
                 delivered[step] += d.litres * KL
         self.delivered.value = delivered
+        if self.short is not None:
+            self.daily_l = self._daily_l(question)
+            self.hand_l = tank.days_in_hand * self.daily_l if tank.id in question.start.tank_l else 0.0
+            self.in_hand.value = self.hand_l * KL
+
+    def _daily_l(self, question: Question) -> float:
+        """Return what diesels alone would take out of it for the load of a day [L]: each tank its part by the ratings that it feeds."""
+        diesels = self.frame.site.of(Diesel)
+        part = sum(d.rated_kw for d in diesels if d.id in self.tank.feeds) / sum(d.rated_kw for d in diesels)
+        average = min(d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels)
+        load_kw = float(np.asarray(question.forecast.load_kw) @ self.frame.dt_h) / float(self.frame.dt_h.sum())
+        return 24.0 * (load_kw + self.frame.site.station_kw) * average * part
+
+    @property
+    def days(self) -> float | None:
+        """How long the fuel lasts at the end of the horizon, diesel-only and without what is delivered [d]; None where no diesel draws from it."""
+        if self.short is None or self.daily_l <= 0.0:
+            return None
+        return float(self.usable.value[-1] - self.delivered.value.sum()) / KL / self.daily_l

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ems.bands import Series
 from ems.config.site import Hydro, Site, Solar
 from ems.errors import BadInput
-from ems.plan import Forecast, Given, Grid, Observation, PlantStart, Series
+from ems.plan import Forecast, Given, Grid, Observation, PlantStart
 from optimizer.forecasting.bands import Bands
 from optimizer.forecasting.fading import ISSUE, LEADS
 from optimizer.forecasting.given import stale

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ems.bands import ErrorBands
 from ems.config.site import Hydro, Site, Solar
 from ems.physics import hydro_kw
-from ems.plan import ErrorBands
 from optimizer.forecasting.fading import LEADS, RING, take, trials
 from optimizer.forecasting.history import DAY, SLOT_S, Arrays, Slots, Values
 from optimizer.forecasting.sky import place, sines

@@ -6,7 +6,8 @@ from datetime import datetime
 
 import numpy as np
 
-from ems.plan import Given, Series
+from ems.bands import Series
+from ems.plan import Given
 from optimizer.forecasting.history import SLOT_S, Slots, Values
 
 

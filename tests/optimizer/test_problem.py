@@ -67,10 +67,14 @@ def test_the_battery_carries_the_load_alone_and_its_charge_follows_physics() -> 
 
 
 def test_sun_that_no_one_can_take_is_curtailed() -> None:
-    """A nearly full battery: it takes no more than its room, the rest of the sun stays unused."""
+    """A nearly full battery: it takes no more than its room less what a lost feeder would push into it for 300 s, the rest of the sun stays unused."""
     plan = planned(hybrid(), [HOUR] * 2, 50.0, start(hybrid(), soc=0.94), sun=150.0)
     assert max(plan.soc["bess1"]) <= 0.95 + 1e-6
-    room_kw = 0.01 * 400.0 / 0.96 / 0.975 + 2.0  # at the busbar, over both hours
+    isle = site(LOAD, PV1, DG1, INV1, {**BESS1, "soc_max": 0.99})
+    kept_kwh = 50.0 * 0.96 * 0.975 * 300.0 / 3600.0
+    full = planned(isle, [HOUR] * 2, 50.0, start(isle, soc=0.94), sun=150.0).soc["bess1"][-1]
+    assert full == pytest.approx(0.99 - kept_kwh / 400.0, abs=5e-4)
+    room_kw = max(0.0, 0.01 * 400.0 - kept_kwh) / 0.96 / 0.975 + 2.0  # at the busbar, over both hours
     assert sum(plan.power_kw["pv1"]) == pytest.approx(2 * 50.0 + room_kw + 2.0, rel=1e-3)
     assert plan.available_kw["pv1"] == (150.0, 150.0)
 

@@ -12,7 +12,7 @@ from api.web.problem import Problem
 from api.web.routes.commands import Key, put, same
 from api.web.routes.read import stamp
 from api.web.schemas import ForecastBody, body, check_expiry, described
-from ems.plan import Given
+from ems.plan import Given, Storm
 from ems.pushed import MOST_AHEAD, refusals
 
 router = APIRouter(dependencies=[Depends(admit)], tags=["orders"])
@@ -23,7 +23,12 @@ async def push(at: AtDesk, person: Who, said: Annotated[ForecastBody, Depends(bo
     """Give a forecast of load, sun or river; the planner weighs it by how well the last ones did, and drops it when it is stale."""
     start = said.start.astimezone(UTC)
     given = Given(
-        start, float(said.step_s), tuple(said.load_kw), {a: tuple(v) for a, v in said.available_kw.items()}, {a: tuple(v) for a, v in said.inflow_m3s.items()}
+        start,
+        float(said.step_s),
+        tuple(said.load_kw),
+        {a: tuple(v) for a, v in said.available_kw.items()},
+        {a: tuple(v) for a, v in said.inflow_m3s.items()},
+        storm=None if said.storm is None else Storm(said.storm.start.astimezone(UTC), said.storm.until.astimezone(UTC)),
     )
     row = said.model_dump(mode="json", exclude={"expires_at", "start"}) | {"start": stamp(start)}
     async with at.writing:
