@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ems.config.site import Diesel, Hydro, Tank
 from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
-from ems.plan import Plan, PlantStart
+from ems.plan import Plan, PlantStart, Storm
 from ems.plan_case import SHARE, Case
 from ems.reserve import Storage, storages
 
@@ -102,15 +102,19 @@ def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Dies
     return sum(missing), burnt
 
 
-def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> tuple[list[float], float]:
-    """Return what a tank does not hold in each step [L], shape (n_steps,), and all that is burnt of it [L]; see `beyond_tank_l`."""
+def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> tuple[list[float], float]:
+    """Return what a tank does not hold in each step [L], shape (n_steps,), and all that is burnt of it [L]; see `beyond_tank_l`.
+
+    A delivery that is not confirmed comes after the storm that it falls into.
+    """
     level = start.tank_l.get(tank.id)
     if level is None:
         return [0.0] * plan.grid.n_steps, 0.0
     left, burnt, missing = max(0.0, level - tank.unusable_l), 0.0, list[float]()
     due: dict[int, float] = {}
     for delivery in tank.deliveries:
-        k = plan.grid.index(delivery.due)
+        late = storm is not None and not delivery.confirmed and storm.start <= delivery.due < storm.until
+        k = plan.grid.index(storm.until if late and storm is not None else delivery.due)
         if k is not None:
             due[k] = due.get(k, 0.0) + delivery.litres
     fed = [d for d in diesels if d.id in tank.feeds]

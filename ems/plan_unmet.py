@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from ems.config.site import Deferrable, Diesel, Hydro, Site, Tank
 from ems.deferrables import inside_s
 from ems.model import Limits
-from ems.plan import Forecast, Plan, PlantStart, Unmet
+from ems.plan import Forecast, Plan, PlantStart, Storm, Unmet
 from ems.plan_case import Case, case_of
 from ems.plan_stores import dry_l
 from ems.reserve import ReserveRule, Supply, storages
@@ -24,12 +24,12 @@ LIMITED = frozenset({"unserved", "reserve", "reserve_energy", "soc"})
 """Wishes that limits of an operator may stand against."""
 
 
-def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Iterator[Unmet]:
+def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits], storm: Storm | None = None) -> Iterator[Unmet]:
     """Yield what was wished and cannot be had, the gravest first."""
     case = case_of(site, plan, start, forecast, limits)
     yield from _unserved(case)
     yield from _reserve(case)
-    yield from _fuel(case)
+    yield from _fuel(case, storm)
     yield from _charge(case)
     yield from _loading(case)
     yield from _deferred(case)
@@ -81,9 +81,9 @@ def _supply(case: Case, k: int, soc: Mapping[str, float] | None = None) -> Suppl
     return Supply(powers, online, charge, limits=limits, learned_kw=plan.error_up_kw)
 
 
-def _fuel(case: Case) -> Iterator[Unmet]:
+def _fuel(case: Case, storm: Storm | None) -> Iterator[Unmet]:
     for tank in case.site.of(Tank):
-        missing, _ = dry_l(case.plan, case.start, tank, case.site.of(Diesel))
+        missing, _ = dry_l(case.plan, case.start, tank, case.site.of(Diesel), storm)
         litres = sum(missing)
         if litres > NOTICE_L:
             en, ja = f"{tank.id} lacks {litres:.0f} L", f"{tank.id} の燃料が {litres:.0f} L 不足します"

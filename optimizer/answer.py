@@ -73,7 +73,9 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         deferrables=tuple(drawn),
         available_kw=available,
     )
-    return replace(plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits), *_days_in_hand(problem, question)))
+    return replace(
+        plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits, question.storm), *_days_in_hand(problem, question))
+    )
 
 
 def series(values: Array) -> Series:

@@ -108,7 +108,7 @@ def test_nobody_is_put_in_the_dark_to_have_reserve() -> None:
     plan = planned(isle, [HOUR] * 6, 40.0, away, sun=39.0)
     assert max(plan.unserved_kw) == pytest.approx(0.0, abs=1e-3)
     assert plan.soc["bess1"][-1] < plan.soc["bess1"][0]
-    assert {u.limit for u in plan.unmet} == {"reserve"}
+    assert {u.limit for u in plan.unmet} == {"reserve_energy"}
 
 
 def test_what_must_be_taken_back_finds_room() -> None:

@@ -57,12 +57,12 @@ def test_reserve_whose_energy_is_missing() -> None:
 
 
 def test_no_room_to_take_power_back() -> None:
-    """A full battery and no diesel: a feeder that trips with half of 100 kW leaves 50 kW, and the inverter can take back only what it gives."""
+    """A full battery, no diesel, an inverter held to 20 kW and cells that take 10: a feeder that trips leaves 50 kW of 100, and at most 30 can be taken back."""
     feeders = [{"id": "f1", "priority": 1, "share": 0.5}, {"id": "f2", "priority": 2, "share": 0.5}]
-    of = site({**LOAD, "feeders": feeders}, PV1, DG1, INV1, BESS1)
-    found = told(of, 100.0, start(of, 0.95, dg1=AWAY), sun=120.0, steps=(900.0,) * 4)["reserve_down"]
+    of = site({**LOAD, "feeders": feeders}, PV1, DG1, INV1, {**BESS1, "charge_kw": 10.0})
+    found = told(of, 100.0, start(of, 0.95, dg1=AWAY), sun=120.0, steps=(900.0,) * 4, limits={"inv1": Limits(max_kw=20.0)})["reserve_down"]
     assert found.at == NOON
-    assert found.amount == pytest.approx(50.0 - 0.0, abs=5.0)
+    assert found.amount == pytest.approx(20.0, abs=2.0)
     assert "下げ方向" in found.ja
 
 
