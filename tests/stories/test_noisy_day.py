@@ -11,8 +11,8 @@ RATIO = 1.2
 
 @pytest.mark.timeout(600)
 def test_noise_starts_no_engines() -> None:
-    known, _ = lived(2, 18.0, "foresight")
-    noisy, kept = lived(2, 18.0, "promises")
+    known, _ = lived(2, 12.0, "foresight")
+    noisy, kept = lived(2, 12.0, "promises")
     assert kept > 0  # there were plans that would have switched more
     assert sum(known.starts.values()) >= 3
     assert sum(noisy.starts.values()) <= RATIO * sum(known.starts.values())
