@@ -57,7 +57,7 @@ def test_reserve_whose_energy_is_missing() -> None:
 
 
 def test_no_room_to_take_power_back() -> None:
-    """A full battery, no diesel, an inverter held to 20 kW and cells that take 10: a feeder that trips leaves 50 kW of 100, and at most 30 can be taken back."""
+    """A full battery, no diesel, an inverter held to 20 kW, cells that take 10: a feeder with 50 of 100 kW trips, some 30 can be taken back."""
     feeders = [{"id": "f1", "priority": 1, "share": 0.5}, {"id": "f2", "priority": 2, "share": 0.5}]
     of = site({**LOAD, "feeders": feeders}, PV1, DG1, INV1, {**BESS1, "charge_kw": 10.0})
     found = told(of, 100.0, start(of, 0.95, dg1=AWAY), sun=120.0, steps=(900.0,) * 4, limits={"inv1": Limits(max_kw=20.0)})["reserve_down"]
