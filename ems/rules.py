@@ -23,8 +23,10 @@ from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_
 from ems.plan import Forecast, Plan, PlantStart, Target
 from ems.reserve import Supply, ceiling_kw, floor_soc
 
-CYCLE_LOADING = 0.8
-"""Loading at which cycle charging holds diesels: the flat part of every fuel curve, with room for a load step."""
+CYCLE_STEP = 0.1
+"""Where charging that hard leaves the reserve short, so much less loading is tried, down to minimum loading."""
+SUN_MARGIN = 0.02
+"""Under a surplus of sun or river a diesel may stop so far above the SoC that starts it: the charge is rising by itself."""
 WORTH_A_START = 1.05
 """A set with one more engine to start must be so much cheaper than those that run: sets do not swap at a threshold."""
 ROTATE_WEAR = 0.005
@@ -32,6 +34,11 @@ ROTATE_WEAR = 0.005
 SHORTFALL_L_PER_KWH = 5.0
 UNSERVED_L_PER_KWH = 50.0
 T = TypeVar("T")
+
+
+def surplus_kw(situation: Situation) -> float:
+    """Return by how much sun and river exceed the demand [kW]."""
+    return sum(situation.solar_kw.values()) + sum(situation.hydro_kw.values()) + sum(situation.fixed_kw.values()) - situation.demand_kw
 
 
 class Rules:
@@ -44,6 +51,9 @@ class Rules:
         self._rivers = frozenset(h.id for h in site.of(Hydro))
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self.outlooks = Outlooks(site)
+        least = max((d.min_loading for d in self._diesels.values()), default=0.0)
+        steps = max(0, int((site.rules.cycle_loading - least) / CYCLE_STEP - 1e-9))
+        self._loadings = (*(site.rules.cycle_loading - k * CYCLE_STEP for k in range(steps + 1)), None)
         ids = sorted(self._diesels, key=lambda d: self._diesels[d].rated_kw)
         self._sets = [frozenset(c) for n in range(1, len(ids) + 1) for c in combinations(ids, n)]
         self._sets.sort(key=lambda s: (sum(self._diesels[d].rated_kw for d in s), len(s), sorted(s)))
@@ -82,21 +92,35 @@ class Rules:
             alone = Target(frozenset(), NOTHING, policy)
             if outlook.prospect((), alone).short_kw <= 0.0:
                 return alone, False
-        loading = CYCLE_LOADING if policy == "cycle-charging" and self._below(supply, self._site.rules.cycle_stop_soc) else None
+        charging = policy == "cycle-charging" and self._below(supply, self._site.rules.cycle_stop_soc)
         plain = Target(frozenset(), NOTHING, policy)
-        best, best_price, may = frozenset[str](), float("inf"), must.union(usable)
+        best, best_price = plain, float("inf")
+        for loading in self._loadings if charging else (None,):
+            target = replace(plain, loading=loading)
+            chosen, price = self._cheapest(outlook, target, must.union(usable), on, wear, must)
+            if price < best_price - 1e-9:
+                best, best_price = replace(target, on=chosen), price
+            if outlook.prospect(chosen, target).short_kw <= 0.0:
+                break  # the hardest charge that leaves the reserve whole
+        return best, True
+
+    def _cheapest(
+        self, outlook: Outlook, target: Target, may: frozenset[str], on: Collection[str], wear: Mapping[str, float], must: frozenset[str]
+    ) -> tuple[frozenset[str], float]:
+        """Return the set of diesels with the lowest price under a target, and that price."""
+        best, best_price = frozenset[str](), float("inf")
         for candidate in self._sets:
             if not must <= candidate or not candidate <= may:
                 continue
             rotated = self._rotated(candidate, on, wear)
             # A change of twins once a day or more is worth its start: neither the litres nor the margin of a start count.
-            price = self.price(candidate, outlook, plain, candidate if rotated else on)
+            price = self.price(candidate, outlook, target, candidate if rotated else on)
             price *= 1.0 + sum(wear.get(d, 0.0) for d in candidate) / len(candidate)
             if on and not candidate <= frozenset(on) and not rotated:
                 price *= WORTH_A_START
             if price < best_price - 1e-9:
                 best, best_price = candidate, price
-        return replace(plain, on=best, loading=loading), True
+        return best, best_price
 
     def _rotated(self, candidate: Collection[str], on: Collection[str], wear: Mapping[str, float]) -> bool:
         """Whether a set differs from the running one by a fresher engine of the same size in place of one that is due to rest."""
@@ -121,6 +145,8 @@ class Rules:
             return self._hydro_can(supply)
         rules = self._site.rules
         stop = rules.cycle_stop_soc if policy == "cycle-charging" else rules.diesel_stop_soc
+        if surplus_kw(situation) > 0.0:
+            stop = min(stop, rules.diesel_start_soc + SUN_MARGIN)
         return not self._below(supply, stop if diesel_on else rules.diesel_start_soc)
 
     def _hydro_can(self, supply: Supply) -> bool:

@@ -167,7 +167,7 @@ def plans_for(
     if learned is not None:
         forecasting.resume(learned)
     else:
-        forecasting.learn(past(case, case.start))
+        forecasting.learn(past(case, case.begin))
     planner = InlinePlanner(PlanMaker(site, forecasting, step_s=case.step_s))
     return RollingPlans(site, planner, max(case.step_s, case.replan_s), forecasting, None if given is None else given_by(given))
 

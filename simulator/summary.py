@@ -9,8 +9,10 @@ from typing import Any
 
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.physics import best_slope_l_per_kwh
+from simulator.account import Month
 from simulator.closed_loop import Case, Run
 from simulator.plans import Solves
+from simulator.tallies import mean_soc
 
 YEAR_H = 8760.0
 KWH = (
@@ -57,6 +59,7 @@ def summarise(case: Case, run: Run, solves: Solves, baseline: Run | None, foreca
         "low_load_h": run.violations.low_load_h,
         **soc,
         "renewable_fraction": 1.0 - sums["diesel_kwh"] / sums["served_kwh"] if sums["served_kwh"] > 0.0 else None,
+        "months": [month_document(site, month) for month in run.months],
         "deferrable_unmet_kwh": run.deferrable_unmet_kwh,
         "commitment_changes": run.commitment_changes,
         "co2_t": sums["diesel_l"] * factor / 1000.0,
@@ -86,15 +89,41 @@ def summarise(case: Case, run: Run, solves: Solves, baseline: Run | None, foreca
 
 
 def stored_l(site: Site, run: Run) -> float:
-    """Return the litres that the change of stored energy is worth: `(E_start - E_end) x discharge x inverter efficiency x best slope`."""
+    """Return the litres that the change of stored energy is worth: `(E_start - E_end) x discharge x inverter efficiency x best slope`.
+
+    Added up month by month, so that in a run of several parts what is between two of them is no gain and no loss.
+    """
+    return sum(month_stored_l(site, month) for month in run.months)
+
+
+def month_stored_l(site: Site, month: Month) -> float:
+    """Return `stored_l` of one month [L]."""
     slope = best_slope_l_per_kwh(site.of(Diesel))
     inverters = {i.id: i.efficiency for i in site.of(Inverter)}
     litres = 0.0
     for battery in site.of(Battery):
-        if battery.id in run.soc_end:
-            kwh = (run.soc_start[battery.id] - run.soc_end[battery.id]) * battery.capacity_kwh
+        if battery.id in month.soc_end:
+            kwh = (month.soc_start[battery.id] - month.soc_end[battery.id]) * battery.capacity_kwh
             litres += kwh * battery.discharge_efficiency * inverters[battery.behind] * slope
     return litres
+
+
+def month_document(site: Site, month: Month) -> dict[str, Any]:
+    """Return one month as the summary shows it."""
+    capacity = {b.id: b.capacity_kwh for b in site.of(Battery) if b.id in month.soc_end}
+    found: dict[str, Any] = {
+        "month": month.name,
+        "hours": month.hours,
+        **month.sums,
+        "diesel_l_soc_corrected": month.sums["diesel_l"] + month_stored_l(site, month),
+        "diesel_run_h": month.run_h,
+        "diesel_starts": month.starts,
+        "low_load_h": month.low_load_h,
+        "soc_start": mean_soc(month.soc_start, capacity) if capacity else None,
+        "soc_end": mean_soc(month.soc_end, capacity) if capacity else None,
+        "violations": dict(month.violations),
+    }
+    return {k: rounded(v) for k, v in found.items()}
 
 
 def displaced_fuel_l(run: Run, baseline: Run) -> float:

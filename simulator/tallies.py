@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 
 from ems.config.site import Deferrable, Hydro, Site, Tank
@@ -41,6 +41,7 @@ class Deferred:
     """What deferrable loads have had on each local day, and what they should have had."""
 
     def __init__(self, site: Site) -> None:
+        self._site = site
         self._items = site.of(Deferrable)
         self._tz = site.tz
         self._kwh: dict[tuple[str, date], float] = {}
@@ -50,6 +51,14 @@ class Deferred:
         for item in self._items:
             key = (item.id, at.astimezone(self._tz).date())
             self._kwh[key] = self._kwh.get(key, 0.0) + power_kw[item.id] * dt_s / 3600.0
+
+    def joined(self, others: Sequence[Deferred]) -> Deferred:
+        """Return what was had here and in other parts of the same run."""
+        whole = Deferred(self._site)
+        for part in (self, *others):
+            for key, kwh in part._kwh.items():
+                whole._kwh[key] = whole._kwh.get(key, 0.0) + kwh
+        return whole
 
     def unmet_kwh(self, start: datetime, end: datetime) -> float:
         """Return what was not had in all [kWh]; of a day cut by the period, what no longer fitted into its hours outside."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ems.config.site import Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import Reserve
@@ -11,6 +11,7 @@ from ems.physics import ac_kw, charge_room_kw
 from ems.reserve import ReserveRule, Supply, storages
 from simulator.plant import Flows
 
+KINDS = ("balance", "soc", "rating", "min_loading", "reserve")
 BALANCE_KW = 1e-3
 SOC = 1e-3
 RATING = 1e-3
@@ -41,6 +42,14 @@ class Count:
         return {"count": self.count, "minutes": round(self.minutes, 3), "kwh": round(self.kwh, 6)}
 
 
+@dataclass(slots=True)
+class Broken:
+    """What was broken: counts by kind, and the hours of low load that had to be accepted [h]."""
+
+    counts: dict[str, Count] = field(default_factory=lambda: {k: Count() for k in KINDS})
+    low_load_h: float = 0.0
+
+
 class Violations:
     """Counts by kind for one run, and the hours of low load that had to be accepted.
 
@@ -53,8 +62,8 @@ class Violations:
     """
 
     def __init__(self, site: Site, soc: Mapping[str, float]) -> None:
-        self.counts = {k: Count() for k in ("balance", "soc", "rating", "min_loading", "reserve")}
-        self.low_load_h = 0.0
+        self.broken = Broken()
+        self.counts = self.broken.counts
         self._rule = ReserveRule(site)
         self._pairs = storages(site)
         self._diesels = site.of(Diesel)
@@ -63,6 +72,11 @@ class Violations:
         self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter)}
         self._inverters = [i.id for i in site.of(Inverter)]
         self._band = {p.battery.id: (min(p.battery.soc_min, soc[p.battery.id]), max(p.battery.soc_max, soc[p.battery.id])) for p in self._pairs}
+
+    @property
+    def low_load_h(self) -> float:
+        """Hours of low load that had to be accepted [h]."""
+        return self.broken.low_load_h
 
     def add(self, flows: Flows, before: Mapping[str, float], hours: float) -> Reserve:
         """Judge one step.
@@ -107,7 +121,7 @@ class Violations:
             under = diesel.min_kw - LOW_LOAD * diesel.rated_kw - powers[diesel.id]
             if not flows.running[diesel.id] or under <= 0.0:
                 continue
-            self.low_load_h += hours
+            self.broken.low_load_h += hours
             if not self._spent(powers, before, hours):
                 self.counts["min_loading"].add(hours, under)
 

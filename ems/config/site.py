@@ -135,6 +135,7 @@ class RulesConfig(Strict):
     diesel_start_soc: Ratio = 0.25
     diesel_stop_soc: Ratio = 0.45
     cycle_stop_soc: Ratio = 0.85
+    cycle_loading: Annotated[float, Field(gt=0, le=1)] = 0.8
 
     @model_validator(mode="after")
     def _hysteresis(self) -> RulesConfig:

@@ -14,7 +14,7 @@ from ems.outlook import Outlook
 from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, storage_step
 from ems.plan import DieselStart, Forecast, Grid, PlantStart, Target
 from ems.reserve import Supply, storages
-from ems.rules import CYCLE_LOADING, Rules, limited
+from ems.rules import Rules, limited
 from tests.ems.island import START, site
 
 SITE = site()
@@ -87,7 +87,7 @@ def test_only_usable_diesels_are_asked_for() -> None:
 
 
 def test_cycle_charging_charges_until_nearly_full_and_load_following_never() -> None:
-    assert wanted("cycle-charging", 0.2)[0].loading == CYCLE_LOADING
+    assert wanted("cycle-charging", 0.2)[0].loading == SITE.rules.cycle_loading
     assert wanted("cycle-charging", 0.9, load_kw=300.0, before=True)[0].loading is None
     assert wanted("load-following", 0.2)[0].loading is None
 
