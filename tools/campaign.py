@@ -1,4 +1,4 @@
-"""`make campaign`: seeded faults at both levels, spoiled frames, a day at both levels, planted bugs.
+"""`make campaign`: seeded faults at both levels, spoiled frames, a day at both levels, weeks and years of the bench sites, planted bugs.
 
 Prints Markdown for `docs/benchmarks.md`. Ends with 1 where an invariant was broken or too few planted bugs were caught.
 """
@@ -41,6 +41,7 @@ PARTS: dict[str, Callable[[], int]] = {
         EMS_FRAMES="10000",
     ),
     "levels": lambda: part("A whole day at both levels", "python -m tools.levels", [sys.executable, "-m", "tools.levels"]),
+    "year": lambda: part("Bench sites", "python -m tools.year --workers 2", [sys.executable, "-m", "tools.year", "--workers", "2"]),
     "mutants": lambda: part("Planted bugs", "python -m tools.mutants", [sys.executable, "-m", "tools.mutants"]),
 }
 
