@@ -7,7 +7,6 @@ from ems.config.site import Diesel, Site
 from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import Image
-from ems.terms import Phase
 
 
 @frozen
@@ -48,7 +47,8 @@ class Choices:
         """Return the diesels on the bus, with those whose start fits into this step."""
         if image.dt_s < self._quickest_s:
             return online
-        fits = [d for d, u in memory.units.items() if u.phase is Phase.STARTING and image.dt_s >= self._start_s[d] and image.assets[d].seen]
+        # One that is started again out of its cool-down only has to synchronise.
+        fits = [d for d, u in memory.units.items() if u.phase in sequencer.COMING and image.dt_s >= self._start_s[d] and image.assets[d].seen]
         return online.union(fits) if fits else online
 
     def of(self, image: Image, memory: Memory, online: frozenset[str]) -> Choice:

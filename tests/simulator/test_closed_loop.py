@@ -15,7 +15,7 @@ from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Grid, Observation, Plan
 from ems.series import SeriesTable
-from simulator.closed_loop import Case, Run, controlled, run, starting
+from simulator.closed_loop import Case, Plans, Run, controlled, run, starting
 from simulator.plans import RollingPlans, Solves, past, plans_for
 from simulator.plant import Flows, Plant
 from simulator.scenario import as_conditions
@@ -100,6 +100,39 @@ def test_rows_have_a_value_for_every_column(runs: dict[str, Run]) -> None:
     assert on == [made.run_h["dg1"], made.run_h["dg2"]]
     kwh = sum(dict(zip(made.columns, r, strict=True))["dg1.power_kw"] for r in made.rows) / 4
     assert kwh + sum(dict(zip(made.columns, r, strict=True))["dg2.power_kw"] for r in made.rows) / 4 == pytest.approx(made.sums["diesel_kwh"], abs=0.1)
+
+
+class Pause(Plans):
+    """A plan that takes dg1 off for one interval."""
+
+    def observe(self, observation: Observation) -> None:
+        """Nothing is learned."""
+
+    def plan(self, image: Image, memory: Memory) -> Plan | None:
+        n = 48
+        grid = Grid(START, (900.0,) * n)
+        on = tuple(k != 8 for k in range(n))
+        power = {"dg1": tuple(300.0 * flag for flag in on), "dg2": (0.0,) * n, "inv1": (-6.0,) * n, "hydro1": (100.0,) * n}
+        return Plan(
+            "p1",
+            START,
+            START + timedelta(hours=12),
+            "mpc",
+            grid,
+            power,
+            {"dg1": on, "dg2": (False,) * n},
+            {"bess1": (0.5,) * (n + 1)},
+            (500.0,) * n,
+            (0.0,) * n,
+        )
+
+
+def test_a_diesel_that_is_started_out_of_its_cool_down_is_on_the_bus_in_that_step() -> None:
+    made = run(case_of(site_of(), hours=4), "mpc", Pause())
+    table = [dict(zip(made.columns, r, strict=True)) for r in made.rows]
+    assert [r["dg1.on"] for r in table[6:11]] == [1, 1, 0, 1, 1]
+    assert table[9]["dg1.power_kw"] >= 180.0
+    assert made.violations.counts["min_loading"].count == 0
 
 
 class Script:
