@@ -132,6 +132,33 @@ def test_wrong_options_are_named_and_exit_2(files: tuple[Path, Path], capsys: py
     assert word in stderr.splitlines()[-1]
 
 
+@pytest.mark.timeout(240)  # three processes that import everything
+def test_months_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site, series = tmp_path / "site.yaml", tmp_path / "series.csv"
+    site.write_text(SITE, encoding="utf-8")
+    at = datetime(2026, 3, 31, tzinfo=UTC)
+    series.write_text(
+        "time,load_kw,pv1.available_kw\n" + "".join(f"{at + timedelta(hours=k):%Y-%m-%dT%H:%M:%SZ},{150 + k},20\n" for k in range(48)), encoding="utf-8"
+    )
+    arguments = ["replay", site, "--series", series, "--policy", "mpc,load-following,diesel-only", "--start", "2026-03-31T18:00:00Z", "--days", "0.5"]
+    code, stdout, stderr = ems(capsys, [*arguments, "--step", "1h", "--replan", "3h", "--workers", "2", "--json", "--out", tmp_path / "out"])
+    assert (code, stderr) == (0, "")
+    planned, following, alone = json.loads(stdout)
+    assert planned["parts"]["count"] == 2
+    assert planned["plans"] == 2 + 4  # the second part lives the first one again as its lead
+    assert "parts" not in following
+    for summary in (planned, following, alone):
+        assert [(m["month"], m["hours"]) for m in summary["months"]] == [("2026-03", 6.0), ("2026-04", 6.0)]
+        assert sum(m["diesel_l_soc_corrected"] for m in summary["months"]) == pytest.approx(summary["diesel_l_soc_corrected"], abs=1e-5)
+    assert alone["diesel_l"] == planned["baseline_diesel_l"]
+    assert len((tmp_path / "out" / "mpc.csv").read_text("utf-8").splitlines()) == 13
+    code, stdout, _ = ems(capsys, [*arguments[:4], "--policy", "load-following", "--start", "2026-03-31T18:00:00Z", "--days", "0.5"])
+    assert code == 0
+    assert "by month (UTC)" in stdout
+    assert "2026-04" in stdout
+    assert ems(capsys, [*arguments, "--workers", "0"])[0] == 2
+
+
 def test_a_series_is_needed_and_recordings_are_for_later(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ems(capsys, ["replay", files[0]])[0] == 2
     code, _, stderr = ems(capsys, ["replay", "--recorded", tmp_path])
