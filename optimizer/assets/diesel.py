@@ -108,14 +108,14 @@ class DieselBlock:
             self._wishes()
 
     def _wishes(self) -> None:
-        """What is not fuel: who is to be spared, changes of the plan that is followed, hours past a service, a burn that comes with the next start."""
+        """What is not fuel: wear of starts, who is to be spared, changes of the plan in force, hours past a service, a burn that comes with a start."""
         frame, d, n = self.frame, self.diesel, self.frame.n
         self.on_price = cp.Parameter(n)
         self.service_left = cp.Parameter(nonneg=True)
         self.burn = cp.Parameter(nonneg=True)
         overdue = cp.Variable(nonneg=True, name=f"{d.id}.overdue")
         runs = frame.total(frame.pick(self.rows) @ frame.w)  # `on` itself: a parameter times a variable with parametric bounds is not DPP
-        frame.cost += [self.on_price @ runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
+        frame.cost += [d.start_wear_l * cp.sum(self.start), self.on_price @ runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
         frame.constraints += [
             overdue >= frame.dt_h @ self.on - self.service_left,
             self.total_power >= self.burn * (frame.lag(CLEAN_S) @ self.start),

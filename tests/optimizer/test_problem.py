@@ -33,6 +33,16 @@ def test_a_stopped_diesel_pays_its_start() -> None:
     assert plan.objective_l == pytest.approx(4 * (4.0 + 0.25 * 100.0) + 1.0)
 
 
+@pytest.mark.parametrize(("wear_l", "starts"), [(0.0, 3), (2.0, 1)])
+def test_a_start_is_worth_more_than_its_litres(wear_l: float, starts: int) -> None:
+    """80 kW but for one hour: dg2 before and after saves 7.2 L with three starts of 1 L; at 3 L each, only the change for the last three hours does."""
+    worn = site(LOAD, {**DG1, "start_wear_l": wear_l}, {**DG2, "start_wear_l": wear_l})
+    plan = planned(worn, [HOUR] * 7, [80.0] * 3 + [150.0] + [80.0] * 3, start(worn, on=["dg1"]))
+    on = [(plan.on["dg1"][k], plan.on["dg2"][k]) for k in range(7)]
+    assert sum(now and not before for a, b in zip([(True, False), *on], on, strict=False) for before, now in zip(a, b, strict=True)) == starts
+    assert on[3] == (True, False)
+
+
 def test_a_curve_counts_as_its_points() -> None:
     points = [[40.0, 14.0], [100.0, 26.0], [200.0, 51.0]]
     curved = site(LOAD, {**DG1, "min_loading": 0.2, "fuel": {"points": points}})
