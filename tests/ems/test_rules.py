@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -22,22 +23,20 @@ RULES = Rules(SITE)
 BOTH = frozenset({"dg1", "dg2"})
 
 
-def wanted(
-    policy: str,
-    soc: float | None,
-    load_kw: float = 150.0,
-    sun_kw: float = 0.0,
-    on: frozenset[str] = frozenset(),
-    before: bool = False,
-    usable: frozenset[str] = BOTH,
-) -> tuple[Target, bool]:
+def looked(soc: float | None, load_kw: float = 150.0, sun_kw: float = 0.0) -> Outlook:
+    """Return the outlook of the island at a charge, a load and a sun."""
     pair = storages(SITE)[0]
     bounds = {u.id: rating(u) for u in SITE.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
     room = (0.0, 0.0) if soc is None else (charge_room_kw(pair.battery, soc, 0.95, 1 / 60), discharge_room_kw(pair.battery, soc, 0.10, 1 / 60))
     bounds["inv1"] = Bound(ac_kw(pair.inverter, -room[0]), ac_kw(pair.inverter, room[1]))
     situation = Situation(load_kw, {"pv1": sun_kw}, {}, {}, bounds, ("inv1",), {})
-    outlook = RULES.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
-    return RULES.target(policy, outlook, usable, frozenset[str](), before)
+    return RULES.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
+
+
+def wanted(
+    policy: str, soc: float | None, load_kw: float = 150.0, sun_kw: float = 0.0, before: bool = False, usable: frozenset[str] = BOTH
+) -> tuple[Target, bool]:
+    return RULES.target(policy, looked(soc, load_kw, sun_kw), usable, frozenset[str](), before)
 
 
 def rules_case(rules: Rules, isle: Site, load_kw: float) -> Outlook:
@@ -87,9 +86,24 @@ def test_only_usable_diesels_are_asked_for() -> None:
 
 
 def test_cycle_charging_charges_until_nearly_full_and_load_following_never() -> None:
-    assert wanted("cycle-charging", 0.2)[0].loading == SITE.rules.cycle_loading
+    assert wanted("cycle-charging", 0.5, before=True)[0].loading == SITE.rules.cycle_loading
     assert wanted("cycle-charging", 0.9, load_kw=300.0, before=True)[0].loading is None
     assert wanted("load-following", 0.2)[0].loading is None
+
+
+def test_a_low_battery_is_charged_only_as_hard_as_the_reserve_allows() -> None:
+    """At 20 % the battery covers little: at 0.8 the loss of dg1 leaves more to dg2 than its headroom, at 0.6 it does not."""
+    outlook = looked(0.2)
+    target, _ = RULES.target("cycle-charging", outlook, BOTH, frozenset[str](), False)
+    assert 0.3 <= (target.loading or 0.0) < SITE.rules.cycle_loading
+    assert outlook.prospect(target.on, target).short_kw <= 0.0
+    assert outlook.prospect(target.on, replace(target, loading=SITE.rules.cycle_loading)).short_kw > 0.0
+
+
+@pytest.mark.parametrize("policy", ["load-following", "cycle-charging"])
+@pytest.mark.parametrize(("soc", "sun_kw", "alone"), [(0.30, 110.0, True), (0.30, 90.0, False), (0.26, 110.0, False)])
+def test_under_a_surplus_of_sun_a_diesel_stops_early(policy: str, soc: float, sun_kw: float, alone: bool) -> None:
+    assert (wanted(policy, soc, load_kw=100.0, sun_kw=sun_kw, before=True)[0].on == frozenset()) is alone
 
 
 def test_in_a_tie_the_one_that_runs_stays() -> None:
