@@ -19,6 +19,9 @@ INTEGRAL_S = 20.0
 """Time constant: slower than governors and reference trims, quicker than the minute that low load may last [s]."""
 SETTLED_S = 10.0
 """A unit that has just taken the lead is given this long [s]."""
+FORGET_S = 5.0
+CONTRARY_SHARE = 0.02
+"""What was learned while others were still on their way is forgotten this fast [s], once the leader is so far off the other way [of rated]."""
 MOST_SHARE = 0.10
 """No more than this share of the leader's rating is learned: beyond it something is broken, and doubt's to find."""
 SUDDEN_SHARE = 0.20
@@ -54,6 +57,9 @@ class Residual:
             since = (image.now_s if before.against_s is None else before.against_s) if against else None
             return changed(before, against_s=since)
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
+        if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
+            less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)
+            bias = less if less * before.bias_kw > 0.0 else 0.0
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
 
     def unled(self, image: Image, memory: Memory, expected: Expected | None) -> Mapping[str, float]:

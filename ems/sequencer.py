@@ -29,7 +29,9 @@ UNLOADED = 0.10
 MAY_OPEN = 0.15
 """Under this share it counts as unloaded: references and meters differ by a few per cent."""
 UNLOAD_TIMEOUT_S = 120.0
-"""A unit that does not unload in this time [s] is taken off all the same; the last one is loaded again instead."""
+UNLOAD_SPARE_S = 30.0
+"""A unit that does not unload within its ramp and this [s], at most the timeout, is taken off all the same: low load is bad for it, and its meter
+may be wrong. The last one is given the whole timeout, and is loaded again instead."""
 SETTLE_S = 10.0
 """The last diesel leaves when the bus has been in band for this long [s] while it stood unloaded beside the unit that takes over."""
 HELD_S = 300.0
@@ -284,8 +286,9 @@ def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explana
         begun = changed(begun, unloaded_s=now_s)
     waited_s = now_s - begun.since_s
     settled_s = min(max(now_s - begun.unloaded_s, moment.dt_s), moment.steady_s or 0.0) if begun.unloaded_s is not None else 0.0
-    inside_step = moment.dt_s >= total_start_s(diesel)
-    if inside_step or (unloaded and not moment.last) or (moment.last and settled_s >= SETTLE_S) or (waited_s >= UNLOAD_TIMEOUT_S and not moment.last):
+    patience_s = min(UNLOAD_TIMEOUT_S, diesel.rated_kw / diesel.ramp_kw_per_s + UNLOAD_SPARE_S)
+    ready = settled_s >= SETTLE_S if moment.last else unloaded or waited_s >= patience_s
+    if ready or moment.dt_s >= total_start_s(diesel):
         cooling = changed(begun, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
         return Advance(cooling, (Write(diesel.id, "running", 0.0),), (Event("stop", diesel.id, why.reason.value),))
     if waited_s >= UNLOAD_TIMEOUT_S:

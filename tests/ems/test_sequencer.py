@@ -92,6 +92,17 @@ def test_nothing_is_concluded_from_silence() -> None:
     cycles(online, (50.0, unit(None), False, Phase.ONLINE, ()))
 
 
+def test_one_that_does_not_unload_goes_after_its_ramp_and_half_a_minute() -> None:
+    """200 kW at 10 kW/s: after 50 s the breaker opens whatever its meter says, before low load lasts a minute."""
+    online = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0)
+    cycles(
+        online,
+        (2000.0, unit(True, 60.0), False, Phase.UNLOADING, ()),
+        (2049.0, unit(True, 60.0), False, Phase.UNLOADING, ()),
+        (2050.0, unit(True, 60.0), False, Phase.COOLDOWN, (STOP,)),
+    )
+
+
 def test_wanted_again_while_unloading_it_stays() -> None:
     unloading = UnitMemory(Phase.UNLOADING, 0.0, started_s=-5000.0)
     cycles(unloading, (1.0, unit(True, 90.0), True, Phase.ONLINE, ()))
