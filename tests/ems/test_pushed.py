@@ -11,7 +11,7 @@ import pytest
 from ems.config.site import Site
 from ems.model import Request
 from ems.orders import said
-from ems.plan import Given
+from ems.plan import Given, Storm
 from ems.pushed import FRESH, given_of, refusals
 
 NOW = datetime(2026, 3, 2, 6, 10, tzinfo=UTC)
@@ -78,3 +78,20 @@ def test_it_is_read_from_its_row_and_holds_a_day_unless_it_says_otherwise() -> N
 
 def test_the_event_names_what_was_given_without_all_its_numbers() -> None:
     assert said(request()) == "load, pv1 from 2026-03-02T06:00:00Z (met)"
+
+
+STORMS = [
+    (1.0, 5.0, None),
+    (-2.0, 5.0, None),
+    (5.0, 1.0, "is not after"),
+    (-5.0, -1.0, "has passed"),
+    (1.0, 200.0, "7 days ahead"),
+]
+
+
+@pytest.mark.parametrize(("begins_h", "ends_h", "said_of_it"), STORMS)
+def test_a_warning_may_come_alone_and_must_make_sense(begins_h: float, ends_h: float, said_of_it: str | None) -> None:
+    warned = Given(START, 3600.0, storm=Storm(NOW + timedelta(hours=begins_h), NOW + timedelta(hours=ends_h)))
+    found = list(refusals(SITE, warned, NOW))
+    assert len(found) == (said_of_it is not None)
+    assert said_of_it is None or said_of_it in found[0]

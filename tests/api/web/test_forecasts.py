@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ems.model import Status
+from ems.plan import Storm
 from ems.pushed import given_of
 from tests.api.web import island
 from tests.api.web.served import Site
@@ -42,9 +43,19 @@ async def test_it_becomes_a_row_that_control_can_read(at: Site) -> None:
     assert (seen["kind"], seen["status"]) == ("forecast", "done")
 
 
+async def test_a_storm_warning_comes_with_it_or_alone(at: Site) -> None:
+    storm = {"start": hour(3).isoformat(), "until": hour(9).isoformat()}
+    for said in (body(storm=storm), {k: v for k, v in body(storm=storm).items() if k not in ("load_kw", "available_kw")}):
+        sent = await at("POST", "forecast", said, who="olga")
+        assert sent.status_code == 202
+        assert given_of(at.desk.requests.find(sent.json()["id"])).storm == Storm(hour(3), hour(9))
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        ({"storm": {"start": hour(3).isoformat(), "until": hour(1).isoformat()}}, "storm.until"),
+        ({"storm": {"start": hour(3).isoformat()}}, "until"),
         ({"start": "2026-03-02T06:00:00"}, "start"),  # no zone
         ({"start": hour(0.25).isoformat()}, "off the grid"),
         ({"step_s": 61}, "step_s"),
