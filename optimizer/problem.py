@@ -78,6 +78,7 @@ class PlanProblem:
     def fill(self, question: Question) -> None:
         """Set every parameter from one question."""
         frame = self.frame
+        frame.allowed.value = np.ones((frame.n_sets, frame.n))
         # Hydro holds a bus, but can take up nobody's load: beside it alone a former is still the sole one (ems.reserve).
         firm: dict[str, Array] = {i.inverter.id: i.forms(question) for i in self.inverters}
         count = np.asarray(sum(firm.values(), np.zeros(frame.n)))
