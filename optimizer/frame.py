@@ -28,8 +28,10 @@ from ems.reserve import hold_s
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
-MAX_DIESELS = 7
-"""More diesels make more than 128 sets, too many to plan with."""
+MAX_DIESELS = 8
+"""More diesels make more than 256 sets, too many to write down for every step."""
+MAX_BOUND_DIESELS = 7
+"""Of a bound no set may be left out."""
 Array = npt.NDArray[np.float64]
 
 
@@ -179,7 +181,9 @@ class Frame:
     supply, draw, load_extra : list[cp.Expression]
         Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
     allowed : cp.Parameter
-        Which sets may hold, shape (n_sets, n_steps); all of them unless a search narrows it.
+        Which sets may hold, shape (n_sets, n_steps); all that are useful unless a search narrows it.
+    useful : Array
+        Which sets a question needs: all, but of many diesels only those of `ranking`, shape (n_sets,).
     switches : list[Switch]
         Everything that is on or off.
     live_w, bare_w : cp.Expression
@@ -221,6 +225,7 @@ class Frame:
         self.dt_h: Array = np.array(self.step_s) / 3600.0
         self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
         self.live: Array = np.array([0.0] + [1.0] * len(choices))
+        self.useful: Array = np.ones(self.n_sets)
         self.w = cp.Variable((self.n_sets, self.n), bounds=[0, 1], name="w")
         # A row each, which presolve turns into a bound: DPP takes no parameter times a variable with parametric bounds.
         self.allowed = cp.Parameter((self.n_sets, self.n), nonneg=True, value=np.ones((self.n_sets, self.n)), name="allowed")
@@ -270,7 +275,7 @@ class Frame:
             low, high = bounds.get(switch.asset, (np.zeros(self.n), np.ones(self.n)))
             least, most = switch.low.value, switch.high.value
             switch.low.value, switch.high.value = np.clip(low, least, most), np.clip(high, least, most)
-        allowed: Array = np.ones((self.n_sets, self.n))
+        allowed = self.useful[:, None] * np.ones((1, self.n))
         for switch in self.switches:
             rows = self.rows_with(switch.asset)
             if rows.size:

@@ -16,7 +16,7 @@ from ems.config.site import Battery, Deferrable, Site
 from ems.plan import Plan
 from optimizer.frame import Bounds, Frame, Question
 
-AROUND_S = 7200.0
+AROUND_S = 3600.0
 """A switching may move by so much [s], at least by a step."""
 HEAD_STEPS = 2
 """The first steps are free: what is decided now is decided anew."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ems.config.site import Site
+from ems.errors import BadInput
 from ems.plan import DieselStart, Plan
 from optimizer.answer import plan_of
 from optimizer.frame import Question
 from optimizer.neighbourhood import near, shifted, whole_because
 from optimizer.planner import plan_question, solve_question
 from optimizer.problem import PlanProblem
+from optimizer.ranking import useful_sets
 from optimizer.search import widened
 from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, question, site, start
@@ -172,3 +175,49 @@ def test_an_old_plan_that_contradicts_the_plant_still_gives_a_plan() -> None:
 def test_widened(flags: str, steps: int, wide: str) -> None:
     found = widened(np.array([c == "1" for c in flags]), steps)
     assert "".join("1" if v else "0" for v in found) == wide
+
+
+def fleet(*ratings: float) -> Site:
+    units = [{**DG1, "id": f"dg{k}", "rated_kw": kw, "block_load_kw": kw, "forming": "isochronous" if k == 0 else "droop"} for k, kw in enumerate(ratings)]
+    return site({**LOAD, "peak_kw": 400.0}, *units, INV1, BESS1)
+
+
+RANKED: list[tuple[tuple[float, ...], list[str], dict[str, Any], int]] = [
+    # ratings, running, resting or broken, sets beside the dead bus
+    ((100.0,) * 8, ["dg3", "dg5"], {}, 9),
+    ((100.0, 95.0, 90.0, 200.0, 190.0), [], {}, 4 * 3),
+    ((100.0, 200.0, 400.0), [], {}, 8),  # few: all of them
+    ((100.0, 130.0, 170.0, 220.0, 300.0), [], {}, 32),  # no two alike: all of them
+]
+
+
+@pytest.mark.parametrize(("ratings", "running", "more", "count"), RANKED)
+def test_of_many_diesels_only_sets_in_order_are_thought_of(ratings: tuple[float, ...], running: list[str], more: dict[str, Any], count: int) -> None:
+    of = fleet(*ratings)
+    names = [f"dg{k}" for k in range(len(ratings))]
+    sets = [(), *(c for k in range(len(names) + 1) for c in combinations(names, k))]
+    found = useful_sets(of, sets, question(of, [HOUR], 100.0, start(of, on=running, **more)))
+    assert found.sum() == count + 1
+    kept = [set(members) for members, flag in zip(sets, found, strict=True) if flag]
+    assert set(running) in kept
+
+
+def test_eight_diesels_have_a_plan_and_running_ones_come_first() -> None:
+    of = fleet(*(100.0,) * 8)
+    broken_one = {"dg0": DieselStart(False, 1e6, usable=False)}
+    asked_of = question(of, [900.0] * 4 + [HOUR] * 4, 300.0, start(of, soc=0.1, on=["dg3", "dg5"], **broken_one))
+    many = PlanProblem(of, asked_of.grid.step_s)
+    solved = solve_question(many, asked_of, EFFORT)
+    plan = plan_of(many, asked_of, solved, "many", asked_of.grid.end)
+    assert not any(plan.on["dg0"])
+    assert plan.on["dg3"][0]
+    assert plan.on["dg5"][0]
+    assert max(plan.unserved_kw) < 0.1
+    assert faults(of, plan, asked_of.start) == []
+
+
+def test_nine_diesels_and_a_bound_of_eight_are_refused() -> None:
+    with pytest.raises(BadInput, match="9 diesels"):
+        PlanProblem(fleet(*(100.0,) * 9), (HOUR,))
+    with pytest.raises(BadInput, match="8 diesels"):
+        PlanProblem(fleet(*(100.0,) * 8), (HOUR,), "bound")
