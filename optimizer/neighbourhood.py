@@ -12,7 +12,7 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from ems.config.site import Battery, Deferrable, Site
+from ems.config.site import Battery, Site
 from ems.plan import Plan
 from optimizer.frame import Bounds, Frame, Question
 
@@ -103,7 +103,7 @@ def _state_departs(site: Site, plan: Plan, question: Question) -> str:
 def _forecast_departs(site: Site, plan: Plan, question: Question) -> str:
     steps = shifted(plan, question)
     known = (steps >= 0) & np.array([begin < question.at + AHEAD for begin in question.grid.starts()])
-    drawn = sum((np.array(plan.power_kw[x.id]) for x in site.of(Deferrable) if x.id in plan.power_kw), np.zeros(plan.grid.n_steps))
+    drawn = sum((np.array(plan.power_kw[a]) for a in plan.deferrables), np.zeros(plan.grid.n_steps))
     sun = sum((np.array(v) for v in plan.available_kw.values()), np.zeros(plan.grid.n_steps))
     before = (np.array(plan.load_kw) - drawn - sun)[steps]
     sun_now = sum((np.array(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))

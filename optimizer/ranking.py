@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ems.config.site import Diesel, Site
-from optimizer.assets.diesel import SPREAD_H
+from ems.rotation import SPREAD_H
 from optimizer.frame import Array, Question
 
 ALL_UP_TO = 4
