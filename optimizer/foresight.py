@@ -23,7 +23,7 @@ from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import Question
 from optimizer.planner import check_inputs, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
-from optimizer.solver import Effort, Solved, solve
+from optimizer.solver import Effort, Solved, distance, solve
 
 WEEK_S = 7 * 86400.0
 GAP_WEEK, GAP_LONG = 0.002, 0.005
@@ -78,13 +78,13 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
 
 def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
     """Bound by the relaxation, on and off by windows, the rest by the whole problem with these fixed; None where that fails."""
-    relaxed = PlanProblem(site, question.grid.step_s, "relaxed")
-    relaxed.fill(question)
-    below = solve(relaxed.cp, Effort(gap), once=True)
+    problem.fill(question)
+    below = solve(problem.cp, Effort(gap), once=True, relaxed=True)
     try:
-        on, spent = windows(site, relaxed, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
-        problem.fill(question)
-        fix(problem, on)
+        on, spent = windows(site, problem, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
+        loads = {x.load.id for x in problem.deferrables}  # a run may be left out where the whole sees it better
+        flags = {a: np.array(v, dtype=float) for a, v in on.items()}
+        problem.frame.narrow({a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()})
         above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
         spent += above.solve_s
         if problem.separate():
@@ -92,8 +92,8 @@ def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float)
             spent += above.solve_s
     except EmsError:
         return None
-    distance = max(0.0, above.objective_l - below.objective_l) / max(abs(above.objective_l), 1e-9)
-    return Solved(above.objective_l, below.objective_l, distance, below.solve_s + spent, limit_hit=False)
+    proved = distance(above.objective_l, below.objective_l)
+    return Solved(above.objective_l, below.objective_l, proved, below.solve_s + spent, limit_hit=False)
 
 
 def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort) -> tuple[dict[str, list[bool]], float]:
@@ -165,16 +165,3 @@ def after(site: Site, problem: PlanProblem, plan: Plan, part: Question, state: P
     pond = {h.hydro.id: float(h.pond.value[steps]) / POND_SCALE for h in problem.hydros if h.pond is not None}
     tank = {t.tank.id: float(t.usable.value[steps]) * 1e3 + t.tank.unusable_l for t in problem.tanks}
     return PlantStart({b: v[steps] for b, v in plan.soc.items()}, diesels, pond, tank, done, state.usable)
-
-
-def fix(problem: PlanProblem, on: dict[str, list[bool]]) -> None:
-    """Leave the whole problem only what is not on or off; what must run or may not stays as it was."""
-    for d in problem.diesels:
-        flags = np.clip(np.array(on[d.diesel.id], dtype=float), d.on_min.value, d.on_max.value)
-        d.on_min.value, d.on_max.value = flags, flags
-    for h in problem.hydros:
-        if h.pond is not None:
-            flags = np.clip(np.array(on[h.hydro.id], dtype=float), h.on_min.value, h.on_max.value)
-            h.on_min.value, h.on_max.value = flags, flags
-    for x in problem.deferrables:
-        x.on_max.value = np.minimum(x.on_max.value, np.array(on[x.load.id], dtype=float))

@@ -28,13 +28,15 @@ from ems.reserve import hold_s
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
-MAX_DIESELS = 7
-"""More diesels make more than 128 sets, too many to plan with."""
+MAX_DIESELS = 8
+"""More diesels make more than 256 sets, too many to write down for every step."""
+MAX_BOUND_DIESELS = 7
+"""Of a bound no set may be left out."""
 Array = npt.NDArray[np.float64]
 
 
-Purpose = Literal["plan", "bound", "relaxed", "window"]
-"""A rolling plan; a whole period for litres alone; its linear relaxation; a part of it that ends where the relaxation does."""
+Purpose = Literal["plan", "bound", "window"]
+"""A rolling plan; a whole period for litres alone; a part of it that ends where the relaxation of the whole does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,20 @@ class Trip:
     excused: cp.Expression = None
 
 
+Bounds = Mapping[str, tuple[Array, Array]]
+"""Lowest and highest of an on/off by asset, shape (n_steps,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One on/off of the problem and its limits by step: where something must run, low is 1; where it may not, high is 0."""
+
+    asset: str
+    on: cp.Variable
+    low: cp.Parameter
+    high: cp.Parameter
+
+
 @dataclass
 class Frame:
     """One problem under construction.
@@ -157,13 +173,19 @@ class Frame:
     ----------
     step_s : tuple[float, ...]
     purpose : Purpose
-        What is asked: it decides on prices, on the value of what is stored at the end, and on whether `on` is whole.
+        What is asked: it decides on prices and on the value of what is stored at the end.
     sets : tuple[tuple[str, ...], ...]
         Row 0 is the dead bus; then nobody but inverters and hydro; then every choice of diesels.
     w : cp.Variable
         Which set holds, shape (n_sets, n_steps).
     supply, draw, load_extra : list[cp.Expression]
         Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
+    allowed : cp.Parameter
+        Which sets may hold, shape (n_sets, n_steps); all that are useful unless a search narrows it.
+    useful : Array
+        Which sets a question needs: all, but of many diesels only those of `ranking`, shape (n_sets,).
+    switches : list[Switch]
+        Everything that is on or off.
     live_w, bare_w : cp.Expression
         `w` of the sets whose bus is live; of those that no diesel holds.
     held : dict[str, cp.Expression]
@@ -189,6 +211,7 @@ class Frame:
     lower: list[cp.Expression] = field(default_factory=list)
     trips: list[Trip] = field(default_factory=list)
     saved: cp.Variable | None = None
+    switches: list[Switch] = field(default_factory=list)
     constraints: list[cp.Constraint] = field(default_factory=list)
     cost: list[cp.Expression] = field(default_factory=list)
     fuel: dict[str, cp.Expression] = field(default_factory=dict)
@@ -202,8 +225,11 @@ class Frame:
         self.dt_h: Array = np.array(self.step_s) / 3600.0
         self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
         self.live: Array = np.array([0.0] + [1.0] * len(choices))
+        self.useful: Array = np.ones(self.n_sets)
         self.w = cp.Variable((self.n_sets, self.n), bounds=[0, 1], name="w")
-        self.constraints.append(cp.sum(self.w, axis=0) == 1)
+        # A row each, which presolve turns into a bound: DPP takes no parameter times a variable with parametric bounds.
+        self.allowed = cp.Parameter((self.n_sets, self.n), nonneg=True, value=np.ones((self.n_sets, self.n)), name="allowed")
+        self.constraints += [cp.sum(self.w, axis=0) == 1, self.w <= self.allowed]
         formers = {d.id for d in self.site.of(Diesel) if d.forming != "never"}
         bare: Array = np.array([float(k > 0 and not formers & set(members)) for k, members in enumerate(self.sets)])
         # Sets without a forming diesel need another former. Not a bound of `w`: DPP takes no parameter times a variable with parametric bounds.
@@ -229,9 +255,34 @@ class Frame:
         roof = np.where(self.live[:, None] > 0, 1e3, 0.0) * np.ones((1, self.n))
         return cp.Variable((self.n_sets, self.n), bounds=[0, roof], name=name)
 
-    def whole(self, low: cp.Parameter | float, high: cp.Parameter | float, name: str) -> cp.Variable:
-        """Return an on/off by step, shape (n_steps,); an integer, not a boolean: cvxpy 1.9 drops the bounds of a boolean variable."""
-        return cp.Variable(self.n, integer=self.purpose != "relaxed", bounds=[low, high], name=name)
+    def whole(self, asset: str, low: cp.Parameter, high: cp.Parameter, *, by_rows: bool = False) -> cp.Variable:
+        """Return an on/off by step, shape (n_steps,); an integer, not a boolean: cvxpy 1.9 drops the bounds of a boolean variable.
+
+        `by_rows` keeps its limits as constraints, for one that is multiplied with a parameter (not DPP with parametric bounds).
+        """
+        on = cp.Variable(self.n, integer=True, bounds=[0, 1] if by_rows else [low, high], name=f"{asset}.on")
+        if by_rows:
+            self.constraints += [on >= low, on <= high]
+        self.switches.append(Switch(asset, on, low, high))
+        return on
+
+    def narrow(self, bounds: Bounds) -> None:
+        """Allow each on/off less than `fill` did, and only the sets that agree.
+
+        Where both contradict each other, `fill` holds: what must or may not run is no matter of taste.
+        """
+        for switch in self.switches:
+            low, high = bounds.get(switch.asset, (np.zeros(self.n), np.ones(self.n)))
+            least, most = switch.low.value, switch.high.value
+            switch.low.value, switch.high.value = np.clip(low, least, most), np.clip(high, least, most)
+        allowed = self.useful[:, None] * np.ones((1, self.n))
+        for switch in self.switches:
+            rows = self.rows_with(switch.asset)
+            if rows.size:
+                without = np.setdiff1d(np.arange(1, self.n_sets), rows)  # on the dead bus nothing is on
+                allowed[rows] *= switch.high.value
+                allowed[without] *= 1.0 - switch.low.value
+        self.allowed.value = allowed
 
     def fill(self, question: Question) -> None:
         """Set how long reserve must last in each set: until one of the diesels that are not in it, and may be started, really runs."""

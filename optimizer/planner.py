@@ -9,20 +9,22 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from ems.clock import cpu_s
+from ems.clock import cpu_s, real_s
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
-from ems.plan import DieselStart, Forecast, Grid, PlanOutcome, PlanRequest, PlantStart, Storm
+from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart, Storm
 from ems.plan_form import start_faults
 from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.given import stale
-from optimizer.frame import Question
+from optimizer.frame import Bounds, Question
 from optimizer.keeping import keeping, with_promise
+from optimizer.neighbourhood import near, whole_because
 from optimizer.problem import PlanProblem
+from optimizer.search import left, remaining, search
 from optimizer.security import without_sun
-from optimizer.solver import Effort, Solved, solve
+from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.01
 VALID = timedelta(hours=2)
@@ -101,10 +103,9 @@ class PlanMaker:
             forecast = without_sun(forecast, storm)
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
-            problem = self._built()
-            solved = solve_question(problem, question, self._effort)
-            plan = plan_of(problem, question, solved, request.id, min(request.at + VALID, grid.end))
-            kept, more_s = keeping(problem, question, plan, left(self._effort, solved.solve_s), solve_question)
+            problem, searched_s = self._built(), real_s()
+            plan, solved = plan_question(problem, question, self._effort, request.id)
+            kept, more_s = keeping(problem, question, plan, remaining(self._effort, searched_s), solve_question)
             if forecast.bands is not None and forecast.bands.learned:
                 up_kw = forecast.bands.up_at(self._hold_s)
                 plan, kept = replace(plan, error_up_kw=up_kw), None if kept is None else replace(kept, error_up_kw=up_kw)
@@ -123,28 +124,54 @@ class PlanMaker:
         return self._problem
 
 
-def left(effort: Effort, spent_s: float) -> Effort:
-    """Return what is left of an effort after a search."""
-    return effort if effort.time_limit_s is None else replace(effort, time_limit_s=effort.time_limit_s - spent_s)
+def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
+    """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
+
+    In a replay (no time limit) the whole is searched only where `whole_because` gives a reason, or where the plan near the
+    old one leaves a wish unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    """
+    began, valid_until = real_s(), min(question.at + VALID, question.grid.end)
+    problem.fill(question)
+    first: tuple[Plan, Solved] | None = None
+    if not whole_because(problem.site, problem.frame, question):
+        with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
+            solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
+            solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
+            first = plan_of(problem, question, solved, plan_id, valid_until), solved
+            if effort.time_limit_s is None and not first[0].unmet:
+                return first
+    try:
+        solved = solve_question(problem, question, left(effort, began))
+    except Failed:
+        if first is None:
+            raise
+        return first[0], replace(first[1], limit_hit=True)
+    spent = solved.solve_s + (first[1].solve_s if first is not None else 0.0)
+    if first is not None and first[1].objective_l <= solved.objective_l:
+        gap = distance(first[1].objective_l, solved.bound_l)
+        return replace(first[0], gap=gap), replace(solved, objective_l=first[1].objective_l, gap=gap, solve_s=spent)
+    return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False) -> Solved:
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None) -> Solved:
     """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
 
-    The bound is that of the first solve, which no restriction has touched.
+    The bound is that of the first solve, which no restriction but `narrow` has touched.
     """
+    began = real_s()
     problem.fill(question)
-    first = solved = solve(problem.cp, effort, once=once)
+    if narrow is not None:
+        problem.frame.narrow(narrow)
+    first = solved = search(problem, effort, once=once)
     spent = first.solve_s
     for _ in range(2):
         if not problem.separate():
             break
-        solved = solve(problem.cp, effort, once=once)
+        solved = search(problem, left(effort, began), once=once)
         spent += solved.solve_s
     if solved is first:
         return first
-    gap = max(0.0, solved.objective_l - first.bound_l) / max(abs(solved.objective_l), 1e-9)
-    return Solved(solved.objective_l, first.bound_l, gap, spent, first.limit_hit or solved.limit_hit)
+    return Solved(solved.objective_l, first.bound_l, distance(solved.objective_l, first.bound_l), spent, first.limit_hit or solved.limit_hit)
 
 
 def storm_of(request: PlanRequest) -> Storm | None:

@@ -20,7 +20,8 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_DIESELS, MW, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
 from optimizer.security import before_storm, paths_of
 
@@ -53,8 +54,9 @@ class PlanProblem:
     """
 
     def __init__(self, site: Site, step_s: tuple[float, ...], purpose: Purpose = "plan") -> None:
-        if len(site.of(Diesel)) > MAX_DIESELS:
-            raise BadInput(f"{len(site.of(Diesel))} diesels are too many to plan with", "assets", f"at most {MAX_DIESELS}")
+        most = MAX_DIESELS if purpose == "plan" else MAX_BOUND_DIESELS
+        if len(site.of(Diesel)) > most:
+            raise BadInput(f"{len(site.of(Diesel))} diesels are too many to plan with", "assets", f"at most {most}")
         self.site = site
         self.frame = frame = Frame(site, step_s, prices_of(site, purpose), purpose)
         self.load = LoadBlock(frame)
@@ -100,6 +102,10 @@ class PlanProblem:
         self._fill_paths(question)
         serving = [i.in_service(question) for i in self.inverters if i.store is not None]
         self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
+
+        if frame.purpose == "plan":
+            frame.useful = useful_sets(self.site, frame.sets, question)
+        frame.narrow({})
 
     def _fill_paths(self, question: Question) -> None:
         """Say to every battery what a bad day, or a storm, asks of it."""

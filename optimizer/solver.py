@@ -76,7 +76,12 @@ def move_banner() -> None:
         os.close(nowhere)
 
 
-def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
+def distance(objective_l: float, bound_l: float) -> float | None:
+    """Return the relative gap between an answer and a bound; None without a bound."""
+    return max(0.0, objective_l - bound_l) / max(abs(objective_l), 1e-9) if math.isfinite(bound_l) else None
+
+
+def solve(problem: cp.Problem, effort: Effort, *, once: bool = False, relaxed: bool = False, start: bool = False) -> Solved:
     """Solve with HiGHS.
 
     Parameters
@@ -86,15 +91,22 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
     effort : Effort
     once : bool
         Compile with the parameters as constants: quicker for a large problem that is solved once.
+    relaxed : bool
+        Let what should be whole be anything between.
+    start : bool
+        Begin from this problem's last answer, which must have been whole.
 
     Raises
     ------
     Failed
-        Where there is no answer at all. An answer at a limit is returned: its status proves nothing either way.
+        Where there is no answer at all. An answer at a limit is returned: its status proves nothing either way; that
+        of a relaxation is not, since it is no bound.
     """
     move_banner()
     options: dict[str, object] = {"threads": 1, "random_seed": SEED, "mip_rel_gap": effort.gap}
-    if effort.node_limit is not None:
+    if relaxed:
+        options["solve_relaxation"] = True
+    elif effort.node_limit is not None:
         options["mip_max_nodes"] = effort.node_limit
     if effort.time_limit_s is not None:
         options["time_limit"] = effort.time_limit_s
@@ -102,7 +114,7 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # said of every answer at a limit; `limit_hit` says it too
-            problem.solve(solver=cp.HIGHS, warm_start=False, ignore_dpp=once, **options)
+            problem.solve(solver=cp.HIGHS, warm_start=start, ignore_dpp=once, **options)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - cvxpy and HiGHS raise ValueError, SolverError and others for what is one thing here: no answer
@@ -110,11 +122,12 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False) -> Solved:
     stats = problem.solver_stats
     if problem.value is None or not math.isfinite(problem.value) or any(v.value is None for v in problem.variables()):
         raise Failed(f"solver: no answer, status {problem.status}")
+    if relaxed and problem.status != cp.OPTIMAL:
+        raise Failed(f"solver: no relaxation, status {problem.status}")
     info = stats.extra_stats
     shift = problem.value - info.objective_function_value
     value = float(problem.value)
-    bound = float(info.mip_dual_bound + shift) if problem.is_mixed_integer() else value
-    gap = max(0.0, value - bound) / max(abs(value), 1e-9) if math.isfinite(bound) else None
+    bound = float(info.mip_dual_bound + shift) if problem.is_mixed_integer() and not relaxed else value
     # HiGHS tells wall time, which another job on the same core stretches; all of the call is a ceiling of its CPU time.
     solve_s = min(float(stats.solve_time or 0.0), cpu_s() - began)
-    return Solved(value, bound, gap, solve_s, problem.status != cp.OPTIMAL)
+    return Solved(value, bound, distance(value, bound), solve_s, problem.status != cp.OPTIMAL)

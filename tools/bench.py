@@ -10,12 +10,10 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from tools.bench_opcua import opcua_rows
 ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
 CYCLES = 120
-PLANS = 24
 """Seconds of the plant alone, and with the controller."""
 
 
@@ -113,30 +110,29 @@ def bench_cycle() -> None:
 
 # ------------------------------------------------------------------ plan
 def bench_plan() -> None:
-    """Plan time against the solver's own, over a day of `ouessant`."""
-    from ems.config.load import load_site
-    from ems.config.site import Battery, Diesel
-    from ems.plan import DieselStart, PlanRequest, PlantStart
-    from ems.series import read_series
-    from optimizer.forecasting import Forecasting
-    from optimizer.planner import PlanMaker
+    """Plan time of three ways over a day of three sites."""
+    from tools.bench_plan import bench_ways
 
-    site = load_site(SITES / "ouessant.yaml").site
-    series = read_series(SERIES / "ouessant_2016_1h.csv", site)
-    maker = PlanMaker(site, Forecasting(site, "perfect", series.forecast))
-    maker.compile()
-    first = datetime.fromisoformat("2016-03-01T00:00:00+00:00")
-    start = PlantStart({b.id: 0.5 for b in site.of(Battery)}, {d.id: DieselStart(k == 0, 9000.0) for k, d in enumerate(site.of(Diesel))})
-    outcomes = [maker.make(PlanRequest(f"b{k}", first + timedelta(hours=k), start)) for k in range(PLANS)]
-    total, solve = [o.total_s for o in outcomes], [o.solve_s for o in outcomes]
-    outside = sum(t - s for t, s in zip(total, solve, strict=True)) / sum(total)
-    row = [len(total), statistics.median(total), percentile(total, 0.95), statistics.median(solve), sum(total) / sum(solve), outside]
-    table(
-        f"Plan time, {len(site.of(Diesel))} diesels, {sum(n for _, n in site.planner.grid)} steps",
-        "make bench (plan)",
-        ("plans", "total p50 [CPU s]", "total p95", "HiGHS p50", "total / HiGHS", "share outside HiGHS"),
-        [row],
-    )
+    bench_ways(table)
+
+
+def bench_growth() -> None:
+    """Plan time by diesels, batteries and horizon."""
+    from tools import bench_plan
+
+    bench_plan.bench_growth(table)
+
+
+def bench_peers() -> None:
+    """The same horizon in linopy and PyPSA; needs the extra `bench`."""
+    from importlib.util import find_spec
+
+    from tools import bench_peers
+
+    if find_spec("pypsa") is None:
+        print("\n## One plan in linopy and PyPSA\n\nleft out: pip install 'shima-ems[bench]'")
+        return
+    bench_peers.bench_peers(table)
 
 
 # ------------------------------------------------------------------ dispatch
@@ -273,6 +269,8 @@ PARTS: dict[str, Callable[[], None]] = {
     "modbus": bench_field,
     "cycle": bench_cycle,
     "plan": bench_plan,
+    "growth": bench_growth,
+    "peers": bench_peers,
     "forecast": bench_forecast,
     "dispatch": bench_dispatch,
     "plant": bench_plant,

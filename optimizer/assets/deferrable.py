@@ -23,12 +23,13 @@ class DeferrableBlock:
         n = frame.n
         self.days = int(sum(frame.step_s) // 86400) + 2
         self.share = cp.Parameter(n, nonneg=True)
+        self.on_min = cp.Parameter(n, nonneg=True)
         self.on_max = cp.Parameter(n, nonneg=True)
         self.hours = cp.Parameter((self.days, n), nonneg=True)
         self.begins = cp.Parameter((self.days, n), nonneg=True)
         self.need = cp.Parameter(self.days, nonneg=True)
         self.power_by_set = frame.power(f"{load.id}.power")
-        self.on = frame.whole(0.0, 1.0, f"{load.id}.on")
+        self.on = frame.whole(load.id, self.on_min, self.on_max, by_rows=True)
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{load.id}.start")
         self.unmet = cp.Variable(self.days, nonneg=True, name=f"{load.id}.unmet")
         extra = cp.Variable(self.days, nonneg=True, name=f"{load.id}.extra")
@@ -37,7 +38,6 @@ class DeferrableBlock:
         top = cp.multiply(self.share, self.on) * load.rated_kw * MW
         floor = cp.multiply(self.share, self.on) * load.min_kw * MW
         frame.constraints += [
-            self.on <= self.on_max,  # no bound: a parameter times a variable with parametric bounds is not DPP
             self.power_by_set <= load.rated_kw * MW * frame.w,
             self.power <= top,
             self.power >= (floor if load.modulating else top),
@@ -65,7 +65,7 @@ class DeferrableBlock:
         share = np.minimum(1.0, inside / self.frame.dt_h)
         usable = question.in_service(load.id) & (inside > 0)
         self.share.value = share
-        self.on_max.value = usable.astype(float)
+        self.on_min.value, self.on_max.value = np.zeros(n), usable.astype(float)
         # Power is the mean over the whole step: what a day gets of it is that day's part of the hours inside.
         part = np.divide(hours, inside, out=np.zeros_like(hours), where=inside > 0)
         self.hours.value = part * self.frame.dt_h

@@ -41,7 +41,7 @@ class DieselBlock:
         self.reacts = diesel.primary_response or diesel.forming != "never"
         others = {x.id for x in frame.site.of(Diesel) if x.forming != "never" and x.id != diesel.id}
         self.sole_sets = [k for k in self.rows if diesel.forming != "never" and not others & set(frame.sets[k])]
-        self.on = frame.whole(self.on_min, self.on_max, f"{diesel.id}.on")
+        self.on = frame.whole(diesel.id, self.on_min, self.on_max)
         self.start = cp.Variable(n, bounds=[0, 1], name=f"{diesel.id}.start")
         self.power = cp.Variable((len(self.rows), n), nonneg=True, name=f"{diesel.id}.power")
         self._output()

@@ -67,7 +67,7 @@ class HydroBlock:
         self.on_max = cp.Parameter(n, nonneg=True)
         self.pond = cp.Variable(n + 1, bounds=[0, h.pond_m3 * POND_SCALE], name=f"{h.id}.pond")
         self.spill = cp.Variable(n, nonneg=True, name=f"{h.id}.spill")
-        self.on = frame.whole(self.on_min, self.on_max, f"{h.id}.on")
+        self.on = frame.whole(h.id, self.on_min, self.on_max)
         per_mw = hydro_flow_m3s(h, 1.0) / MW
         seconds = np.array(frame.step_s) * POND_SCALE
         turbine = frame.total(self.power) * per_mw

@@ -302,7 +302,7 @@ def test_reserve_from_storage_needs_energy_not_power_alone() -> None:
 def test_the_problem_is_dpp_and_too_many_diesels_are_refused() -> None:
     problem = PlanProblem(hybrid(), (900.0,) * 3)
     assert problem.cp.is_dcp(dpp=True)
-    many = site({**LOAD, "peak_kw": 2000.0}, *({**DG1, "id": f"g{k}", "forming": "droop"} for k in range(8)))
+    many = site({**LOAD, "peak_kw": 2000.0}, *({**DG1, "id": f"g{k}", "forming": "droop"} for k in range(9)))
     with pytest.raises(Exception, match="too many"):
         PlanProblem(many, (900.0,) * 3)
 

@@ -1,0 +1,121 @@
+"""Near the plan that is followed: what its shifted commitments leave open, and when that is not enough.
+
+Forecast and state move a little from one plan to the next, and so do the hours at which engines start and stop. So what is
+on or off is fixed as the last plan had it, but near its own switchings, now, and beyond its end. All of this is a function of the
+question alone, so that a replay gives the same plans everywhere.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from ems.config.site import Battery, Site
+from ems.plan import Plan
+from optimizer.frame import Bounds, Frame, Question
+
+AROUND_S = 3600.0
+"""A switching may move by so much [s], at least by a step."""
+HEAD_STEPS = 2
+"""The first steps are free: what is decided now is decided anew."""
+WHOLE_EVERY_S = 6 * 3600.0
+"""The whole is searched when a plan is the first of such a part of the day [s]."""
+OFF_SOC = 0.05
+"""State of charge off the plan that makes the old commitments a bad place to begin."""
+OFF_LOAD = 0.10
+"""Mean change of the net load's forecast over the next half day, as a share of the site's peak load."""
+AHEAD = timedelta(hours=12)
+
+Flags = npt.NDArray[np.bool_]
+
+
+def near(frame: Frame, question: Question) -> Bounds:
+    """Return (lowest, highest) of each on/off by asset, shape (n_steps,); nothing where there is no plan to be near to."""
+    plan = question.previous
+    if plan is None:
+        return {}
+    steps = shifted(plan, question)
+    found = {}
+    for switch in frame.switches:
+        before = commitment(plan, switch.asset)
+        if before is None:
+            continue
+        on = np.where(steps >= 0, before[steps], False)
+        free = (steps < 0) | near_switching(frame, on)
+        free[:HEAD_STEPS] = True
+        found[switch.asset] = np.where(free, 0.0, on), np.where(free, 1.0, on)
+    return found
+
+
+def shifted(plan: Plan, question: Question) -> npt.NDArray[np.intp]:
+    """Return which step of the old plan each new step begins in, -1 beyond its horizon, shape (n_steps,)."""
+    found = [plan.grid.index(begin) for begin in question.grid.starts()]
+    return np.array([-1 if k is None else k for k in found])
+
+
+def commitment(plan: Plan, asset: str) -> Flags | None:
+    """Return where a plan has an asset on; a turbine is on where it gives power; None where the plan does not speak of it."""
+    if asset in plan.on:
+        return np.array(plan.on[asset], dtype=bool)
+    return np.array(plan.power_kw[asset]) > 0.0 if asset in plan.power_kw else None
+
+
+def near_switching(frame: Frame, on: Flags) -> Flags:
+    """Return the steps that begin within `AROUND_S` of a switching, and both steps that it lies between."""
+    at = np.flatnonzero(on[1:] != on[:-1]) + 1
+    found = np.zeros(len(on), dtype=bool)
+    for k in at:
+        found |= np.abs(frame.elapsed_s - frame.elapsed_s[k]) < AROUND_S
+        found[k - 1] = found[k] = True
+    return found
+
+
+def whole_because(site: Site, frame: Frame, question: Question) -> str:
+    """Return why the whole must be searched, in words; empty where it is enough to search near the plan that is followed.
+
+    To be asked with the problem filled, so that what must or may not run is known.
+    """
+    plan = question.previous
+    if plan is None:
+        return "no plan to begin from"
+    if plan.grid.index(question.grid.start) is None:
+        return "the last plan is over"
+    if question.at.timestamp() // WHOLE_EVERY_S != plan.made_at.timestamp() // WHOLE_EVERY_S:
+        return "a new part of the day"
+    return _state_departs(site, plan, question) or _forecast_departs(site, plan, question) or _forced(frame, question)
+
+
+def _state_departs(site: Site, plan: Plan, question: Question) -> str:
+    step = plan.grid.index(question.grid.start) or 0
+    for battery in site.of(Battery):
+        path = plan.soc.get(battery.id)
+        if path is None or abs(question.start.soc[battery.id] - path[step]) > OFF_SOC:
+            return f"{battery.id} is not charged as planned"
+    for name, state in question.start.diesels.items():
+        on = plan.on.get(name)
+        if on is None or state.on not in on[max(0, step - 1) : step + 2]:
+            return f"{name} does not run as planned"
+    return ""
+
+
+def _forecast_departs(site: Site, plan: Plan, question: Question) -> str:
+    steps = shifted(plan, question)
+    known = (steps >= 0) & np.array([begin < question.at + AHEAD for begin in question.grid.starts()])
+    drawn = sum((np.array(plan.power_kw[a]) for a in plan.deferrables), np.zeros(plan.grid.n_steps))
+    sun = sum((np.array(v) for v in plan.available_kw.values()), np.zeros(plan.grid.n_steps))
+    before = (np.array(plan.load_kw) - drawn - sun)[steps]
+    sun_now = sum((np.array(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))
+    change = np.abs(np.array(question.forecast.load_kw) - sun_now - before) * np.array(question.grid.step_s) * known
+    mean_kw = float(change.sum() / max(1.0, float((np.array(question.grid.step_s) * known).sum())))
+    return "the forecast has moved" if mean_kw > OFF_LOAD * site.peak_kw else ""
+
+
+def _forced(frame: Frame, question: Question) -> str:
+    wanted = near(frame, question)
+    for switch in frame.switches:
+        low, high = wanted.get(switch.asset, (np.zeros(frame.n), np.ones(frame.n)))
+        if (low > switch.high.value).any() or (high < switch.low.value).any():
+            return f"{switch.asset} cannot run as planned"
+    return ""

@@ -1,0 +1,177 @@
+"""Plan time: the plain search of the whole, the search in parts, the way near the plan that is followed; growth; others.
+
+All ways answer the same questions in one run, so that what another job takes from the machine is taken from all.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cvxpy as cp
+
+from ems.clock import cpu_s
+from ems.config.load import load_site
+from ems.config.site import Battery, Diesel, Site
+from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart
+from ems.series import read_series
+from optimizer.answer import plan_of
+from optimizer.foresight import after
+from optimizer.frame import Question
+from optimizer.planner import GAP, NODE_LIMIT, plan_question, solve_question, step_lengths
+from optimizer.problem import PlanProblem
+from optimizer.solver import Effort, solve
+
+ROOT = Path(__file__).resolve().parent.parent
+SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
+CASES = (
+    ("river", "composite_2016_1h", "2016-03-01T00:00:00+00:00"),
+    ("ouessant", "ouessant_2016_1h", "2016-05-01T00:00:00+00:00"),
+    ("village", "village_1h", "2023-03-01T00:00:00+00:00"),
+)
+PLANS = 24
+EFFORT = Effort(GAP, NODE_LIMIT)
+HOUR_STEPS = 12
+"""Steps of five minutes from one plan to the next."""
+Table = Callable[[str, str, Sequence[str], Sequence[Sequence[object]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """CPU time of each way for one question [s], what the way near the old plan costs more [%], and what of it is not HiGHS [s]."""
+
+    plain_s: float
+    whole_s: float
+    way_s: float
+    dearer: float
+    outside_s: float
+
+
+def begin(site: Site) -> PlantStart:
+    """Return half full batteries and the first diesel on."""
+    return PlantStart({b.id: 0.5 for b in site.of(Battery)}, {d.id: DieselStart(k == 0, 9000.0) for k, d in enumerate(site.of(Diesel))})
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the CPU time of a piece of work [s] and what it returned."""
+    began = cpu_s()
+    found = work()
+    return cpu_s() - began, found
+
+
+def outside_s(problem: PlanProblem, question: Question, solves: int) -> float:
+    """Return the CPU time of one plan that is not HiGHS [s]: parameters, cvxpy's matrices for each solve, the plan's numbers."""
+    fill_s, _ = timed(lambda: problem.fill(question))
+    data_s, _ = timed(lambda: problem.cp.get_problem_data(cp.HIGHS))
+    solved = solve_question(problem, question, EFFORT)
+    plan_s, _ = timed(lambda: plan_of(problem, question, solved, "outside", question.grid.end))
+    return fill_s + solves * data_s + plan_s
+
+
+def day(name: str, series: str, first: str) -> list[Paired]:
+    """Plan every hour of a day, each from where the last one leads, every way on every question."""
+    site = load_site(SITES / f"{name}.yaml").site
+    table = read_series(SERIES / f"{series}.csv", site)
+    steps = step_lengths(site.planner.grid)
+    problem, state = PlanProblem(site, steps), begin(site)
+    previous: Plan | None = None
+    found = []
+    for k in range(PLANS + 1):
+        at = datetime.fromisoformat(first) + timedelta(hours=k)
+        grid = Grid(at, steps)
+        question = Question(at, grid, state, table.forecast(grid), {}, previous)
+        problem.fill(question)
+        plain_s, plain = timed(lambda: solve(problem.cp, EFFORT))
+        whole_s, whole = timed(partial(solve_question, problem, question, EFFORT))
+        way_s, (plan, solved) = timed(partial(plan_question, problem, question, EFFORT, f"p{k}"))
+        state = after(site, problem, plan, question, state, HOUR_STEPS)
+        previous = plan
+        dearer = 100.0 * (solved.objective_l / min(plain.objective_l, whole.objective_l) - 1.0)
+        if k > 0:  # the first plan compiles, and has nothing to be near to
+            found.append(Paired(plain_s, whole_s, way_s, dearer, outside_s(problem, question, 2)))
+    return found
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which this share of the sorted values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def bench_ways(table: Table) -> None:
+    """The three ways over a day of each site."""
+    rows: list[list[object]] = []
+    for case in CASES:
+        pairs = day(*case)
+        plain, whole, way = ([getattr(p, f) for p in pairs] for f in ("plain_s", "whole_s", "way_s"))
+        rows.append(
+            [
+                case[0],
+                len(pairs),
+                *(f(v) for v in (plain, whole, way) for f in (statistics.median, lambda x: percentile(x, 0.95))),
+                sum(way) / sum(plain),
+                statistics.mean(p.dearer for p in pairs),
+                max(p.dearer for p in pairs),
+                sum(p.outside_s for p in pairs) / sum(way),
+            ]
+        )
+    head = (
+        "site",
+        "plans",
+        "plain p50 [CPU s]",
+        "p95",
+        "in parts p50",
+        "p95",
+        "near way p50",
+        "p95",
+        "near way / plain",
+        "dearer mean [%]",
+        "max [%]",
+        "outside HiGHS",
+    )
+    table("Plan time, a plan every hour of a day, 56 steps", "python -m tools.bench plan", head, rows)
+
+
+# ------------------------------------------------------------------ growth
+def grown(diesels: int, batteries: int, hours: int) -> tuple[Site, tuple[float, ...]]:
+    """Return a site whose fleet serves a peak of 1,700 kW, whatever the number of units, and a grid of so many hours."""
+    assets: list[dict[str, Any]] = [
+        {"id": "town", "kind": "load", "peak_kw": 1700.0},
+        {"id": "pv1", "kind": "solar", "rated_kw": 1000.0},
+        *({"id": f"dg{k}", "kind": "diesel", "rated_kw": round(2800.0 / diesels * (0.8 + 0.4 * k / max(1, diesels - 1)), 1)} for k in range(diesels)),
+    ]
+    for k in range(batteries):
+        power, energy = 1000.0 / batteries, 2000.0 / batteries
+        assets.append({"id": f"inv{k}", "kind": "inverter", "rated_kw": power, "forming": "droop"})
+        assets.append({"id": f"bess{k}", "kind": "battery", "behind": f"inv{k}", "capacity_kwh": energy, "charge_kw": power, "discharge_kw": power})
+    return Site.model_validate({"site": {"id": "grown"}, "assets": assets}), step_lengths(((5, 12), (15, 12), (60, hours - 4)))
+
+
+def bench_growth(table: Table) -> None:
+    """Time of the search by number of diesels and batteries, and by horizon; sizes differ, so that no two sets are alike."""
+    town = read_series(SERIES / "ouessant_2016_1h.csv", load_site(SITES / "ouessant.yaml").site)
+    at = datetime(2016, 5, 1, tzinfo=UTC)
+    rows: list[list[object]] = []
+    cases = [*((d, 1, 36) for d in range(1, 9)), *((3, b, 36) for b in (2, 3, 4)), *((3, 1, h) for h in (24, 48, 72))]
+    for diesels, batteries, hours in cases:
+        site, steps = grown(diesels, batteries, hours)
+        grid = Grid(at, steps)
+        truth = town.forecast(grid)
+        question = Question(at, grid, begin(site), Forecast(grid, truth.load_kw, {"pv1": truth.available_kw["pv1"]}, {}), {})
+        build_s, problem = timed(partial(PlanProblem, site, steps))
+        first_s, solved = timed(partial(solve_question, problem, question, EFFORT))
+        plan = plan_of(problem, question, solved, "g0", grid.end)
+        state = after(site, problem, plan, question, question.start, HOUR_STEPS)
+        later = Grid(at + timedelta(hours=1), steps)
+        truth = town.forecast(later)
+        question = Question(later.start, later, state, Forecast(later, truth.load_kw, {"pv1": truth.available_kw["pv1"]}, {}), {}, plan)
+        whole_s, _ = timed(partial(solve_question, problem, question, EFFORT))
+        way_s, _ = timed(partial(plan_question, problem, question, EFFORT, "g1"))
+        rows.append([diesels, batteries, hours, len(steps), problem.frame.n_sets, build_s, first_s, whole_s, way_s, way_s / whole_s])
+    head = ("diesels", "batteries", "hours", "steps", "sets", "build [CPU s]", "first plan, compiled", "whole", "near way", "near way / whole")
+    table("Growth of the plan's time", "python -m tools.bench growth", head, rows)
