@@ -115,7 +115,7 @@ class Data:
                     yield asset, f"{asset}.{name} is {value:g} in the image from {said(reading)}"
                 if value is not None and not math.isfinite(value):
                     yield asset, f"{asset}.{name} is {value} in the image"
-        if faulty & self._loads and step.image.load_kw < LOAD_SHARE * sum(x.demand_kw * x.share for x in truth.plant.loads):
+        if faulty & self._loads and step.image.load_kw < LOAD_SHARE * (sum(x.demand_kw * x.share for x in truth.plant.loads) - step.flows.unserved_kw):
             blind = any(self._unusable(r) for a in self._loads for n, r in step.readings[a].items() if n == "power_kw")
             if blind and not step.flows.blackout:
                 yield "load", f"the load is taken as {step.image.load_kw:.0f} kW while it cannot be seen"

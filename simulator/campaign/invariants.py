@@ -6,7 +6,7 @@ saw, wrote and told, are in `simulator.campaign.conduct`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from ems.config.site import Battery, Site
@@ -32,6 +32,8 @@ ALL_STARTS = 3
 """Starts of all kinds, forced ones too, may be so many times those that economy allows in an hour."""
 SHED_S = 900.0
 """Shed feeders are back after this time once there is capacity: band, reserve, one by one [s]."""
+FOLLOW_S = 10.0
+"""A forming inverter carries what a lost source gave until references of the others have moved [s]."""
 HIDDEN = 0.05
 """Share of the peak load by which reserve may really be shorter than the EMS thinks."""
 HIDDEN_EVERY = 20
@@ -79,11 +81,16 @@ class Charge:
     id, name = "I2", "state of charge"
 
     def __init__(self) -> None:
-        self._helpless_s = -1e9
+        self._helpless_s = self._lost_s = -1e9
+        self._broken = frozenset[str]()
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge every battery; one that starts outside its band is only watched for going further out."""
         flows, hand, at = step.flows, truth.hand, step.at_s
+        broken = frozenset(u for u in truth.rated if hand.broken(u, at))
+        if broken - self._broken:
+            self._lost_s = at
+        self._broken = broken
         for pair in truth.pairs:
             battery, now, before = pair.battery, flows.soc[pair.battery.id], step.soc[pair.battery.id]
             unit = truth.plant.batteries[battery.id]
@@ -101,12 +108,12 @@ class Charge:
                 yield battery.id, f"SoC {now:.4f} goes above {battery.soc_max:.2f}"
 
     def _may_be_low(self, battery: Battery, step: Step, truth: Truth) -> bool:
-        """Whether nobody else could serve: no diesel is able, or has been for no longer than a start takes."""
+        """Whether nobody else could serve: no diesel is able, or has been for no longer than a start takes; or a source has just gone and others follow."""
         others = [d for d in truth.able(step) if not truth.hand.out(d, step.at_s)]
         free_kw = sum(d.rated_kw for d in truth.plant.diesels if d.id in others)
         if free_kw < step.flows.load_kw - sum(step.flows.power_kw[h.id] for h in truth.plant.hydros) or truth.hand.out(battery.id, step.at_s):
             self._helpless_s = step.at_s
-        return step.at_s - self._helpless_s <= 2.0 * truth.start_s + SETTLE_S
+        return step.at_s - self._helpless_s <= 2.0 * truth.start_s + SETTLE_S or step.at_s - self._lost_s <= FOLLOW_S
 
     def _may_be_high(self, inverter: str, step: Step, truth: Truth) -> bool:
         pushing = [*truth.plant.solars, *truth.plant.hydros]
@@ -238,7 +245,9 @@ class Reserve:
             flows.soc,
             discharge_limit_kw={b.id: b.discharge_kw(0.0) for b in truth.plant.batteries.values()},
             limits=step.decision.memory.limits,
-            not_forming=frozenset(i.id for i in truth.plant.inverters if not i.forming),
+            not_forming=frozenset(
+                i.id for i in truth.plant.inverters if not i.forming or (i.battery is not None and self._near_empty(i.battery.asset, flows.soc))
+            ),
             hold_s=step.decision.reserve.hold_s,
         )
         leaving = [d for d, u in step.decision.memory.units.items() if u.phase is Phase.UNLOADING]
@@ -248,6 +257,11 @@ class Reserve:
         self._hidden = self._hidden + 1 if hidden > HIDDEN * truth.peak_kw and not starting and step.decision.reserve.short_kw <= 1.0 else 0
         if self._hidden * HIDDEN_EVERY * step.dt_s > TRANSIENT_S:
             yield "hidden", f"reserve is really short by {true.short_kw:.0f} kW ({true.contingency}), the EMS thinks {step.decision.reserve.short_kw:.0f} kW"
+
+    @staticmethod
+    def _near_empty(battery: Battery, soc: Mapping[str, float]) -> bool:
+        """Whether a battery may or may not hold the bus: what its meter is allowed to be wrong by decides."""
+        return soc[battery.id] <= battery.black_start_soc + battery.soc_error
 
 
 class Service:
