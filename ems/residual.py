@@ -15,11 +15,11 @@ from ems.frozen import changed
 from ems.memory import Expected, Memory
 from ems.model import Image
 
-INTEGRAL_S = 20.0
-"""Time constant: slower than governors and reference trims, quicker than the minute that low load may last [s]."""
+INTEGRAL_S = 10.0
+"""Time constant: slower than governors and reference trims; a meter that drifts by 0.5 kW/s leaves the leader 5 kW off, which is within tolerance [s]."""
 SETTLED_S = 10.0
 """A unit that has just taken the lead is given this long [s]."""
-FORGET_S = 5.0
+FORGET_S = 4.0
 CONTRARY_SHARE = 0.02
 """What was learned while others were still on their way is forgotten this fast [s], once the leader is so far off the other way [of rated]."""
 MOST_SHARE = 0.10

@@ -32,6 +32,8 @@ ALL_STARTS = 3
 """Starts of all kinds, forced ones too, may be so many times those that economy allows in an hour."""
 SHED_S = 900.0
 """Shed feeders are back after this time once there is capacity: band, reserve, one by one [s]."""
+LEAK = 0.02
+"""Share of an inverter's rating that it may be off: held at nothing, it gives or takes a little as the frequency moves."""
 FOLLOW_S = 10.0
 """A forming inverter carries what a lost source gave until references of the others have moved [s]."""
 HIDDEN = 0.05
@@ -102,7 +104,7 @@ class Charge:
             if battery.soc_min - SOC <= now <= battery.soc_max + SOC:
                 continue
             slack = SOC + (battery.soc_error if hand.lying(battery.id, at) or hand.unseen(battery.id, at) else 0.0)
-            if now < battery.soc_min - slack and now < before and not self._may_be_low(battery, step, truth):
+            if now < battery.soc_min - slack and now < before and ac > LEAK * pair.inverter.rated_kw and not self._may_be_low(battery, step, truth):
                 yield battery.id, f"SoC {now:.4f} goes below {battery.soc_min:.2f}"
             if now > battery.soc_max + slack and now > before and not self._may_be_high(pair.inverter.id, step, truth):
                 yield battery.id, f"SoC {now:.4f} goes above {battery.soc_max:.2f}"
