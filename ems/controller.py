@@ -93,7 +93,7 @@ class Controller:
 
     def step(self, telemetry: Telemetry, requests: Sequence[Request], plan: Plan | None, memory: Memory) -> tuple[Image, Decision]:
         """Return the image and what follows from it."""
-        image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt)
+        image, doubt = self._doubter.judge(self._image.build(telemetry, memory), memory.doubt, memory.told)
         met = self._met(image, requests, memory)
         image = met.image
         bounds = self._guards.bounds(image, met.memory)

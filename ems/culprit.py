@@ -7,7 +7,7 @@ is taken back. Where they name nobody, or two, nobody is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import exp
 
 from ems.balance import BalanceSheet, Flow, possible
@@ -76,10 +76,20 @@ def opened(sheet: BalanceSheet, onset: Onset | None, last: Mapping[str, Pace], s
     return changed(onset, residual_kw=residual_kw, closed_s=None, step_s=now_s, step_kw=step, before=before, after=shown)
 
 
-def dead(sheet: BalanceSheet, shown: Mapping[str, float], pace: Mapping[str, Pace], residual_kw: float, tolerance_kw: float, now_s: float) -> str | None:
+def dead(
+    sheet: BalanceSheet,
+    shown: Mapping[str, float],
+    pace: Mapping[str, Pace],
+    residual_kw: float,
+    tolerance_kw: float,
+    now_s: float,
+    obeying: Collection[str] = (),
+) -> str | None:
     """Return the one whose meter is frozen: it was lively, shows the same bits for long, and the balance went away from it meanwhile."""
     found, latest = None, now_s - DEAD_S
     for f in sheet.flows:
+        if f.id in obeying:
+            continue
         p = pace[f.id]
         if p.since_s > latest or p.residual_kw is None or abs(residual_kw - p.residual_kw) <= tolerance_kw:
             continue
@@ -99,7 +109,13 @@ def suspected(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], tol
 
 
 def accuse(
-    sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], pace: Mapping[str, Pace], tolerance_kw: float, now_s: float
+    sheet: BalanceSheet,
+    onset: Onset,
+    shown: Mapping[str, float],
+    pace: Mapping[str, Pace],
+    tolerance_kw: float,
+    now_s: float,
+    obeying: Collection[str] = (),
 ) -> tuple[Onset, Flaw | None]:
     """Return the onset, and the flaw of the one it accuses; None while nobody can be told.
 
@@ -114,6 +130,8 @@ def accuse(
         What healthy meters may leave open [kW].
     now_s : float
         [s].
+    obeying : Collection[str]
+        Who shows what it was told to give: it rightly shows the same for as long as that is the same.
     """
     open_s, step_ago_s, residual = now_s - onset.since_s, now_s - onset.step_s, onset.residual_kw
     if open_s < TYPICAL_S:
@@ -125,7 +143,7 @@ def accuse(
             return changed(onset, accused=mover.id), flaw
     if open_s < UNCLOSED_S:
         return onset, None
-    still = [f for f in sheet.flows if _still(f, pace[f.id], now_s) and possible(f, _implied(f, shown, residual))]
+    still = [f for f in sheet.flows if f.id not in obeying and _still(f, pace[f.id], now_s) and possible(f, _implied(f, shown, residual))]
     if len(still) == 1:
         return changed(onset, accused=still[0].id), Flaw.FROZEN
     if mover is not None and step_ago_s >= UNCLOSED_S and not still and not mover.may_form and possible(mover, _implied(mover, shown, residual)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ems.balance import BalanceSheet
 from ems.charge import WIDEST, Counter
 from ems.config.site import Battery, Inverter, Site
-from ems.culprit import UNCLOSED_S, accuse, dead, opened, paces, suspected
+from ems.culprit import IDLE, UNCLOSED_S, accuse, dead, opened, paces, suspected
 from ems.doubt_memory import Charge, Doubted, DoubtMemory, Onset, Pace
 from ems.frozen import changed, frozen
 from ems.model import BAD, NOTHING, SUSPECT, AssetImage, Doubt, Flaw, Image
@@ -81,8 +81,16 @@ class Doubter:
         self._live_hz = LIVE_HZ * site.site.nominal_hz
         self._peak_kw = site.peak_kw
 
-    def judge(self, image: Image, memory: DoubtMemory) -> tuple[Image, DoubtMemory]:
-        """Return the image with what can be believed, and the memory for the next cycle."""
+    def judge(self, image: Image, memory: DoubtMemory, told: Mapping[str, float] = NOTHING) -> tuple[Image, DoubtMemory]:
+        """Return the image with what can be believed, and the memory for the next cycle.
+
+        Parameters
+        ----------
+        image : Image
+        memory : DoubtMemory
+        told : Mapping[str, float]
+            The power that each unit was last told to give, but for the leader's [kW].
+        """
         if image.dt_s >= LONG_STEP_S:
             return image, NOTHING_DOUBTED
         zeroed = self._zeroed(image, memory)
@@ -90,7 +98,7 @@ class Doubter:
         last = {a: u.points for a, u in image.assets.items()}
         for a in silent:
             last[a] = memory.last.get(a, last[a])
-        powers = self._powers(image, memory, silent)
+        powers = self._powers(image, memory, silent, told)
         found = _Found({}, [], 0.0)
         used = self._used(image, powers, found)
         if powers.onset is not None and powers.residual_kw is not None and image.now_s - powers.onset.since_s >= UNCLOSED_S:
@@ -174,7 +182,7 @@ class Doubter:
         return carried and any(u.flag("synchronised") or u.flag("forming") for a, u in image.assets.items() if a != asset and u.seen)
 
     # ------------------------------------------------------------------ powers
-    def _powers(self, image: Image, memory: DoubtMemory, silent: Mapping[str, float]) -> _Powers:
+    def _powers(self, image: Image, memory: DoubtMemory, silent: Mapping[str, float], told: Mapping[str, float]) -> _Powers:
         """Hold the powers against their ranges and against the balance."""
         now_s = image.now_s
         shown = self._sheet.shown(image.assets, silent)
@@ -196,7 +204,8 @@ class Doubter:
         if doubted:
             fine = {a: self._recovering(d, now_s, closes and (d.flaw is not Flaw.FROZEN or pace[a].since_s > d.since_s)) for a, d in doubted.items()}
             return _Powers(shown, _kept(fine, now_s), None, memory.balanced, pace, lag, residual)
-        stuck = dead(self._sheet, shown, pace, residual, tolerance, now_s)
+        obeying = self._obeying(shown, told)
+        stuck = dead(self._sheet, shown, pace, residual, tolerance, now_s, obeying)
         if stuck is not None:
             doubted[stuck] = Doubted(Flaw.FROZEN, now_s, memory.balanced.get(stuck))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
@@ -210,11 +219,15 @@ class Doubter:
             # It may be the readings' delay, or the first second of a fault: who moved is kept until it shows.
             onset = onset if onset.closed_s is not None else changed(onset, since_s=now_s)
             return _Powers(shown, doubted, onset, memory.balanced if waiting else shown, pace, lag, residual, waiting)
-        onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s)
+        onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s, obeying)
         if flaw is not None and onset.accused is not None:
             doubted[onset.accused] = Doubted(flaw, now_s, memory.balanced.get(onset.accused))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
         return _Powers(shown, doubted, onset, memory.balanced, pace, lag, residual, waiting)
+
+    def _obeying(self, shown: Mapping[str, float], told: Mapping[str, float]) -> frozenset[str]:
+        """Return the units that show what they were told to give."""
+        return frozenset([f.id for f in self._sheet.flows if f.id in told and abs(shown[f.id] - told[f.id]) <= max(f.noise_kw, IDLE * f.rated_kw)])
 
     def _closing(self, onset: Onset | None, now_s: float) -> Onset | None:
         """Return the onset of a balance that closes again: forgotten at once where it was never alarmed, else after a while."""

@@ -275,3 +275,9 @@ class Memory:
     alarms: Mapping[str, tuple[Alarm, float]] = field(default_factory=lambda: NOTHING)
     expected: Expected | None = None
     doubt: DoubtMemory = field(default_factory=DoubtMemory)
+
+    @property
+    def told(self) -> dict[str, float]:
+        """The power that each unit was last told to give, but for the leader's, which is a result [kW]."""
+        leader = None if self.expected is None else self.expected.leader
+        return {u: kw for u, kw in self.references.items() if u != leader}

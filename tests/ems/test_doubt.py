@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import count
 from random import Random
 
 import pytest
@@ -40,6 +41,7 @@ def watched(
     seed: int = 1,
     dt_s: float = 1.0,
     hz: float = 50.0,
+    told: Mapping[str, float] | None = None,
 ) -> list[Image]:
     """Let doubt watch the island; from `FAULT_S` to `until_s` some meters lie, and some devices show other readings altogether."""
     random, builder, doubter, memory = Random(seed), ImageBuilder(SITE), Doubter(SITE), DoubtMemory()
@@ -58,7 +60,7 @@ def watched(
         }
         readings |= dict(gone or {}) if lying else {}
         soc -= (now["inv1"] + 2.0) / 0.975 / 0.96 / 500.0 / 3600.0
-        image, memory = doubter.judge(builder.build(telemetry(k, dt_s, **readings), Memory()), memory)
+        image, memory = doubter.judge(builder.build(telemetry(k, dt_s, **readings), Memory()), memory, told or {})
         found.append(image)
     assert unpack(DoubtMemory, pack(memory)) == memory
     return found
@@ -139,6 +141,16 @@ def test_an_open_balance_that_nobody_can_be_blamed_for_replaces_nobody_but_is_sa
     last = images[-1]
     assert last.uncertain_kw == pytest.approx(90.0, abs=8.0)
     assert all(unit.suspect == () for unit in last.assets.values())
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_who_shows_what_it_was_told_is_not_frozen_while_another_drifts(obeys: bool) -> None:
+    """The town's meter creeps away; the inverter shows the same bits, because it was told to give just that."""
+    crept = count()
+    lies: dict[str, Lie] = {"town": lambda p: p + 0.5 * next(crept), "inv1": lambda p: BATTERY_KW}
+    images = watched(FAULT_S + 150, lies, told={"inv1": BATTERY_KW} if obeys else {})
+    accused = {d.asset for i in images for d in i.doubts} - {None}
+    assert accused == (set() if obeys else {"inv1"})
 
 
 def test_a_frozen_meter_that_shows_the_right_thing_is_left_alone() -> None:
