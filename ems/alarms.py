@@ -25,6 +25,7 @@ FLAWS: dict[Flaw, tuple[str, str]] = {
     Flaw.SCALED_DOWN: ("is ten times too low", "10 分の 1 の値です"),
     Flaw.JUMP: ("has jumped, and nothing explains it", "説明のつかない飛びがあります"),
     Flaw.FROZEN: ("is frozen", "固着しています"),
+    Flaw.DRIFT: ("has drifted away", "徐々にずれています"),
     Flaw.ZEROED: ("shows nothing but zero", "ゼロしか示しません"),
 }
 SOURCES: dict[str, tuple[str, str]] = {

@@ -33,6 +33,10 @@ DEAD_S = 45.0
 """... and frozen even where the balance is hardly open, if it has shown them for this time [s] while the others moved."""
 IDLE = 0.01
 """Under this share of its rating a unit idles, and rightly shows the same."""
+CREPT_S = 60.0
+"""A balance that opened little by little is the load meter's doing once it has been open for this long [s] ..."""
+CREPT_SHARE = 0.10
+"""... by this share of what it shows."""
 FADE = 0.98
 """By how much a remembered pause fades with each move."""
 
@@ -149,6 +153,24 @@ def accuse(
     if mover is not None and step_ago_s >= UNCLOSED_S and not still and not mover.may_form and possible(mover, _implied(mover, shown, residual)):
         return changed(onset, accused=mover.id), Flaw.JUMP
     return _factor(sheet, onset, shown, residual, tolerance_kw, now_s)
+
+
+def crept(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], now_s: float, obeying: Collection[str]) -> str | None:
+    """Return the load whose meter has crept away: every source but one, the leader, shows what it was told or idles.
+
+    The leader's own meter could be the one as well. Then, too, what the sources give is what is to be shared: its true power
+    is off by the residual, which reserve covers as uncertain.
+    """
+    if now_s - onset.since_s < CREPT_S:
+        return None
+    unexplained = [f for f in sheet.flows if f.id not in obeying and abs(shown[f.id]) > IDLE * f.rated_kw]
+    loads = [f for f in unexplained if f.sign < 0.0]
+    sources = [f for f in unexplained if f.sign > 0.0]
+    if len(loads) != 1 or len(sources) > 1 or not all(f.may_form for f in sources):
+        return None
+    load = loads[0]
+    large = abs(onset.residual_kw) >= CREPT_SHARE * shown[load.id]
+    return load.id if large and possible(load, _implied(load, shown, onset.residual_kw)) else None
 
 
 def _implied(flow: Flow, shown: Mapping[str, float], residual_kw: float) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ems.balance import BalanceSheet
 from ems.charge import WIDEST, Counter
 from ems.config.site import Battery, Inverter, Site
-from ems.culprit import IDLE, UNCLOSED_S, accuse, dead, opened, paces, suspected
+from ems.culprit import IDLE, UNCLOSED_S, accuse, crept, dead, opened, paces, suspected
 from ems.doubt_memory import Charge, Doubted, DoubtMemory, Onset, Pace
 from ems.frozen import changed, frozen
 from ems.model import BAD, NOTHING, SUSPECT, AssetImage, Doubt, Flaw, Image
@@ -222,6 +222,10 @@ class Doubter:
         onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s, obeying)
         if flaw is not None and onset.accused is not None:
             doubted[onset.accused] = Doubted(flaw, now_s, memory.balanced.get(onset.accused))
+            return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
+        load = crept(self._sheet, onset, shown, now_s, obeying)
+        if load is not None:
+            doubted[load] = Doubted(Flaw.DRIFT, now_s, memory.balanced.get(load))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)
         return _Powers(shown, doubted, onset, memory.balanced, pace, lag, residual, waiting)
 

@@ -162,6 +162,7 @@ class Flaw(StrEnum):
     SCALED_DOWN = "scaled_down"
     JUMP = "jump"
     FROZEN = "frozen"
+    DRIFT = "drift"
     ZEROED = "zeroed"
     BALANCE = "balance"
 

@@ -22,8 +22,8 @@ SETTLED_S = 10.0
 FORGET_S = 4.0
 CONTRARY_SHARE = 0.02
 """What was learned while others were still on their way is forgotten this fast [s], once the leader is so far off the other way [of rated]."""
-MOST_SHARE = 0.10
-"""No more than this share of the leader's rating is learned: beyond it something is broken, and doubt's to find."""
+MOST_SHARE = 0.30
+"""No more than this share of the leader's rating is learned: by then doubt has found a load meter that creeps away."""
 SUDDEN_SHARE = 0.20
 """A difference beyond this share of the rating is a load step or a trip on its way, not an error [of rated]."""
 OFF_NOMINAL_HZ = 0.05

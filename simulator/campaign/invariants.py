@@ -35,7 +35,7 @@ SHED_S = 900.0
 LEAK = 0.02
 """Share of an inverter's rating that it may be off: held at nothing, it gives or takes a little as the frequency moves."""
 FOLLOW_S = 10.0
-"""A forming inverter carries what a lost source gave until references of the others have moved [s]."""
+"""A forming inverter carries what a lost source gave, or what two that swap leave open, until references of the others have moved [s]."""
 HIDDEN = 0.05
 """Share of the peak load by which reserve may really be shorter than the EMS thinks."""
 HIDDEN_EVERY = 20
@@ -83,16 +83,12 @@ class Charge:
     id, name = "I2", "state of charge"
 
     def __init__(self) -> None:
-        self._helpless_s = self._lost_s = -1e9
-        self._broken = frozenset[str]()
+        self._helpless_s = -1e9
+        self._draining_s: dict[str, float] = {}
 
     def check(self, step: Step, truth: Truth) -> Iterator[tuple[str, str]]:
         """Judge every battery; one that starts outside its band is only watched for going further out."""
         flows, hand, at = step.flows, truth.hand, step.at_s
-        broken = frozenset(u for u in truth.rated if hand.broken(u, at))
-        if broken - self._broken:
-            self._lost_s = at
-        self._broken = broken
         for pair in truth.pairs:
             battery, now, before = pair.battery, flows.soc[pair.battery.id], step.soc[pair.battery.id]
             unit = truth.plant.batteries[battery.id]
@@ -104,18 +100,21 @@ class Charge:
             if battery.soc_min - SOC <= now <= battery.soc_max + SOC:
                 continue
             slack = SOC + (battery.soc_error if hand.lying(battery.id, at) or hand.unseen(battery.id, at) else 0.0)
-            if now < battery.soc_min - slack and now < before and ac > LEAK * pair.inverter.rated_kw and not self._may_be_low(battery, step, truth):
+            low = now < battery.soc_min - slack and now < before and ac > LEAK * pair.inverter.rated_kw
+            draining_s = self._draining_s.get(battery.id, 0.0) + step.dt_s if low else 0.0
+            self._draining_s[battery.id] = draining_s
+            if low and not self._may_be_low(battery, step, truth) and draining_s > FOLLOW_S:
                 yield battery.id, f"SoC {now:.4f} goes below {battery.soc_min:.2f}"
             if now > battery.soc_max + slack and now > before and not self._may_be_high(pair.inverter.id, step, truth):
                 yield battery.id, f"SoC {now:.4f} goes above {battery.soc_max:.2f}"
 
     def _may_be_low(self, battery: Battery, step: Step, truth: Truth) -> bool:
-        """Whether nobody else could serve: no diesel is able, or has been for no longer than a start takes; or a source has just gone and others follow."""
+        """Whether nobody else could serve: no diesel is able, or has been for no longer than a start takes."""
         others = [d for d in truth.able(step) if not truth.hand.out(d, step.at_s)]
         free_kw = sum(d.rated_kw for d in truth.plant.diesels if d.id in others)
         if free_kw < step.flows.load_kw - sum(step.flows.power_kw[h.id] for h in truth.plant.hydros) or truth.hand.out(battery.id, step.at_s):
             self._helpless_s = step.at_s
-        return step.at_s - self._helpless_s <= 2.0 * truth.start_s + SETTLE_S or step.at_s - self._lost_s <= FOLLOW_S
+        return step.at_s - self._helpless_s <= 2.0 * truth.start_s + SETTLE_S
 
     def _may_be_high(self, inverter: str, step: Step, truth: Truth) -> bool:
         pushing = [*truth.plant.solars, *truth.plant.hydros]
