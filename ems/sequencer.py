@@ -28,10 +28,9 @@ UNLOADED = 0.10
 """Share of its rating down to which a unit is unloaded before its breaker opens."""
 MAY_OPEN = 0.15
 """Under this share it counts as unloaded: references and meters differ by a few per cent."""
-UNLOAD_TIMEOUT_S = 120.0
-UNLOAD_SPARE_S = 30.0
-"""A unit that does not unload within its ramp and this [s], at most the timeout, is taken off all the same: low load is bad for it, and its meter
-may be wrong. The last one is given the whole timeout, and is loaded again instead."""
+UNLOAD_TIMEOUT_S, UNLOAD_SPARE_S = 120.0, 30.0
+"""A unit that does not unload within its ramp and the second time, at most the first [s], is taken off all the same: low load is bad for it, and its
+meter may be wrong. The last one is loaded again instead."""
 SETTLE_S = 10.0
 """The last diesel leaves when the bus has been in band for this long [s] while it stood unloaded beside the unit that takes over."""
 HELD_S = 300.0
@@ -291,7 +290,7 @@ def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explana
     if ready or moment.dt_s >= total_start_s(diesel):
         cooling = changed(begun, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
         return Advance(cooling, (Write(diesel.id, "running", 0.0),), (Event("stop", diesel.id, why.reason.value),))
-    if waited_s >= UNLOAD_TIMEOUT_S:
+    if waited_s >= patience_s:
         held = changed(
             begun, phase=Phase.ONLINE, since_s=now_s, unloaded_s=None, held_until_s=now_s + HELD_S, why=Explanation(Reason.SEQUENCE, ("hand_over_failed",))
         )

@@ -15,7 +15,7 @@ from ems.memory import Memory, UnitMemory
 from ems.model import Reading
 from ems.plan import Target
 from ems.rules import Rules
-from ems.sequencer import HELD_S, UNLOAD_TIMEOUT_S
+from ems.sequencer import HELD_S
 from ems.supply import Supplies
 from ems.terms import Mode, Phase, Reason
 from tests.ems.island import diesel, inverter, points, site, telemetry
@@ -98,7 +98,7 @@ def test_the_sequence_unload_settle_open_cool_down() -> None:
 
 
 def test_a_set_that_does_not_unload_takes_the_load_back_and_rests_before_the_next_try() -> None:
-    decisions = lived(int(UNLOAD_TIMEOUT_S + HELD_S + 60.0), follows=False)
+    decisions = lived(int(HELD_S + 90.0), follows=False)
     failed = [k for k, d in enumerate(decisions) for e in d.events if e.kind == "hand_over_failed"]
     assert len(failed) == 1
     phases = [d.memory.units["dg1"].phase for d in decisions]
