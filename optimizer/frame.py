@@ -67,6 +67,10 @@ class Prices:
         Fuel that is missing to the days in hand at the end: it makes litres dearer than hours, wear and late water.
     wear_l_per_kwh : float
         Charge and discharge at the busbar; it keeps the two apart.
+    least_wear_l_per_kwh : float
+        The least of it that does.
+    storage_l_per_kwh : float | None
+        What wear a discharged kWh costs there and back (objective cost); None where it is not counted.
     changed_starts_per_h : float
         An hour of an engine that is other than promised, in starts of it.
     om_l_per_currency, curtailed_l_per_kwh : float
@@ -74,6 +78,8 @@ class Prices:
     """
 
     wear_l_per_kwh: float = 0.002
+    least_wear_l_per_kwh: float = 0.002
+    storage_l_per_kwh: float | None = None
     om_l_per_currency: float = 0.0
     curtailed_l_per_kwh: float = 0.0005
     unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)

@@ -12,13 +12,19 @@ def slope(a: Point, b: Point) -> float:
     return (b[1] - a[1]) / (b[0] - a[0])
 
 
-def convex_lines(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Return (value at 0, slope) of the lines whose maximum is the lower convex hull of points with rising x."""
+def lower_hull(points: Sequence[Point]) -> list[Point]:
+    """Return the points that the lower convex hull of points with rising x goes through."""
     hull: list[Point] = []
     for point in points:
         while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-1], point):
             hull.pop()
         hull.append(point)
+    return hull
+
+
+def convex_lines(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Return (value at 0, slope) of the lines whose maximum is the lower convex hull of points with rising x."""
+    hull = lower_hull(points)
     return [(a[1] - slope(a, b) * a[0], slope(a, b)) for a, b in zip(hull, hull[1:], strict=False)]
 
 

@@ -37,8 +37,9 @@ def prices_of(site: Site, purpose: Purpose) -> Prices:
         return Prices()
     per_l = site.costs.diesel_per_l
     usual = Prices()
-    wear = max(usual.wear_l_per_kwh, site.costs.storage_wear_per_kwh / per_l / 2.0)
-    return replace(usual, wear_l_per_kwh=wear, om_l_per_currency=1.0 / per_l)
+    storage = site.costs.storage_wear_per_kwh / per_l
+    wear = max(usual.least_wear_l_per_kwh, storage / 2.0)
+    return replace(usual, wear_l_per_kwh=wear, storage_l_per_kwh=storage, om_l_per_currency=1.0 / per_l)
 
 
 class PlanProblem:

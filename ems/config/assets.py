@@ -249,6 +249,11 @@ class Battery(Equipment):
             curve: Curve = getattr(self, field)
             if any(point[0] > 1 for point in curve):
                 raise wrong(field, "a share above 1", "SoC and depth as ratios 0..1")
+        expected = "depths and cycles above 0, and no more cycles for a deeper one"
+        if any(depth <= 0 or cycles <= 0 for depth, cycles in self.cycle_life):
+            raise wrong("cycle_life", "a depth or a number of cycles is 0", expected)
+        if any(b[1] > a[1] for a, b in zip(self.cycle_life, self.cycle_life[1:], strict=False)):
+            raise wrong("cycle_life", "a deeper cycle lasts longer", expected)
         return self
 
 

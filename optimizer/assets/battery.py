@@ -7,6 +7,7 @@ import numpy as np
 
 from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
+from optimizer.assets.wear import WearBlock
 from optimizer.frame import MW, Array, Frame, Question
 from optimizer.security import Paths
 
@@ -47,6 +48,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
         if frame.purpose == "plan":
             self._paths()
+        self.wear = WearBlock(frame, battery, self.stored, self.to_bus)
         self._end_value(under)
 
     def _paths(self) -> None:
@@ -105,6 +107,7 @@ class BatteryBlock:
         top = np.maximum.accumulate(np.append(question.ceiling(b.id, "soc_max", b.soc_max), b.soc_max))
         top[n], floor[n] = top[n - 1], floor[n - 1]
         self.stored_0.value = soc * self.capacity
+        self.wear.fill(question)
         self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity

@@ -43,7 +43,7 @@ class InverterBlock:
             self.charge <= cp.multiply(self.charge_max, frame.w),
         ]
         frame.trips.append(Trip(inverter.id, self.power, cp.multiply(self.excused, frame.bare_w)))
-        frame.energy_price(frame.total(self.discharge + self.charge), frame.prices.wear_l_per_kwh)
+        frame.energy_price(frame.total(self.discharge + self.charge), self.store.wear.each_way_l_per_kwh)
         self._flow(self.store)
         self._reserve(self.store)
 
