@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -68,12 +68,22 @@ class PlanMaker:
         Wall-clock limit, only for the site's worker [s].
     step_s : float
         Shortest step that can be acted on [s]: a replay's step.
+    now_s : Callable[[], float]
+        The clock that the time limit is counted on [s].
     """
 
-    def __init__(self, site: Site, forecasting: Forecasting, node_limit: int | None = None, time_limit_s: float | None = None, step_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        site: Site,
+        forecasting: Forecasting,
+        node_limit: int | None = None,
+        time_limit_s: float | None = None,
+        step_s: float = 0.0,
+        now_s: Callable[[], float] = real_s,
+    ) -> None:
         self._site = site
         self._forecasting = forecasting
-        self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s)
+        self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s, now_s)
         self._steps = step_lengths(site.planner.grid, step_s)
         self._problem: PlanProblem | None = None
         self._hold_s = hold_s(site)
@@ -103,7 +113,7 @@ class PlanMaker:
             forecast = without_sun(forecast, storm)
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
-            problem, searched_s = self._built(), real_s()
+            problem, searched_s = self._built(), self._effort.now_s()
             plan, solved = plan_question(problem, question, self._effort, request.id)
             kept, more_s = keeping(problem, question, plan, remaining(self._effort, searched_s), solve_question)
             if forecast.bands is not None and forecast.bands.learned:
@@ -130,7 +140,7 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     In a replay (no time limit) the whole is searched only where `whole_because` gives a reason, or where the plan near the
     old one leaves a wish unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
-    began, valid_until = real_s(), min(question.at + VALID, question.grid.end)
+    began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
     first: tuple[Plan, Solved] | None = None
     if not whole_because(problem.site, problem.frame, question):
@@ -158,7 +168,7 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
 
     The bound is that of the first solve, which no restriction but `narrow` has touched.
     """
-    began = real_s()
+    began = effort.now_s()
     problem.fill(question)
     if narrow is not None:
         problem.frame.narrow(narrow)
@@ -167,7 +177,14 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     for _ in range(2):
         if not problem.separate():
             break
-        solved = search(problem, left(effort, began), once=once)
+        values = {v: v.value for v in problem.cp.variables()}
+        try:
+            solved = search(problem, left(effort, began), once=once)
+        except Failed:  # what both directions do at once is netted in a plan; whether that is a good one is for the plan check to say
+            for variable, value in values.items():
+                variable.save_value(value)
+            solved = replace(solved, limit_hit=True)
+            break
         spent += solved.solve_s
     if solved is first:
         return first

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ems.clock import real_s
 from ems.errors import Failed
 from optimizer.frame import Array, Bounds, Frame
 from optimizer.problem import PlanProblem
@@ -36,7 +35,7 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     Failed
         Where there is no answer, or none within the time limit.
     """
-    began = real_s()
+    began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
     share = open_share(problem.frame)
     if share == 0.0:
@@ -84,12 +83,12 @@ def joined(later: Solved, earlier: Solved, bound_l: float) -> Solved:
 
 
 def remaining(effort: Effort, began_s: float) -> Effort:
-    """Return the effort with what remains of its time since `began_s` of the real clock, which may be less than nothing."""
-    return effort if effort.time_limit_s is None else replace(effort, time_limit_s=effort.time_limit_s - (real_s() - began_s))
+    """Return the effort with what remains of its time since `began_s` of its clock, which may be less than nothing."""
+    return effort if effort.time_limit_s is None else replace(effort, time_limit_s=effort.time_limit_s - (effort.now_s() - began_s))
 
 
 def left(effort: Effort, began_s: float) -> Effort:
-    """Return the effort with what is left of its time since `began_s` of the real clock.
+    """Return the effort with what is left of its time since `began_s` of its clock.
 
     Raises
     ------

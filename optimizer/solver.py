@@ -7,13 +7,14 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import cvxpy as cp
 import highspy
 
-from ems.clock import cpu_s
+from ems.clock import cpu_s, real_s
 from ems.errors import Failed
 
 SEED = 1
@@ -31,11 +32,14 @@ class Effort:
         For replay and tests: the same answer on every machine.
     time_limit_s : float | None
         For the site: an answer in time [s].
+    now_s : Callable[[], float]
+        The clock that the time limit is counted on [s].
     """
 
     gap: float = 0.01
     node_limit: int | None = None
     time_limit_s: float | None = None
+    now_s: Callable[[], float] = real_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,9 @@ def solve(problem: cp.Problem, effort: Effort, *, once: bool = False, relaxed: b
     if relaxed and problem.status != cp.OPTIMAL:
         raise Failed(f"solver: no relaxation, status {problem.status}")
     info = stats.extra_stats
+    if problem.status != cp.OPTIMAL and info.primal_solution_status != int(highspy.SolutionStatus.kSolutionStatusFeasible):
+        # HiGHS hands out zeros then, of value 0: cheaper than every true answer, they would take the place of one found before.
+        raise Failed(f"solver: no answer before its limit, status {problem.status}")
     shift = problem.value - info.objective_function_value
     value = float(problem.value)
     bound = float(info.mip_dual_bound + shift) if problem.is_mixed_integer() and not relaxed else value
