@@ -177,14 +177,8 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     for _ in range(2):
         if not problem.separate():
             break
-        values = {v: v.value for v in problem.cp.variables()}
-        try:
-            solved = search(problem, left(effort, began), once=once)
-        except Failed:  # what both directions do at once is netted in a plan; whether that is a good one is for the plan check to say
-            for variable, value in values.items():
-                variable.save_value(value)
-            solved = replace(solved, limit_hit=True)
-            break
+        # Cut here there is no answer: energy burnt in two directions is no plan, and would be cheaper than one that was found before.
+        solved = search(problem, left(effort, began), once=once)
         spent += solved.solve_s
     if solved is first:
         return first

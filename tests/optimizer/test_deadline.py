@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ems.errors import Failed
+from ems.model import Limits
 from ems.plan_check import PlanCheck
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
-from optimizer.planner import PlanMaker, plan_question
+from optimizer.planner import PlanMaker, plan_question, solve_question
+from optimizer.problem import PlanProblem
+from optimizer.search import search
 from optimizer.solver import Effort, solve
-from tests.optimizer.cases import request, start
+from tests.optimizer.cases import BESS1, DG1, HOUR, INV1, LOAD, question, request, site, start
 from tests.optimizer.test_planner import short, truth
 from tests.optimizer.test_search import asked, followed, isle, problem, state
 
@@ -80,6 +83,27 @@ def test_an_answer_that_the_nodes_cut_is_handed_on_and_says_so() -> None:
     assert cut.gap is not None and cut.gap > 0.0
     plan = plan_of(problem(), of, cut, "cut", of.grid.end)
     assert PlanCheck(isle()).faults(plan, of.start, of.forecast) == []
+
+
+@pytest.mark.parametrize("more_s", [0.0, HARDLY_S])
+def test_an_answer_that_burns_energy_in_two_directions_is_none(more_s: float) -> None:
+    """150 kW that must run, 30 kW of load and a nearly full battery: cut before the directions are parted there is no answer, after it a sound one."""
+    of, steps, limits = site(LOAD, DG1, INV1, BESS1), (HOUR,) * 4, {"dg1": Limits(min_kw=150.0)}
+    burning, full = PlanProblem(of, steps), question(of, steps, 30.0, start(of, soc=0.94, on=["dg1"], since_s=60.0), limits=limits)
+    burning.fill(full)
+    search(burning, Effort(1e-6, 1000))
+    assert burning.separate()
+    ends = []
+    for looks in range(1, 7):
+        try:
+            solved = solve_question(burning, full, Effort(1e-6, None, LOOK_S * looks + more_s, Clock()))
+        except Failed:
+            ends.append("none")
+            continue
+        plan = plan_of(burning, full, solved, "cut", full.grid.end)
+        ends.append("; ".join(PlanCheck(of).faults(plan, full.start, full.forecast, limits)) or "sound")
+    assert ends == sorted(ends)
+    assert set(ends) == {"none", "sound"}
 
 
 @pytest.mark.parametrize(("time_limit_s", "cause"), [(LOOK_S, "solver: no time left"), (HARDLY_S, "solver: no")])
