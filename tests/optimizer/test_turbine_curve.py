@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ems.config.site import Hydro, Site
 from ems.physics import hydro_flow_m3s, hydro_kw
@@ -79,6 +81,19 @@ def test_plan_and_plant_agree_on_the_pond(pond: float, water: float, load: float
         flows = plant.step(HOUR, Conditions({"town": load}, {}, {"hydro1": water}))
         assert flows.power_kw["hydro1"] == pytest.approx(power, abs=0.2)
         assert flows.pond_m3["hydro1"] == pytest.approx(plan.pond_m3["hydro1"][k + 1], abs=6.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(60.0, 7200.0), st.floats(0.0, 0.8), st.sampled_from([0.0, 15.0, 60.0, 90.0, 100.0])), min_size=1, max_size=8))
+def test_no_water_is_made_or_lost_in_the_plant(steps: list[tuple[float, float, float]]) -> None:
+    plant = Plant(isle(), running=["dg1"])
+    unit = plant.hydros[0]
+    for dt_s, river, power in steps:
+        pond = unit.pond_m3
+        plant.command("hydro1", "power_kw", power)
+        flows = plant.step(dt_s, Conditions({"town": 180.0}, {}, {"hydro1": river}))
+        assert (river - hydro_flow_m3s(unit.asset, flows.power_kw["hydro1"]) - unit.spill_m3s) * dt_s == pytest.approx(unit.pond_m3 - pond, abs=1e-6)
+        assert -1e-9 <= flows.spilled_kw <= 100.0 - flows.power_kw["hydro1"] + 1e-9
 
 
 def test_a_plan_that_counts_on_the_efficiency_of_the_design_point_is_refused() -> None:
