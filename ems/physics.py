@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from ems.config.site import Battery, Diesel, Fuel, Hydro, Inverter
+from ems.lines import convex_lines
 
 GRAVITY_KW = 9.81
 """Power of 1 m3/s of water falling 1 m [kW]: density 1000 kg/m3 x g / 1000."""
@@ -86,18 +87,60 @@ def discharge_room_kw(battery: Battery, soc: float, soc_min: float, hours: float
 
 
 def hydro_kw(hydro: Hydro, flow_m3s: float) -> float:
-    """Return the electrical power [kW] at a turbine flow [m3/s]: `9.81 * Q * H * efficiency`, at most rated."""
+    """Return the electrical power [kW] at a turbine flow [m3/s]: `9.81 * Q * H * efficiency`, at most rated.
+
+    With an `efficiency_curve` power lies on straight lines over flow between its points, see `turbine_line`.
+    """
+    if hydro.efficiency_curve:
+        return hydro.rated_kw * interpolate(turbine_line(hydro), flow_m3s / hydro.design_flow_m3s)
     return min(hydro.rated_kw, GRAVITY_KW * max(0.0, flow_m3s) * hydro.head_m * hydro.efficiency)
 
 
 def hydro_flow_m3s(hydro: Hydro, power_kw: float) -> float:
-    """Return the turbine flow [m3/s] that gives a power [kW]: the inverse of `hydro_kw`."""
+    """Return the turbine flow [m3/s] that gives a power [kW]: the inverse of `hydro_kw`; at no power it stands, and draws nothing."""
+    share = power_kw / hydro.rated_kw
+    if hydro.efficiency_curve and 0.0 < share < 1.0:
+        return hydro.design_flow_m3s * interpolate([(p, q) for q, p in turbine_line(hydro)], share)
     return max(0.0, power_kw) / (GRAVITY_KW * hydro.head_m * hydro.efficiency)
 
 
+def turbine_line(hydro: Hydro) -> list[tuple[float, float]]:
+    """Return the knots (share of design flow, share of rated power) of a turbine with an `efficiency_curve`.
+
+    Below the first point its line goes on down to no power: what it then still draws is the no-load flow.
+    A first line that would meet no power only below no flow ends at the origin.
+    """
+    knots = [(flow, flow * share) for flow, share in hydro.efficiency_curve]
+    (q0, p0), (q1, p1) = knots[:2]
+    return [(max(0.0, q0 - p0 * (q1 - q0) / (p1 - p0)), 0.0), *knots]
+
+
+def flow_lines(hydro: Hydro) -> list[tuple[float, float]]:
+    """Return (flow at no power [m3/s], flow per power [m3/s per kW]) of lines whose maximum is what a planner draws for a power.
+
+    They are the lower convex hull of flow over power from `min_kw` to rated; one line through the origin without a curve.
+    """
+    if not hydro.efficiency_curve:
+        return [(0.0, hydro_flow_m3s(hydro, 1.0))]
+    low, rated, q = hydro.min_kw, hydro.rated_kw, hydro.design_flow_m3s
+    above = [(p * rated, flow * q) for flow, p in turbine_line(hydro) if low < p * rated]
+    first = hydro_flow_m3s(hydro, low) if low > 0 else turbine_line(hydro)[0][0] * q
+    return convex_lines([(low, first), *above]) or [(0.0, q / rated)]
+
+
+def hull_flow_m3s(hydro: Hydro, power_kw: float) -> float:
+    """Return the flow [m3/s] that a planner draws for a power [kW]: never above `hydro_flow_m3s`, equal to it where the curve is convex."""
+    return max(0.0, *(none + per_kw * power_kw for none, per_kw in flow_lines(hydro))) if power_kw > 0 else 0.0
+
+
 def kwh_per_m3(hydro: Hydro) -> float:
-    """Return the electrical energy in a cubic metre of pond water [kWh/m3]."""
+    """Return the electrical energy in a cubic metre of pond water at the design point [kWh/m3]."""
     return GRAVITY_KW * hydro.head_m * hydro.efficiency / 3600.0
+
+
+def best_kwh_per_m3(hydro: Hydro) -> float:
+    """Return the most that a cubic metre of water can give, at the best point of the curve [kWh/m3]."""
+    return kwh_per_m3(hydro) * max((share for _, share in hydro.efficiency_curve), default=1.0)
 
 
 def best_slope_l_per_kwh(diesels: Sequence[Diesel]) -> float:

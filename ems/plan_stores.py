@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ems.config.site import Diesel, Hydro, Tank
-from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hydro_flow_m3s, hydro_kw, storage_step
+from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hull_flow_m3s, hydro_kw, storage_step
 from ems.plan import Plan, PlantStart, Storm
 from ems.plan_case import SHARE, Case
 from ems.reserve import Storage, storages
@@ -76,7 +76,8 @@ def _river_faults(case: Case, h: Hydro) -> Iterator[str]:
         yield f"{h.id} does not start from the true level of its pond"
         return
     for k, step_s in enumerate(plan.grid.step_s):
-        most = pond[k] + (river[k] - hydro_flow_m3s(h, plan.power_kw[h.id][k])) * step_s
+        power = plan.power_kw[h.id][k]  # within the slack it stands, and a no-load flow would not be there
+        most = pond[k] + (river[k] - (hull_flow_m3s(h, power) if power > case.slack_kw else 0.0)) * step_s
         if pond[k + 1] > most + slack:
             yield f"the pond of {h.id} goes to {pond[k + 1]:.0f} m3 in step {k} where its flows lead to {most:.0f} m3"
             return

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 
 from ems.config.site import Deferrable, Hydro, Site, Tank
-from ems.physics import hydro_flow_m3s, hydro_kw
+from ems.physics import best_kwh_per_m3, hydro_flow_m3s
 
 CALL_AT = 0.25
 """Share of a tank at which fuel is ordered where no delivery is declared."""
@@ -18,7 +18,7 @@ def mean_soc(soc: Mapping[str, float], capacity_kwh: Mapping[str, float]) -> flo
 
 
 class River:
-    """What a river could have given: a turbine that takes all it can at once, with the pond as it was.
+    """What a river could have given: a turbine that takes all it can at once, with the pond as it was, at its best efficiency.
 
     Nobody can have made more by any time, so that hydro power is never above what was available.
     """
@@ -34,7 +34,7 @@ class River:
         river = max(0.0, inflow_m3s - self._hydro.ecological_flow_m3s)
         flow = min(self._flow_max_m3s, river + self._pond_m3 / dt_s)
         self._pond_m3 = min(self._hydro.pond_m3, self._pond_m3 + (river - flow) * dt_s)
-        return hydro_kw(self._hydro, flow) * dt_s / 3600.0
+        return best_kwh_per_m3(self._hydro) * flow * dt_s
 
 
 class Deferred:

@@ -104,6 +104,7 @@ class Hydro(Equipment):
     primary_response: bool = Field(default_factory=lambda data: data["forming"] != "never")
     head_m: Positive = 30.0
     design_flow_m3s: Positive = Field(default_factory=lambda data: data["rated_kw"] / (GRAVITY_KW * HYDRO_EFFICIENCY * data["head_m"]))
+    efficiency_curve: Curve = ()
     pond_m3: NotNegative = 0.0
     ecological_flow_m3s: NotNegative = 0.0
     ramp_kw_per_s: Positive = times("rated_kw", 1 / 30)
@@ -121,7 +122,7 @@ class Hydro(Equipment):
 
     @property
     def efficiency(self) -> float:
-        """From water to wire at the design point."""
+        """From water to wire at the design point; `efficiency_curve` holds shares of it."""
         return self.rated_kw / (GRAVITY_KW * self.design_flow_m3s * self.head_m)
 
     @model_validator(mode="after")
@@ -130,6 +131,8 @@ class Hydro(Equipment):
         if self.efficiency > 0.95:
             given = f"rated_kw {self.rated_kw:g}, head_m {self.head_m:g} and design_flow_m3s {self.design_flow_m3s:g}"
             raise wrong("design_flow_m3s", f"{given} give an efficiency of {self.efficiency:.2f}", "rated_kw <= 0.95 x 9.81 x design_flow_m3s x head_m")
+        if self.efficiency_curve:
+            _turbine_curve(self.efficiency_curve, self.efficiency)
         return self
 
 
@@ -341,6 +344,25 @@ AnyAsset = Load | Solar | Hydro | Diesel | Battery | Inverter | Deferrable | Tan
 
 def _seconds(time: str) -> int:
     return int(time[:2]) * 3600 + int(time[3:]) * 60
+
+
+def _turbine_curve(curve: Curve, at_design: float) -> None:
+    """Refuse a turbine's curve that does not lead to its design point, or from whose power no flow could be told."""
+    field = "efficiency_curve"
+    expected = "two or more [share of design flow, share of the efficiency at the design point], rising flow, up to [1.0, 1.0]"
+    ascending(field, curve, expected)
+    if len(curve) < 2 or curve[-1] != (1.0, 1.0):
+        raise wrong(field, "the curve does not end at the design point", expected)
+    if curve[0][0] <= 0 or any(not 0 < share <= 1.05 for _, share in curve):
+        raise wrong(field, "a share of flow or efficiency is out of range", "flow above 0, efficiency above 0 and at most 1.05 of that at the design point")
+    powers = [flow * share for flow, share in curve]
+    for k, (before, after) in enumerate(zip(powers, powers[1:], strict=False)):
+        if after <= before:
+            at, to = curve[k][0], curve[k + 1][0]
+            raise wrong(field, f"power falls from {before:.3g} to {after:.3g} of rated as flow rises from {at:g} to {to:g}", "more power with more flow")
+    best = at_design * max(share for _, share in curve)
+    if best > 0.95:
+        raise wrong(field, f"the best point has an efficiency of {best:.2f} ({at_design:.2f} at the design point)", "at most 0.95 from water to wire")
 
 
 def at_most(asset: Equipment, low: str, high: str) -> None:

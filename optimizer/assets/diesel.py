@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from ems.config.site import Diesel
 from ems.engines import BURN_LOADING, CLEAN_S
+from ems.lines import convex_lines
 from ems.physics import fuel_l_per_h
 from ems.plan import DieselStart
 from ems.rotation import SPREAD_H
 from optimizer.frame import MW, Array, Frame, Question
-from optimizer.lines import convex_lines
 
 OVERDUE = 0.02
 """An hour past a service costs this share of the litres of full load: such an engine is spared as the rules spare it (`ems.rotation.SERVICE_WEAR`)."""

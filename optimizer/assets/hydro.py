@@ -1,4 +1,4 @@
-"""Hydro: run of river with a pond; the ecological flow goes first, constant efficiency (`ems.physics`)."""
+"""Hydro: run of river with a pond; the ecological flow goes first, efficiency constant or by its curve (`ems.physics`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Diesel, Hydro
-from ems.physics import best_slope_l_per_kwh, hydro_flow_m3s, hydro_kw
+from ems.physics import best_slope_l_per_kwh, flow_lines, hydro_kw
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
 from optimizer.security import before_storm
 
@@ -68,9 +68,8 @@ class HydroBlock:
         self.pond = cp.Variable(n + 1, bounds=[0, h.pond_m3 * POND_SCALE], name=f"{h.id}.pond")
         self.spill = cp.Variable(n, nonneg=True, name=f"{h.id}.spill")
         self.on = frame.whole(h.id, self.on_min, self.on_max)
-        per_mw = hydro_flow_m3s(h, 1.0) / MW
         seconds = np.array(frame.step_s) * POND_SCALE
-        turbine = frame.total(self.power) * per_mw
+        turbine = self._turbine(self.on)
         frame.constraints += [
             self.pond[0] == self.pond_0,
             self.pond[1:] == self.pond[:n] + cp.multiply(self.river - turbine - self.spill, seconds),
@@ -88,6 +87,16 @@ class HydroBlock:
             frame.cost.append(cp.sum(cp.multiply(empty[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h * kwh_per_unit)))
             litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h)
             frame.cost.append(-litres / POND_SCALE * self.pond[n])
+
+    def _turbine(self, on: cp.Expression) -> cp.Expression:
+        """Flow by step [m3/s]: power over one efficiency, or above every line of the convex hull of flow over power."""
+        frame, lines = self.frame, flow_lines(self.hydro)
+        power = frame.total(self.power)
+        if not self.hydro.efficiency_curve:
+            return power * (lines[0][1] / MW)
+        flow = cp.Variable(frame.n, nonneg=True, name=f"{self.hydro.id}.flow")
+        frame.constraints += [flow >= none * on + (per_kw / MW) * power for none, per_kw in lines]
+        return flow
 
     def natural_kw(self, question: Question) -> Array:
         """Return what the river alone gives [kW], ecological flow deducted, shape (n_steps,)."""

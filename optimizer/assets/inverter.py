@@ -6,11 +6,11 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Battery, Inverter
+from ems.lines import concave_lines, slope
 from ems.physics import ac_kw
 from ems.reserve import DOWN_HOLD_S
 from optimizer.assets.battery import BatteryBlock
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
-from optimizer.lines import concave_lines, slope
 
 AT_ONCE_S = 60.0
 """What an inverter adds at once must last this long [s]: until a diesel on line has taken it over."""

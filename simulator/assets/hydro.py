@@ -34,7 +34,6 @@ class HydroUnit(Source):
         "fault",
         "flow_max_m3s",
         "river_m3s",
-        "kw_per_m3s",
     )
 
     def __init__(self, asset: Hydro, filled: float) -> None:
@@ -47,7 +46,11 @@ class HydroUnit(Source):
         self.inflow_m3s = self.ecological_m3s = self.river_m3s = self.spill_m3s = 0.0
         self.fault = 0.0
         self.flow_max_m3s = min(asset.design_flow_m3s, hydro_flow_m3s(asset, asset.rated_kw))
-        self.kw_per_m3s = hydro_kw(asset, self.flow_max_m3s) / self.flow_max_m3s
+
+    @property
+    def turbine_m3s(self) -> float:
+        """What the turbine draws at its present power [m3/s]."""
+        return hydro_flow_m3s(self.asset, self.power_kw)
 
     def command(self, name: str, value: float) -> None:
         """Take `running` or `power_kw`."""
@@ -88,7 +91,7 @@ class HydroUnit(Source):
             self.rest()
             self.forming = False
             return
-        reach = min(self.flow_max_m3s, river + self.pond_m3 / dt_s) * self.kw_per_m3s
+        reach = hydro_kw(asset, min(self.flow_max_m3s, river + self.pond_m3 / dt_s))
         if reach < asset.min_kw or reach <= 0.0:  # too little water to turn: it stands, and the pond fills
             self.rest()
             self.forming = False
@@ -96,7 +99,7 @@ class HydroUnit(Source):
         self.hi_kw, self.lo_kw = reach, asset.min_kw
         wish = self.follow_kw
         if self.ref_kw is None or asset.mode != "power":
-            natural = min(self.flow_max_m3s, river) * self.kw_per_m3s
+            natural = hydro_kw(asset, min(self.flow_max_m3s, river))
             wish = natural if asset.mode == "fixed" else min(natural, wish)
         self.power_kw = min(max(wish, self.lo_kw), self.hi_kw)
         if asset.mode == "fixed":  # must run: nobody asks it to move
@@ -112,12 +115,12 @@ class HydroUnit(Source):
 
         `inflow = ecological + turbine + spill + change of pond`, exactly.
         """
-        turbine = self.power_kw / self.kw_per_m3s
+        turbine = self.turbine_m3s
         pond = self.pond_m3 + (self.river_m3s - turbine) * dt_s
         over = max(0.0, pond - self.asset.pond_m3)
         self.pond_m3 = max(0.0, pond - over)
         self.spill_m3s = over / dt_s
-        return min(self.spill_m3s, self.flow_max_m3s - turbine) * self.kw_per_m3s
+        return max(0.0, hydro_kw(self.asset, min(turbine + self.spill_m3s, self.flow_max_m3s)) - self.power_kw)
 
     def points(self) -> dict[str, float | None]:
         """Return what its controller reports; `flow_m3s` is the inflow at the intake."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,14 +11,18 @@ from hypothesis import strategies as st
 from ems.config.site import Battery, Diesel, Fuel, Hydro, Inverter
 from ems.physics import (
     ac_kw,
+    best_kwh_per_m3,
     charge_limit_kw,
     charge_room_kw,
     dc_kw,
     discharge_room_kw,
+    flow_lines,
     fuel_l,
     fuel_l_per_h,
+    hull_flow_m3s,
     hydro_flow_m3s,
     hydro_kw,
+    kwh_per_m3,
     storage_step,
 )
 
@@ -78,3 +84,52 @@ def test_hydro_power_and_its_inverse() -> None:
     assert hydro_kw(HYDRO, -0.1) == 0.0
     assert hydro_kw(HYDRO, 9.9) == 250.0
     assert hydro_flow_m3s(HYDRO, 125.0) == pytest.approx(0.26)
+
+
+FULL: dict[str, Any] = {"id": "h", "kind": "hydro", "rated_kw": 100.0, "min_kw": 10.0, "head_m": 25.0, "design_flow_m3s": 0.5}
+CURVE = [[0.4, 0.8], [0.8, 1.04], [1.0, 1.0]]
+"""Power 0.32, 0.832 and 1 of rated: 1.28 kW per 1 % of flow, then 0.84; the first line meets no power at 0.15 of the design flow."""
+FRANCIS = Hydro.model_validate({**FULL, "efficiency_curve": CURVE})
+TWO_JETS = Hydro.model_validate({**FULL, "efficiency_curve": [[0.45, 1.0], [0.55, 0.95], [0.9, 1.0], [1.0, 1.0]]})
+
+
+@pytest.mark.parametrize(
+    ("flow_m3s", "power_kw"),
+    [(0.0, 0.0), (0.075, 0.0), (0.1, 6.4), (0.2, 32.0), (0.3, 57.6), (0.4, 83.2), (0.45, 91.6), (0.5, 100.0)],
+)
+def test_a_turbine_by_its_curve_both_ways(flow_m3s: float, power_kw: float) -> None:
+    assert hydro_kw(FRANCIS, flow_m3s) == pytest.approx(power_kw)
+    assert hydro_flow_m3s(FRANCIS, power_kw) == pytest.approx(flow_m3s if power_kw else 0.0)
+
+
+def test_a_turbine_gives_no_more_than_rated_and_nothing_from_a_trickle() -> None:
+    assert hydro_kw(FRANCIS, 0.7) == pytest.approx(100.0)
+    assert hydro_kw(FRANCIS, -0.1) == hydro_kw(FRANCIS, 0.05) == 0.0
+    assert hydro_flow_m3s(FRANCIS, -1.0) == 0.0
+
+
+@given(st.floats(0.01, 100), st.sampled_from([FRANCIS, TWO_JETS]))
+def test_flow_and_power_are_inverse_and_the_planner_never_draws_more(power_kw: float, turbine: Hydro) -> None:
+    flow = hydro_flow_m3s(turbine, power_kw)
+    assert hydro_kw(turbine, flow) == pytest.approx(power_kw)
+    if power_kw >= turbine.min_kw:
+        assert hull_flow_m3s(turbine, power_kw) <= flow + 1e-9
+        assert power_kw <= flow * 3600 * best_kwh_per_m3(turbine) + 1e-9
+    if turbine is FRANCIS:
+        assert hull_flow_m3s(turbine, power_kw) == pytest.approx(flow)
+
+
+def test_the_hull_of_two_jets_leaves_out_the_change_from_one_to_the_other() -> None:
+    # From 0.45 of flow and power to 0.9 of both it is a straight line: 52.25 kW would be 0.5225 of the flow where it takes 0.55.
+    assert hydro_flow_m3s(TWO_JETS, 52.25) == pytest.approx(0.275)
+    assert hull_flow_m3s(TWO_JETS, 52.25) == pytest.approx(0.26125)
+
+
+def test_without_a_curve_water_is_one_line() -> None:
+    plain = Hydro.model_validate(FULL)
+    assert flow_lines(plain) == [(0.0, pytest.approx(0.005))]
+    assert kwh_per_m3(plain) == best_kwh_per_m3(plain) == pytest.approx(100 / 1800)
+    assert best_kwh_per_m3(FRANCIS) == pytest.approx(104 / 1800)
+    flat = Hydro.model_validate({**FULL, "efficiency_curve": [[0.2, 1.0], [1.0, 1.0]]})
+    for power in (10.0, 35.0, 100.0):
+        assert [hydro_flow_m3s(flat, power), hull_flow_m3s(flat, power)] == pytest.approx([hydro_flow_m3s(plain, power)] * 2)

@@ -20,6 +20,7 @@ def hydro(**changes: object) -> Hydro:
 
 
 POND = hydro(pond_m3=5000.0)
+CURVED = hydro(efficiency_curve=[[0.4, 0.8], [0.8, 1.04], [1.0, 1.0]])  # 57.6 % of power at 60 % of flow, no-load flow 0.15 m3/s
 WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
 
 
@@ -32,6 +33,8 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.3}, None, 0.0),  # 23.5 kW: too little to turn
         (hydro(), {"power_kw": 90.0}, None, 90.0),  # inflow unknown: what it gives
         (hydro(), {}, None, 0.0),
+        (CURVED, {"power_kw": 100.0, "flow_m3s": 0.8}, None, 0.576 * FULL),
+        (CURVED, {"power_kw": 0.0, "flow_m3s": 0.44}, None, 0.0),  # 0.24 m3/s are 27.1 kW: too little to turn, where one efficiency would say 56.5
         (hydro(), {"power_kw": 100.0, "flow_m3s": 0.7}, WISH, 0.5 * FULL),  # no pond to draw on
         (POND, {"power_kw": 100.0, "flow_m3s": 0.7, "level_m": 1.0}, WISH, 180.0),
         (POND, {"power_kw": 100.0, "flow_m3s": 0.7}, WISH, 0.5 * FULL),  # level unknown: no draw below inflow

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ems.config.site import Load, Solar
+from ems.physics import kwh_per_m3
 from simulator.assets.diesel import OVERCRANK
 from simulator.dynamics import DynamicPlant
 from simulator.plant import Conditions, Plant
@@ -57,7 +58,7 @@ def test_power_energy_water_and_fuel_are_conserved_whatever_happens(steps: list[
         assert flows.losses_kw >= -1e-9, told
         assert level - plant.tanks["tank1"].level_l == pytest.approx(flows.fuel_l["dg1"], abs=1e-9)
         assert 0.0 <= flows.pond_m3["hydro1"] <= 3000, told
-        water_kwh = (max(0.0, river - 0.05) * dt_s + pond - flows.pond_m3["hydro1"]) * plant.hydros[0].kw_per_m3s / 3600
+        water_kwh = (max(0.0, river - 0.05) * dt_s + pond - flows.pond_m3["hydro1"]) * kwh_per_m3(plant.hydros[0].asset)
         rotor_kwh = 2 * 2.0 * 250 / 50 * 10 / 3600  # what it gives back from 55 to 45 Hz
         assert flows.power_kw["hydro1"] * dt_s / 3600 <= water_kwh + rotor_kwh + 1e-6, told
         assert -1e-9 <= flows.power_kw["pv1"] <= flows.available_kw["pv1"] + 1e-9, told

@@ -323,7 +323,7 @@ def test_power_energy_fuel_and_water_are_conserved(steps: Any, soc: float, runni
             assert 0.0 <= power <= unit.rated_kw + 1e-6
             assert flows.running[unit.id] or power == 0.0
             litres += flows.fuel_l[unit.id]
-        turbine = plant.hydros[0].power_kw / plant.hydros[0].kw_per_m3s
+        turbine = plant.hydros[0].turbine_m3s
         assert river * dt_s == pytest.approx(
             (plant.hydros[0].ecological_m3s + turbine + plant.hydros[0].spill_m3s) * dt_s + flows.pond_m3["hydro1"] - pond, abs=1e-6
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimizer.lines import concave_lines, convex_lines
+from ems.lines import concave_lines, convex_lines
 
 CONVEX = [
     ([(0.0, 1.0), (1.0, 2.0), (2.0, 4.0)], [(1.0, 1.0), (0.0, 2.0)]),
