@@ -15,8 +15,8 @@ import numpy as np
 
 from ems.config.site import Battery
 from ems.config.strict import Curve
+from ems.lines import Point, lower_hull, slope
 from optimizer.frame import MW, Array, Frame, Question
-from optimizer.lines import Point, lower_hull, slope
 
 SEGMENTS = 4
 """More would follow the curve better than anybody knows it, and each is a row in every step."""
