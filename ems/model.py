@@ -242,6 +242,10 @@ class Limits:
     by: str = ""
     version: int = 0
 
+    def holds(self, at: datetime) -> bool:
+        """Whether it has not expired at a time."""
+        return self.expires_at is None or at < self.expires_at
+
 
 @frozen
 class Request:

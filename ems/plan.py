@@ -294,6 +294,8 @@ class PlanOutcome:
     kept : Plan | None
         The best plan that starts and stops no engine otherwise than the plan that is followed has it for the next two hours;
         None where `plan` is that itself, or where nothing can.
+    hurried : bool
+        Whether there was no time to look for `kept`: nothing is known of it then.
     """
 
     request_id: str
@@ -305,6 +307,7 @@ class PlanOutcome:
     total_s: float = 0.0
     limit_hit: bool = False
     kept: Plan | None = None
+    hurried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.model import Limits
 from ems.physics import ac_kw, charge_room_kw
 from ems.plan import Forecast, Plan, PlantStart
-from ems.reserve import ceiling_kw
+from ems.reserve import Supply, ceiling_kw, hold_s, storages
 
 SHARE = 2e-3
 """Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
@@ -43,9 +43,7 @@ class Case:
     def limit(self, asset: str, k: int) -> Limits | None:
         """Return what an operator has set for an asset as far as it still holds in step k."""
         found = self.limits.get(asset)
-        if found is None or (found.expires_at is not None and self.starts[k] >= found.expires_at):
-            return None
-        return found
+        return found if found is not None and found.holds(self.starts[k]) else None
 
     def in_service(self, asset: str, k: int) -> bool:
         """Whether an asset may be used in step k."""
@@ -64,6 +62,30 @@ class Case:
         limit, top = self.limit(inverter.id, k), self.top_kw(inverter, k)
         low = -top if limit is None or limit.min_kw is None else min(0.0, max(-top, limit.min_kw))
         return min(low, -inverter.no_load_kw), top
+
+    def supply(self, k: int, soc: Mapping[str, float] | None = None) -> Supply:
+        """Return who feeds the busbar in step k, as control would see it then (`ems.supply`).
+
+        Parameters
+        ----------
+        k : int
+        soc : Mapping[str, float] | None
+            Charge to count with; None takes what the plan has: energy that reserve draws on must be there at both ends of the step.
+        """
+        plan, site, pairs = self.plan, self.site, storages(self.site)
+        powers = {a.id: plan.power_kw[a.id][k] for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter) and a.id in plan.power_kw}
+        online = [d.id for d in site.of(Diesel) if plan.on[d.id][k]]
+        online += [p.inverter.id for p in pairs if self.in_service(p.inverter.id, k) and self.in_service(p.battery.id, k)]
+        online += [h.id for h in site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
+        charge = soc if soc is not None else {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in pairs}
+        limits = {a: limit for a in self.limits if (limit := self.limit(a, k)) is not None}
+        return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=plan.error_up_kw)
+
+    def _hold_s(self, k: int) -> float | None:
+        """Return how long reserve must last for the diesels that can be started in step k [s]; None leaves the site's own figure."""
+        diesels = self.site.of(Diesel)
+        able = [d.id for d in diesels if (s := self.start.diesels.get(d.id)) is not None and s.usable and self.in_service(d.id, k)]
+        return hold_s(self.site, able) if able and len(able) < len(diesels) else None
 
     def gives_way(self, k: int) -> bool:
         """Whether sun, river or a battery could still have made room in step k, so that no set had to run below its minimum."""

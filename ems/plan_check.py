@@ -8,7 +8,7 @@ stores (`plan_stores`) and the busbar, at last the rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import cast
@@ -21,7 +21,7 @@ from ems.plan_case import Case, case_of
 from ems.plan_form import form_faults
 from ems.plan_stores import TANK_L, beyond_tank_l, burnt_l, store_faults
 from ems.plan_units import unit_faults
-from ems.reserve import ReserveRule, Supply, storages
+from ems.reserve import ReserveRule, storages
 from ems.rules import Rules, whole
 
 DEARER = 1.05
@@ -47,14 +47,11 @@ class Price:
     unserved_kwh : float
     short_kwh : float
         Reserve that is missing, power times time.
-    fuel_l : float
-        Litres with starts alone.
     """
 
     litres: float
     unserved_kwh: float
     short_kwh: float = 0.0
-    fuel_l: float = 0.0
 
 
 class PlanCheck:
@@ -108,29 +105,19 @@ class PlanCheck:
         case = case_of(self._site, plan, start, forecast, limits)
         return [*unit_faults(case), *store_faults(case), *self._bus_faults(case)]
 
-    def price(self, plan: Plan, start: PlantStart | None = None) -> Price:
-        """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it.
-
-        Parameters
-        ----------
-        plan : Plan
-        start : PlantStart | None
-            Where it begins: with it, starts in the first step count too.
-        """
-        fuel = unserved = short = 0.0
-        away = frozenset() if start is None else frozenset(a for a, usable in start.usable.items() if not usable)
-        before = {d.id: plan.on[d.id][0] if start is None else d.id in start.diesels and start.diesels[d.id].on for d in self._diesels}
+    def price(self, case: Case) -> Price:
+        """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it."""
+        plan = case.plan
+        unserved = short = 0.0
         for k, step_s in enumerate(plan.grid.step_s):
             hours = step_s / 3600.0
-            for d in self._diesels:
-                fuel += burnt_l(plan, d, k, before[d.id])
-                before[d.id] = plan.on[d.id][k]
-            short += self._reserve.assess(self._supply(plan, k, away), plan.load_kw[k]).short_kw * hours
+            short += self._reserve.assess(case.supply(k), plan.load_kw[k]).short_kw * hours
             unserved += plan.unserved_kw[k] * hours
         stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
+        fuel = self.fuel_l(plan, case.start)
         litres = fuel + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
-        return Price(litres, unserved, short, fuel)
+        return Price(litres, unserved, short)
 
     def fuel_l(self, plan: Plan, start: PlantStart) -> float:
         """Return what a plan burns, starts included [L]."""
@@ -140,16 +127,6 @@ class PlanCheck:
             flags = (before[d.id], *plan.on[d.id])
             litres += sum(burnt_l(plan, d, k, flags[k]) for k in range(plan.grid.n_steps))
         return litres
-
-    def _supply(self, plan: Plan, k: int, away: Collection[str] = ()) -> Supply:
-        """Return who feeds the busbar in step k; who is `away` cannot react."""
-        powers = {a: plan.power_kw[a][k] for a in self._sources if a in plan.power_kw}
-        online = [d.id for d in self._diesels if plan.on[d.id][k]]
-        online += [p.inverter.id for p in self._pairs if p.inverter.id not in away]
-        online += [h.id for h in self._hydros if powers.get(h.id, 0.0) > 0.0]
-        # Energy that reserve draws on must be there at both ends of the step.
-        soc = {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in self._pairs}
-        return Supply(powers, online, soc)
 
     def _bus_faults(self, case: Case) -> Iterator[str]:
         """The balance of every step, and somebody to hold the bus in it."""
@@ -169,8 +146,7 @@ class PlanCheck:
                 yield f"less than nothing is unserved in step {k}"
                 break
         for k in range(plan.grid.n_steps):
-            supply = self._supply(plan, k)
-            able = [f for f in self._reserve.formers(supply) if case.in_service(f, k)]
+            able = [f for f in self._reserve.formers(case.supply(k)) if case.in_service(f, k)]
             if not able and plan.unserved_kw[k] < 0.99 * plan.load_kw[k]:
                 yield f"nobody holds the bus in step {k}"
                 return
@@ -181,17 +157,19 @@ class PlanCheck:
         # The rules serve the same deferrables at the same time, so that the two are alike but for how they are supplied.
         alike = replace(case.forecast, load_kw=plan.load_kw)
         rules = yield from in_groups(self._rules.rolling(start, alike, self._site.rules.policy, plan.id, plan.made_at, case.limits), self._steps_at_once)
+        # What the forecast has been wrong by is asked of both: it is no fault of a plan to hold reserve for it.
+        beside = replace(case, plan=replace(rules, error_up_kw=plan.error_up_kw))
         yield
-        ours = self.price(plan, start)
+        ours = self.price(case)
         yield
-        theirs = self.price(rules, start)
+        theirs = self.price(beside)
         load_kwh = sum(p * s for p, s in zip(plan.load_kw, plan.grid.step_s, strict=True)) / 3600.0
         found = []
         if ours.unserved_kwh > theirs.unserved_kwh + case.slack_kw * hours * 0.05:
             found.append(f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}")
         if ours.short_kwh > theirs.short_kwh + WORSE * load_kwh + case.slack_kw:
             found.append(f"its reserve is short by {ours.short_kwh:.0f} kWh where that of the rules is short by {theirs.short_kwh:.0f}")
-        ours_kvarh, theirs_kvarh = self._kvar_short_h(plan), self._kvar_short_h(rules)
+        ours_kvarh, theirs_kvarh = self._kvar_short_h(case), self._kvar_short_h(beside)
         if ours_kvarh > theirs_kvarh + WORSE * load_kwh * self._tan_phi + case.slack_kw:
             found.append(f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}")
         for tank in self._site.of(Tank):
@@ -202,14 +180,14 @@ class PlanCheck:
             found.append(f"it costs {ours.litres:.0f} litres where the rules cost {theirs.litres:.0f}")
         return found
 
-    def _kvar_short_h(self, plan: Plan) -> float:
+    def _kvar_short_h(self, case: Case) -> float:
         """Return the reactive energy that the loads need and the units on line cannot give beside their power [kvarh].
 
         Each gives `sqrt(kva^2 - kw^2)`; loads draw `tan(phi)` of their power, deferrables as the loads do.
         """
-        short = 0.0
+        plan, short = case.plan, 0.0
         for k, step_s in enumerate(plan.grid.step_s):
-            online = [d.id for d in self._diesels if plan.on[d.id][k]] + [p.inverter.id for p in self._pairs]
+            online = [u for u in case.supply(k).online if u in self._kva]
             left = sum(math.sqrt(max(0.0, self._kva[u] ** 2 - plan.power_kw[u][k] ** 2)) for u in online)
             need = self._tan_phi * max(0.0, plan.load_kw[k] - plan.unserved_kw[k])
             short += max(0.0, need - left) * step_s / 3600.0

@@ -101,7 +101,9 @@ def restless(promise: Mapping[str, Promise], plan: Plan, diesels: Mapping[str, D
     return ours > theirs
 
 
-def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], diesels: Mapping[str, DieselStart], litres: float) -> Choice:
+def choose(
+    best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], diesels: Mapping[str, DieselStart], litres: float, *, hurried: bool = False
+) -> Choice:
     """Return the plan to follow.
 
     Parameters
@@ -115,6 +117,8 @@ def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], die
         What the engines do now.
     litres : float
         Fuel of the horizon [L].
+    hurried : bool
+        Whether the planner had no time to look for `keeping`.
     """
     changed = changes(promise, best)
     if not changed:
@@ -122,6 +126,8 @@ def choose(best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], die
     if not restless(promise, best, diesels):
         return Choice(best, False, "it switches no engine more than was promised")
     words = ", ".join(f"{c.diesel} {'on' if c.on else 'off'} at {c.at:%H:%M}" for c in changed)
+    if keeping is None and hurried:
+        return Choice(best, False, f"{words} UTC: there was no time to look for a plan without that")
     if keeping is None or best.objective_l is None or keeping.objective_l is None or changes(promise, keeping):
         return Choice(best, False, f"{words} UTC: the plan before cannot go on")
     gain, needed = keeping.objective_l - best.objective_l, max(GAIN_L, GAIN * litres)

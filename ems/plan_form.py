@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Site, Solar
 from ems.model import Limits
 from ems.plan import Forecast, Plan, PlantStart
-from ems.plan_case import SHARE, known
+from ems.plan_case import LEAST_KW, SHARE, known
 from ems.reserve import storages
 
 LOAD_TIMES = 3.0
@@ -115,8 +115,13 @@ def _column_faults(site: Site, plan: Plan) -> Iterator[str]:
             yield f"{name} has {len(values)} values instead of {length}"
         elif not all(math.isfinite(v) for v in values):
             yield f"{name} holds a number that is not finite"
-    if not (math.isfinite(plan.error_up_kw) and plan.error_up_kw >= 0.0):
-        yield "its learned error is not a power"
+    if not 0.0 <= plan.error_up_kw <= most_error_kw(site) + LEAST_KW:  # nor is what is not finite
+        yield f"its learned error is {plan.error_up_kw:g} kW, which no net load of this site can rise by"
+
+
+def most_error_kw(site: Site) -> float:
+    """Return by how much a net load can be more than was forecast at most: all sun and rivers gone, and the peak load come [kW]."""
+    return site.peak_kw + sum(a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro))
 
 
 def _sun_faults(site: Site, plan: Plan, forecast: Forecast) -> Iterator[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 
-from ems.config.site import Deferrable, Diesel, Hydro, Site, Tank
+from ems.config.site import Deferrable, Diesel, Site, Tank
 from ems.deferrables import inside_s
 from ems.model import Limits
 from ems.plan import Forecast, Plan, PlantStart, Storm, Unmet
 from ems.plan_case import Case, case_of
 from ems.plan_stores import dry_l
-from ems.reserve import ReserveRule, Supply, storages
+from ems.reserve import ReserveRule, storages
 
 NOTICE_KW = 0.5
 NOTICE_KWH = 0.5
@@ -50,10 +50,10 @@ def _reserve(case: Case) -> Iterator[Unmet]:
     for k in range(n):
         if plan.unserved_kw[k] > 0.99 * plan.load_kw[k] > 0.0:
             continue  # on a dead bus there is nothing to hold
-        supply = _supply(case, k)
+        supply = case.supply(k)
         found = rule.assess(supply, plan.load_kw[k])
         # With all the energy there could be: what is still missing then is power.
-        full = rule.assess(_supply(case, k, {p.battery.id: 1.0 for p in storages(case.site)}), plan.load_kw[k])
+        full = rule.assess(case.supply(k, {p.battery.id: 1.0 for p in storages(case.site)}), plan.load_kw[k])
         short[k] = min(found.short_kw, full.short_kw)
         thin[k] = (found.short_kw - short[k]) * found.hold_s / 3600.0
         able = any(p.inverter.id in supply.online for p in storages(case.site))
@@ -66,19 +66,6 @@ def _reserve(case: Case) -> Iterator[Unmet]:
         most = max(values, default=0.0)
         if most > least:
             yield _when(case, limit, [v > least for v in values], most, unit, en.format(most), ja.format(most))
-
-
-def _supply(case: Case, k: int, soc: Mapping[str, float] | None = None) -> Supply:
-    """Return who feeds the busbar in step k; energy must be there at both of its ends."""
-    plan, pairs = case.plan, storages(case.site)
-    drawn = set(plan.deferrables)
-    powers = {a: v[k] for a, v in plan.power_kw.items() if a not in drawn}
-    online = [d for d, on in plan.on.items() if d not in drawn and on[k]]
-    online += [p.inverter.id for p in pairs if case.in_service(p.inverter.id, k) and case.in_service(p.battery.id, k)]
-    online += [h.id for h in case.site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
-    charge = soc or {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in pairs}
-    limits = {a: limit for a in case.limits if (limit := case.limit(a, k)) is not None}
-    return Supply(powers, online, charge, limits=limits, learned_kw=plan.error_up_kw)
 
 
 def _fuel(case: Case, storm: Storm | None) -> Iterator[Unmet]:

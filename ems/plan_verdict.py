@@ -48,5 +48,5 @@ def judged(check: PlanCheck, request: PlanRequest, outcome: PlanOutcome, at: dat
         if check.broken(keeping, request.start, forecast, request.limits, at):
             keeping = None
     promise = {} if request.previous is None else promised(request.previous, plan.grid, request.at, request.start.diesels)
-    choice = choose(plan, keeping, promise, request.start.diesels, check.fuel_l(plan, request.start))
+    choice = choose(plan, keeping, promise, request.start.diesels, check.fuel_l(plan, request.start), hurried=outcome.hurried)
     return Verdict(choice.plan, (), choice)

@@ -49,7 +49,9 @@ class Residual:
             return None
         power, rated = image.assets[before.leader].power_kw, self._rated[before.leader]
         off = None if power is None else power - before.power_kw
-        if off is None or image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S:
+        if off is None:  # what cannot be seen goes against nobody: once it is seen again its time begins anew
+            return before if before.against_s is None else changed(before, against_s=None)
+        if image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S:
             return before
         if abs(off) > SUDDEN_SHARE * rated:
             low_hz = 0.0 if image.frequency_hz is None else self._nominal_hz - image.frequency_hz

@@ -171,8 +171,9 @@ class Rules:
         self, start: PlantStart, forecast: Forecast, policy: str, plan_id: str, at: datetime, limits: Mapping[str, Limits] = NOTHING
     ) -> Generator[None, None, Plan]:
         """Live through the same step by step, so that a cycle can do a part of it."""
-        roll = _Roll(self, self._site, start, limits)
-        for k, step_s in enumerate(forecast.grid.step_s):
+        roll = _Roll(self, self._site, start)
+        for k, (begin, step_s) in enumerate(zip(forecast.grid.starts(), forecast.grid.step_s, strict=True)):
+            roll.limit({a: limit for a, limit in limits.items() if limit.holds(begin)})
             solar = {s: values[k] for s, values in forecast.available_kw.items()}
             inflow = {h: values[k] for h, values in forecast.inflow_m3s.items()}
             roll.step(policy, step_s, forecast.load_kw[k], solar, inflow)
@@ -183,13 +184,11 @@ class Rules:
 class _Roll:
     """The state of one roll-out: SoC and running diesels, and what has been written down."""
 
-    def __init__(self, rules: Rules, site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> None:
-        self._rules, self._site, self._start, self._limits = rules, site, start, limits
+    def __init__(self, rules: Rules, site: Site, start: PlantStart) -> None:
+        self._rules, self._site, self._start = rules, site, start
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
-        self._usable = [d for d, s in start.diesels.items() if s.usable and self._serves(d)]
         self._running = frozenset(d for d, s in start.diesels.items() if s.on)
         self._rivers = site.of(Hydro)
-        self._bounds = {u.id: limited(rating(u), u.id, limits) for u in site.assets if isinstance(u, Solar | Hydro | Diesel)}
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
         self.power: dict[str, list[float]] = {a.id: [] for a in (*site.of(Solar), *site.of(Hydro), *site.of(Diesel))}
@@ -197,6 +196,13 @@ class _Roll:
         self.on: dict[str, list[bool]] = {d.id: [] for d in site.of(Diesel)}
         self.soc: dict[str, list[float]] = {b: [s] for b, s in self._soc.items()}
         self.unserved: list[float] = []
+        self.limit(NOTHING)
+
+    def limit(self, limits: Mapping[str, Limits]) -> None:
+        """Let these limits of the operator hold from now on."""
+        self._limits = limits
+        self._usable = [d for d, s in self._start.diesels.items() if s.usable and self._serves(d)]
+        self._bounds = {u.id: limited(rating(u), u.id, limits) for u in self._site.assets if isinstance(u, Solar | Hydro | Diesel)}
 
     def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
         """Return what has been lived through as a plan."""

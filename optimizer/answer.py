@@ -16,6 +16,7 @@ from ems.plan_unmet import unmet
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem
+from optimizer.reserve import learned_up_kw
 from optimizer.solver import Solved
 
 NOTICE_KW = 0.5
@@ -72,6 +73,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         bound_l=bound_l,
         deferrables=tuple(drawn),
         available_kw=available,
+        error_up_kw=learned_up_kw(problem.site, question),  # before `unmet` below, which counts as control will
     )
     return replace(
         plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits, question.storm), *_days_in_hand(problem, question))

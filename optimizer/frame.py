@@ -184,8 +184,8 @@ class Frame:
         Row 0 is the dead bus; then nobody but inverters and hydro; then every choice of diesels.
     w : cp.Variable
         Which set holds, shape (n_sets, n_steps).
-    supply, draw, load_extra : list[cp.Expression]
-        Into and out of the busbar by set [MW]; the deferrables' part of the load for reserve.
+    supply, draw : list[cp.Expression]
+        Into and out of the busbar by set [MW].
     allowed : cp.Parameter
         Which sets may hold, shape (n_sets, n_steps); all that are useful unless a search narrows it.
     useful : Array

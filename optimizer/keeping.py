@@ -6,14 +6,16 @@ What counts as promised, and which of the two plans is followed, is for `ems.pla
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from ems.clock import real_s
 from ems.errors import Failed
 from ems.plan import Plan
 from ems.plan_choice import changes, promised, restless
 from optimizer.answer import plan_of
 from optimizer.frame import Question
 from optimizer.problem import PlanProblem
+from optimizer.search import remaining
 from optimizer.solver import Effort, Solved
 
 Search = Callable[[PlanProblem, Question, Effort], Solved]
@@ -28,17 +30,36 @@ def with_promise(question: Question) -> Question:
     return replace(question, promise=promised(question.previous, question.grid, question.at, question.start.diesels))
 
 
-def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort, search: Search) -> tuple[Plan | None, float]:
-    """Return the best plan that keeps what was promised where `best` is more restless, and the solver's time for it [s].
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The best plan that keeps what was promised, where there is one to look for.
 
-    None where `best` is not, where no plan can, and where no time is left.
+    Attributes
+    ----------
+    plan : Plan | None
+        None where the best plan of all is not restless, where no plan can keep it, and where time was too short to know.
+    solve_s : float
+        The solver's time for it [s].
+    hurried : bool
+        Whether time was too short: then nothing is known of it.
     """
-    if not restless(question.promise, best, question.start.diesels) or (effort.time_limit_s is not None and effort.time_limit_s < LEAST_S):
-        return None, 0.0
-    kept = replace(question, keep=True)
+
+    plan: Plan | None = None
+    solve_s: float = 0.0
+    hurried: bool = False
+
+
+def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort, search: Search) -> Kept:
+    """Look for the best plan that keeps what was promised where `best` is more restless."""
+    if not restless(question.promise, best, question.start.diesels):
+        return Kept()
+    if effort.time_limit_s is not None and effort.time_limit_s < LEAST_S:
+        return Kept(hurried=True)
+    asked, began = replace(question, keep=True), real_s()
     try:
-        solved = search(problem, kept, effort)
+        solved = search(problem, asked, effort)
     except Failed:
-        return None, 0.0
-    plan = plan_of(problem, kept, solved, best.id, best.valid_until)
-    return (None if changes(question.promise, plan) else plan), solved.solve_s
+        rest_s = remaining(effort, began).time_limit_s
+        return Kept(hurried=rest_s is not None and rest_s < LEAST_S)
+    plan = plan_of(problem, asked, solved, best.id, best.valid_until)
+    return Kept(None if changes(question.promise, plan) else plan, solved.solve_s)

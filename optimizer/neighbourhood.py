@@ -27,6 +27,8 @@ OFF_SOC = 0.05
 OFF_LOAD = 0.10
 """Mean change of the net load's forecast over the next half day, as a share of the site's peak load."""
 AHEAD = timedelta(hours=12)
+GRAVE = frozenset({"unserved", "reserve", "fuel"})
+"""Wishes (`Unmet.limit`) that the whole is searched for where a plan near the old one leaves them unmet; others stay as unmet in the whole, mostly."""
 
 Flags = npt.NDArray[np.bool_]
 

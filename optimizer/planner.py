@@ -14,13 +14,12 @@ from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart, Storm
 from ems.plan_form import start_faults
-from ems.reserve import hold_s
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.given import stale
 from optimizer.frame import Bounds, Question
 from optimizer.keeping import keeping, with_promise
-from optimizer.neighbourhood import near, whole_because
+from optimizer.neighbourhood import GRAVE, near, whole_because
 from optimizer.problem import PlanProblem
 from optimizer.search import left, remaining, search
 from optimizer.security import without_sun
@@ -86,7 +85,6 @@ class PlanMaker:
         self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s, now_s)
         self._steps = step_lengths(site.planner.grid, step_s)
         self._problem: PlanProblem | None = None
-        self._hold_s = hold_s(site)
 
     def compile(self) -> None:
         """Build the problem now and solve it once, so that the first question is answered as fast as the others."""
@@ -115,10 +113,7 @@ class PlanMaker:
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem, searched_s = self._built(), self._effort.now_s()
             plan, solved = plan_question(problem, question, self._effort, request.id)
-            kept, more_s = keeping(problem, question, plan, remaining(self._effort, searched_s), solve_question)
-            if forecast.bands is not None and forecast.bands.learned:
-                up_kw = forecast.bands.up_at(self._hold_s)
-                plan, kept = replace(plan, error_up_kw=up_kw), None if kept is None else replace(kept, error_up_kw=up_kw)
+            kept = keeping(problem, question, plan, remaining(self._effort, searched_s), solve_question)
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
         except MemoryError:
@@ -126,7 +121,8 @@ class PlanMaker:
         except Exception as error:  # noqa: BLE001 - a planner that dies takes the fallback with it; the cause is kept and logged
             log.exception("planner: unexpected error, request %s", request.id)
             return PlanOutcome(request.id, "failed", f"planner: {type(error).__name__}: {error}", None, forecast, 0.0, cpu_s() - began)
-        return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s + more_s, cpu_s() - began, solved.limit_hit, kept)
+        solve_s = solved.solve_s + kept.solve_s
+        return PlanOutcome(request.id, "ok", "", plan, forecast, solve_s, cpu_s() - began, solved.limit_hit, kept.plan, kept.hurried)
 
     def _built(self) -> PlanProblem:
         if self._problem is None:
@@ -138,7 +134,7 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
     In a replay (no time limit) the whole is searched only where `whole_because` gives a reason, or where the plan near the
-    old one leaves a wish unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    old one leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
@@ -148,7 +144,7 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
             solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
             solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
-            if effort.time_limit_s is None and not first[0].unmet:
+            if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
                 return first
     try:
         solved = solve_question(problem, question, left(effort, began))

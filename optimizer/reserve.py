@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Load
+from ems.config.site import Load, Site
+from ems.plan_form import most_error_kw
 from ems.reserve import hold_s
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
@@ -141,10 +142,8 @@ class ReserveBlock:
         """Set the parameters; after those of the assets. `taking` says where some battery can be charged, shape (n_steps,)."""
         frame, rule, n = self.frame, self.rule, self.frame.n
         bands = question.forecast.bands
-        lead = hold_s(frame.site)
-        known = bands is not None and bands.learned
-        risen = bands.up_at(lead) * MW if bands is not None and known else 0.0
-        fallen = bands.down_at(lead) * MW if bands is not None and known else 0.0
+        risen = learned_up_kw(frame.site, question) * MW
+        fallen = bands.down_at(hold_s(frame.site)) * MW if bands is not None and bands.learned else 0.0
         peak = self.load.peak.value[0]
         beyond = self.load.beyond.value[0] * (np.array(frame.step_s) > PEAKS_S)
         self.need.value = each(np.maximum(rule.load_fraction * peak, risen) + beyond, frame.n_sets)
@@ -169,3 +168,9 @@ def largest_feeder(frame: Frame) -> float:
     """Return the largest feeder's share of the load."""
     site = frame.site
     return max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
+
+
+def learned_up_kw(site: Site, question: Question) -> float:
+    """Return by how much the net load may rise above forecast until new capacity runs, 0 until that is learned [kW]."""
+    bands = question.forecast.bands
+    return min(bands.up_at(hold_s(site)), most_error_kw(site)) if bands is not None and bands.learned else 0.0

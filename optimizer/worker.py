@@ -25,6 +25,7 @@ from typing import Protocol
 
 from ems.clock import real_s
 from ems.config.site import Site
+from ems.errors import EmsError
 from ems.plan import Observation, PlanOutcome, PlanRequest
 
 RESTARTS = 5
@@ -76,13 +77,26 @@ class SiteMaker:
         return PlanMaker(self.site, Forecasting(self.site, self.forecast, kept=self.kept), time_limit_s=self.time_limit_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """A maker for a site that cannot be planned for: every answer is the cause."""
+
+    cause: str
+
+    def compile(self) -> None:
+        """There is nothing to get ready."""
+
+    def make(self, request: PlanRequest) -> PlanOutcome:
+        """Return the cause."""
+        return failed(request, self.cause)
+
+
 def serve(pipe: Connection, factory: Callable[[], Maker]) -> None:
     """Answer questions until the pipe closes: the child's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us by closing the pipe
     threading.Thread(target=leave_with_parent, daemon=True).start()
     try:
-        maker = factory()
-        maker.compile()
+        maker = made(factory)
         bound_memory(SEARCH_MB)
         pipe.send(READY)
         while True:
@@ -91,6 +105,17 @@ def serve(pipe: Connection, factory: Callable[[], Maker]) -> None:
         sys.exit(DRY_CODE)  # what is left of this process is in pieces: a new one answers the next question
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def made(factory: Callable[[], Maker]) -> Maker:
+    """Return the maker, ready; of a site that it refuses one that says why: another child would refuse it too."""
+    try:
+        maker = factory()
+        maker.compile()
+    except EmsError as error:
+        log.warning("planner: %s", error)
+        return Unable(str(error))
+    return maker
 
 
 def bound_memory(more_mb: float) -> None:

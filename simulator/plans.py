@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 from ems.config.site import Site
 from ems.memory import Memory
@@ -18,9 +16,6 @@ from ems.ports import Planner
 from ems.rules import whole
 from ems.series import SeriesTable
 from simulator.closed_loop import Case, controlled
-
-if TYPE_CHECKING:
-    from optimizer.forecasting import Forecasting
 
 FORECASTS = ("perfect", "persistence", "seasonal", "clearsky", "blend", "file")
 LEARN_DAYS = 70
@@ -53,9 +48,8 @@ class RollingPlans:
     until the next question, however rarely that is asked.
     """
 
-    def __init__(self, site: Site, planner: Planner, replan_s: float, forecasting: Forecasting | None = None, given: Given | None = None) -> None:
+    def __init__(self, site: Site, planner: Planner, replan_s: float, given: Given | None = None) -> None:
         self._site = site
-        self._forecasting = forecasting
         self._given = given
         self._planner = planner
         self._replan_s = replan_s
@@ -70,29 +64,23 @@ class RollingPlans:
         """Keep an interval for the forecasts to learn from with the next question."""
         self._observed.append(observation)
 
-    def learned(self) -> Mapping[str, Any] | None:
-        """Return what the forecasts have learned, to be handed to the replay of the next months."""
-        if self._forecasting is None:
-            return None
-        self._forecasting.learn(self._observed)
-        return self._forecasting.state()
-
     def plan(self, image: Image, memory: Memory) -> Plan | None:
         """Return the plan to follow now, a new one if it is time."""
         if self._asked_s is None or image.now_s - self._asked_s >= self._replan_s - 1e-6:
             self._asked_s = image.now_s
             self._ask(image, memory)
+        return self._plan if image.time < self._until(image.time) else None
+
+    def _until(self, at: datetime) -> datetime:
+        """Return until when the last plan may be followed; where there is none, now."""
         plan = self._plan
-        if plan is None:
-            return None
-        valid = max(plan.valid_until, plan.made_at + timedelta(seconds=self._replan_s))
-        return plan if image.time < min(valid, plan.grid.end) else None
+        return at if plan is None else min(max(plan.valid_until, plan.made_at + timedelta(seconds=self._replan_s)), plan.grid.end)
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
         # What a site is told by events of trips, lock-outs, limits and modes is seen here in the state itself: then nothing is promised.
         held = (frozenset(d for d, s in start.diesels.items() if s.usable), start.usable, dict(memory.limits), memory.mode)
-        previous = self._plan if held == self._held else None
+        previous = self._plan if held == self._held and image.time <= self._until(image.time) else None  # followed until now
         request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, previous)
         self._observed = []
         self._planner.submit(request)
@@ -139,10 +127,8 @@ class WholePlan:
         return self._plan
 
 
-def plans_for(
-    case: Case, policy: str, forecast: str, given: SeriesTable | None = None, learned: Mapping[str, Any] | None = None
-) -> RollingPlans | WholePlan | None:
-    """Return where a policy's plans come from; None for the rules.
+def plans_for(case: Case, policy: str, forecast: str, given: SeriesTable | None = None) -> RollingPlans | WholePlan | None:
+    """Return where a policy's plans come from; None for the rules. Forecasts begin with what the series holds before the start.
 
     Parameters
     ----------
@@ -150,9 +136,6 @@ def plans_for(
         One of `FORECASTS`, for `mpc`.
     given : SeriesTable | None
         The forecast of `file`.
-    learned : Mapping[str, NDArray] | None
-        What an earlier replay had learned at its end (`RollingPlans.learned`); without it the forecasts learn from
-        what the series holds before the start.
     """
     if policy not in ("mpc", "perfect-foresight"):
         return None
@@ -164,12 +147,9 @@ def plans_for(
 
     truth = case.table.forecast if forecast == "perfect" else None
     forecasting = Forecasting(site, forecast, truth)
-    if learned is not None:
-        forecasting.resume(learned)
-    else:
-        forecasting.learn(past(case, case.begin))
+    forecasting.learn(past(case, case.begin))
     planner = InlinePlanner(PlanMaker(site, forecasting, step_s=case.step_s))
-    return RollingPlans(site, planner, max(case.step_s, case.replan_s), forecasting, None if given is None else given_by(given))
+    return RollingPlans(site, planner, max(case.step_s, case.replan_s), None if given is None else given_by(given))
 
 
 def given_by(table: SeriesTable) -> Given:

@@ -23,7 +23,7 @@ from simulator.closed_loop import Case
 from simulator.jobs import Job, carried_out
 from simulator.parts import parts_of
 from simulator.summary import summarise
-from tools.year_lines import Key, code_sha256, line_of, lines
+from tools.year_lines import Key, code_sha256, end_torn_line, line_of, lines
 from tools.year_report import report
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +93,7 @@ def run_all(wanted: Sequence[Key], workers: int, out: Path, code: str) -> dict[K
     """Run what is wanted side by side, a line at each end, and return the summaries."""
     found: dict[Key, dict[str, Any]] = {}
     out.parent.mkdir(parents=True, exist_ok=True)
+    end_torn_line(out)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, out.open("a", encoding="utf-8") as file:
         waiting = {pool.submit(carry_out, key): key for key in wanted}
         for future in as_completed(waiting):

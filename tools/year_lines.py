@@ -51,6 +51,14 @@ def line_of(key: Key, code: str, summary: Mapping[str, Any]) -> str:
     return json.dumps({"key": asdict(key), "code": code, "summary": summary}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def end_torn_line(path: Path) -> None:
+    """End a line that a stop has torn, so that the next record is not written into it and lost with it."""
+    held = path.read_bytes() if path.exists() else b""
+    if held and not held.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
 def lines(path: Path, code: str, sha256: Callable[[Key], tuple[str, str]], *, keep: bool = False) -> dict[Key, dict[str, Any]]:
     """Return the summaries of earlier runs by what they are about, the last line of each.
 

@@ -125,7 +125,7 @@ def grouped(found: Summaries, what: str) -> Iterator[tuple[tuple[str, str, str],
 
 
 def whole_years(found: Summaries) -> Iterator[tuple[tuple[str, str], dict[str, Mapping[str, Any]]]]:
-    """Return the year of each policy of each site and series, the planner's from its months once all are there."""
+    """Return the year of each policy of each site and series, the planner's from its months once all are there, which only a rule's year can tell."""
     places = dict.fromkeys((k.site, k.series) for k in found if k.what == "year")
     for site, series in places:
         mine = {k: s for k, s in found.items() if (k.site, k.series, k.what) == (site, series, "year")}
@@ -133,7 +133,8 @@ def whole_years(found: Summaries) -> Iterator[tuple[tuple[str, str], dict[str, M
         parts = [s for _, s in sorted((k.part, s) for k, s in mine.items() if k.policy == "mpc")]
         hours = max((sum(m["hours"] for m in s["months"]) for s in rules.values()), default=None)
         runs = {"mpc": added(parts)} if parts and hours == sum(m["hours"] for s in parts for m in s["months"]) else {}
-        yield (site, series), runs | rules
+        if runs | rules:
+            yield (site, series), runs | rules
 
 
 def added(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

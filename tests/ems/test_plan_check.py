@@ -14,8 +14,9 @@ from ems.config.site import Diesel, Site, Solar
 from ems.model import Limits
 from ems.physics import dc_kw, storage_step
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, Unmet, target_at
+from ems.plan_case import case_of
 from ems.plan_check import PlanCheck
-from ems.reserve import storages
+from ems.reserve import hold_s, storages
 from ems.rules import Rules
 from tests.ems.island import START, site
 
@@ -128,7 +129,8 @@ def test_a_wasteful_plan_is_refused() -> None:
     """Everything holds, but both diesels run all day for nothing: dearer than the rules."""
     rules = Rules(SITE)
     both = rules.rollout(replace(FROM, soc={"bess1": 0.10}), FORECAST, "cycle-charging", "p2", START)
-    assert CHECK.price(both).litres > CHECK.price(GOOD).litres
+    dear, cheap = (CHECK.price(case_of(SITE, plan, FROM, FORECAST, {})).litres for plan in (both, GOOD))
+    assert dear > cheap
 
 
 def test_a_plan_gives_means_over_the_time_asked_for() -> None:
@@ -254,3 +256,23 @@ def test_low_load_is_a_fault_only_where_somebody_could_make_room() -> None:
         low, _ = led(OF, {"dg1": True, "dg2": False}, start, 20.0, -2.0)
         low = replace(low, soc={"bess1": (soc,) * (n + 1)})
         assert any("dg1 at 22 kW" in f for f in PlanCheck(OF).broken(low, start, forecast)) is refused
+
+
+def test_reserve_is_counted_with_the_limits_that_hold_in_the_step() -> None:
+    """One set at 222 kW and nobody else while the inverter is out of service for two hours: 444 kWh of reserve are missing."""
+    quick = {"id": "dg3", "kind": "diesel", "rated_kw": 100.0, "start_s": 5.0, "warmup_s": 5.0, "sync_s": 5.0}
+    of = site(quick, reserve={"single_former": "refuse", "hold_s": 60.0})
+    start = PlantStart({"bess1": 0.9}, {**REST, "dg3": DieselStart(False, 1e5, usable=False)})
+    plan, forecast = led(of, {"dg1": True, "dg2": False, "dg3": False}, start, 220.0, -2.0)
+    limits = {"inv1": Limits(out_of_service=True, expires_at=START + timedelta(hours=2)), "dg1": Limits(max_kw=250.0, expires_at=START + timedelta(hours=3))}
+    free, held = (case_of(of, plan, start, forecast, given) for given in ({}, limits))
+    assert [k for k in range(16) if "inv1" in held.supply(k).online] == list(range(8, 16))
+    assert [k for k in range(16) if "dg1" in held.supply(k).limits] == list(range(12))
+    assert held.supply(0).hold_s == hold_s(of, ["dg1", "dg2"]) > hold_s(of)
+    assert PlanCheck(of).price(free).short_kwh == 0.0
+    assert PlanCheck(of).price(held).short_kwh == pytest.approx(444.0)
+
+
+@pytest.mark.parametrize(("error_kw", "refused"), [(0.0, False), (SITE.peak_kw + 350.0, False), (1e5, True), (-1.0, True), (math.nan, True), (math.inf, True)])
+def test_a_learned_error_is_no_more_than_the_site_can_be_wrong_by(error_kw: float, refused: bool) -> None:
+    assert any("learned error" in f for f in CHECK.broken(replace(GOOD, error_up_kw=error_kw), FROM, FORECAST)) is refused

@@ -147,7 +147,7 @@ def verdict(outcome: PlanOutcome, request: PlanRequest) -> Verdict:
 def test_the_samples_are_plans_that_may_be_used() -> None:
     assert CHECK.faults(GOOD, FROM, FORECAST) == []
     assert CHECK.faults(with_dg2(GOOD, 90.0), FROM, FORECAST) == []
-    assert CHECK.fuel_l(GOOD, FROM) == pytest.approx(CHECK.price(GOOD, FROM).fuel_l) == pytest.approx(8 * (6.0 + 0.25 * 182.0))
+    assert CHECK.fuel_l(GOOD, FROM) == pytest.approx(8 * (6.0 + 0.25 * 182.0))
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,10 @@ def test_what_becomes_of_an_answer(outcome: dict[str, Any], previous: Plan | Non
     assert found.plan is wanted
     assert bool(found.faults) is (expected == "refused")
     assert (found.choice is not None and found.choice.kept) is (expected == "kept")
+
+
+@pytest.mark.parametrize(("hurried", "why"), [(False, "the plan before cannot go on"), (True, "there was no time to look for a plan without that")])
+def test_a_planner_without_time_is_not_said_to_have_found_nothing(hurried: bool, why: str) -> None:
+    promise = promised(plan("#", "."), GRID, START, {"dg1": ON, "dg2": OFF})
+    choice = choose(plan("#", ".#"), None, promise, {"dg1": ON, "dg2": OFF}, 100.0, hurried=hurried)
+    assert (choice.kept, choice.why.endswith(why)) == (False, True)

@@ -86,3 +86,11 @@ def test_it_may_lead_again_after_a_while_or_once_it_has_been_off_the_bus() -> No
     off = replace(AUTO, unled={"dg1": -1.0}, units={**RUNNING, "dg1": UnitMemory(Phase.OFF, -9.0)})
     gone = telemetry(0, town=points(power_kw=80.0), dg1=diesel(), dg2=diesel(80.0))
     assert "dg1" not in controller.step(gone, (), None, off)[1].memory.unled
+
+
+def test_a_leader_that_cannot_be_read_is_not_held_to_be_against() -> None:
+    """It went against the frequency for 29 s and was unread for an hour: once it is seen again its time begins anew."""
+    rule, image = Residual(site()), Controller(site()).step(telemetry(0, dg1=diesel(300.0)), (), None, AUTO)[0]
+    unread = replace(image, now_s=1e6, assets={**image.assets, "dg1": replace(image.assets["dg1"], points={})})
+    found = rule.learned(unread, replace(AUTO, expected=Expected("dg1", 300.0, 0.0, 5.0, 1e6 - AGAINST_S + 1.0)))
+    assert found == Expected("dg1", 300.0, 0.0, 5.0)

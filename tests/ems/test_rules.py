@@ -167,6 +167,15 @@ def test_a_locked_diesel_is_not_in_the_roll_out_and_limits_are() -> None:
     assert min(plan.soc["bess1"]) >= 0.4 - 1e-9
 
 
+def test_a_limit_holds_in_the_roll_out_until_it_expires() -> None:
+    free = RULES.rollout(FROM, FORECAST, "load-following", "p1", START)
+    k = next(k for k, kw in enumerate(free.power_kw["pv1"]) if kw > 60.0) + 2
+    limits = {"pv1": Limits(max_kw=50.0, expires_at=GRID.starts()[k]), "dg1": Limits(out_of_service=True, expires_at=GRID.starts()[k])}
+    plan = RULES.rollout(FROM, FORECAST, "load-following", "p1", START, limits)
+    assert max(plan.power_kw["pv1"][:k]) <= 50.0 < max(plan.power_kw["pv1"][k:])
+    assert not any(plan.on["dg1"][:k]) and any(plan.on["dg1"][k:])
+
+
 def test_without_any_source_the_load_is_unserved_and_said_so() -> None:
     nobody = PlantStart({"bess1": 0.10}, {d: DieselStart(False, 9000.0, usable=False) for d in ("dg1", "dg2")})
     plan = RULES.rollout(nobody, Forecast(GRID, LOAD, {"pv1": (0.0,) * GRID.n_steps}, {}), "load-following", "p1", START)

@@ -34,7 +34,7 @@ def defined(source: str) -> set[str]:
                 found.add(above + child.name)
                 walk(child, f"{above}{child.name}.")
             elif isinstance(child, ast.Assign):
-                found.update(above + target.id for target in child.targets if isinstance(target, ast.Name))
+                found.update(above + name.id for target in child.targets for name in ast.walk(target) if isinstance(name, ast.Name))
 
     walk(ast.parse(source), "")
     return found

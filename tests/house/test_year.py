@@ -10,7 +10,7 @@ import pytest
 from ems.config.site import Battery, Diesel, Hydro, Load, Solar
 from tools.tune import points
 from tools.year import SERIES, SITES, cases, files, keys
-from tools.year_lines import Key, code_sha256, line_of, lines
+from tools.year_lines import Key, code_sha256, end_torn_line, line_of, lines
 from tools.year_report import report
 
 SHA = ("site", "series")
@@ -61,6 +61,19 @@ def test_lines_survive_a_stop_and_count_as_long_as_nothing_has_changed(tmp_path:
     assert lines(path, "now", lambda key: SHA) == {WEEK: summary(2.0)}
     assert set(lines(path, "now", lambda key: SHA, keep=True)) == {WEEK, other}
     assert lines(path, "now", lambda key: ("another", SHA[1])) == {}
+
+
+def test_a_record_after_a_torn_line_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    end_torn_line(path)
+    assert not path.exists()
+    path.write_text('{"key": {"si', "utf-8")
+    for _ in range(2):
+        end_torn_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line_of(WEEK, "now", summary(2.0)))
+    assert lines(path, "now", lambda key: SHA) == {WEEK: summary(2.0)}
+    assert path.read_text("utf-8").count("\n") == 2
 
 
 def test_code_that_changes_is_other_code(tmp_path: Path) -> None:
@@ -136,3 +149,9 @@ def test_a_year_with_months_missing_is_not_judged() -> None:
     text, found = report(short)
     assert found == []
     assert "| mpc |" not in text
+
+
+def test_months_without_a_rule_beside_them_are_no_year_yet() -> None:
+    month_alone = {key: run for key, run in year().items() if key.policy == "mpc"}
+    text, missed = report(month_alone)
+    assert (text.strip(), missed) == ("All targets met.", [])

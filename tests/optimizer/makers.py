@@ -9,16 +9,18 @@ import time
 from dataclasses import dataclass, replace
 
 from ems.config.site import Site, Solar
+from ems.errors import BadInput
 from ems.plan import Forecast, Grid, PlanOutcome, PlanRequest
 from ems.rules import Rules
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A factory that is its own maker; `broken` crashes before it is ready."""
+    """A factory that is its own maker; `broken` crashes before it is ready, `refused` does not take the site."""
 
     broken: bool = False
     compile_s: float = 0.0
+    refused: str = ""
 
     def __call__(self) -> Odd:
         if self.broken:
@@ -27,6 +29,8 @@ class Odd:
 
     def compile(self) -> None:
         time.sleep(self.compile_s)
+        if self.refused:
+            raise BadInput(self.refused, "assets", "at most 8")
 
     def make(self, request: PlanRequest) -> PlanOutcome:
         if request.id.startswith("hang"):

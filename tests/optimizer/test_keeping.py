@@ -14,7 +14,7 @@ from ems.plan_check import PlanCheck
 from ems.plan_choice import changes, choose
 from optimizer.answer import plan_of
 from optimizer.frame import Question
-from optimizer.keeping import keeping, with_promise
+from optimizer.keeping import Kept, keeping, with_promise
 from optimizer.planner import solve_question
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort
@@ -41,7 +41,7 @@ def before(of: Site, dg1: bool = True) -> Plan:
 def solved(of: Site, asked: Question) -> tuple[Plan, Plan | None]:
     problem, asked = PlanProblem(of, STEPS), with_promise(asked)
     best = plan_of(problem, asked, solve_question(problem, asked, EFFORT), "new", NOON + timedelta(hours=2))
-    return best, keeping(problem, asked, best, EFFORT, solve_question)[0]
+    return best, keeping(problem, asked, best, EFFORT, solve_question).plan
 
 
 def test_a_change_that_saves_less_than_its_price_waits_until_nothing_is_promised() -> None:
@@ -97,4 +97,4 @@ def test_no_time_is_left_for_a_second_search() -> None:
     of = isle(0.20)
     problem, asked = PlanProblem(of, STEPS), with_promise(replace(question(of, STEPS, 80.0, RUNNING), previous=before(of)))
     best = plan_of(problem, asked, solve_question(problem, asked, EFFORT), "new", NOON + timedelta(hours=2))
-    assert keeping(problem, asked, best, Effort(0.01, None, 0.1), solve_question) == (None, 0.0)
+    assert keeping(problem, asked, best, Effort(0.01, None, 0.1), solve_question) == Kept(hurried=True)

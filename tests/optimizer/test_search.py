@@ -13,6 +13,7 @@ import pytest
 
 from ems.config.site import Site
 from ems.errors import BadInput
+from ems.model import Limits
 from ems.plan import DieselStart, Plan
 from optimizer.answer import plan_of
 from optimizer.frame import Question
@@ -96,6 +97,21 @@ def test_near_the_old_plan_an_hour_later_costs_the_same_and_proves_nothing() -> 
     whole = solve_question(problem(), of, EFFORT)
     assert solved.objective_l - whole.objective_l <= 0.01 * abs(whole.objective_l)
     assert broken(plan, of) == []
+
+
+def test_a_charge_above_its_ceiling_is_no_reason_to_search_the_whole_and_load_in_the_dark_is() -> None:
+    more = state(followed(), 4)
+    limits: dict[str, dict[str, Limits]] = {
+        "soc_max": {"bess1": Limits(soc_max=more["begin"].soc["bess1"] - 0.2)},
+        "unserved": {"inv1": Limits(max_kw=0.0), **{d: Limits(max_kw=40.0) for d in ("dg1", "dg2")}},
+    }
+    for wish, given in limits.items():
+        of = dataclasses.replace(asked(1, previous=followed(), **more), limits=given)
+        problem().fill(of)
+        assert whole_because(isle(), problem().frame, of) == ""
+        plan, _ = plan_question(problem(), of, EFFORT, "near")
+        assert wish in {u.limit for u in plan.unmet}
+        assert (plan.gap is None) is (wish == "soc_max"), {u.limit for u in plan.unmet}
 
 
 def test_with_time_the_whole_is_searched_too_and_proves_the_gap() -> None:

@@ -214,6 +214,5 @@ def test_bound_and_plan_differ_only_in_wishes() -> None:
     bound = PlanProblem(hybrid(), asked.grid.step_s, "bound")
     below = solve_question(bound, asked, Effort(1e-6, 5000)).bound_l
     _, plan = solved(hybrid(), asked)
-    price = PlanCheck(hybrid()).price(plan, begin)
-    corrected = price.fuel_l + (plan.soc["bess1"][0] - plan.soc["bess1"][-1]) * 400.0 * 0.96 * 0.975 * 0.25
+    corrected = PlanCheck(hybrid()).fuel_l(plan, begin) + (plan.soc["bess1"][0] - plan.soc["bess1"][-1]) * 400.0 * 0.96 * 0.975 * 0.25
     assert below <= corrected + 1e-3

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from ems.bands import ErrorBands
 from ems.config.site import Site
 from ems.model import Limits
 from ems.plan import DieselStart, Plan, PlantStart, Unmet
-from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, hybrid, planned, site, start
+from optimizer.answer import plan_of
+from optimizer.planner import solve_question
+from optimizer.problem import PlanProblem
+from optimizer.solver import Effort
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, hybrid, planned, question, site, start
 
 FOUR = (HOUR,) * 4
 AWAY = DieselStart(False, 1e6, usable=False)
@@ -125,3 +130,14 @@ def test_what_an_operator_asks_of_a_set_and_nothing_takes() -> None:
     of = site(LOAD, DG1)
     found = told(of, 100.0, start(of, on=["dg1"]), limits={"dg1": Limits(min_kw=150.0)}, steps=(900.0,) * 2)["min_loading"]
     assert found.amount == pytest.approx(50.0, abs=1.0)
+
+
+def test_what_the_forecast_has_been_wrong_by_is_a_wish_too() -> None:
+    """One set of 200 kW at 150 kW has 50 left; the net load has come out 90 kW higher within the time that new capacity takes."""
+    of = site(LOAD, DG1)
+    asked = question(of, FOUR, 150.0, start(of, on=["dg1"]))
+    asked = replace(asked, forecast=replace(asked.forecast, bands=ErrorBands((900.0,), (90.0,), (0.0,), 0.0, 0.0, learned=True)))
+    problem = PlanProblem(of, FOUR)
+    plan = plan_of(problem, asked, solve_question(problem, asked, Effort(1e-6, 100)), "p", asked.grid.end)
+    assert plan.error_up_kw == 90.0
+    assert {u.limit: u.amount for u in plan.unmet}["reserve"] == pytest.approx(40.0, abs=0.2)

@@ -115,6 +115,16 @@ def test_a_child_that_never_gets_ready_uses_up_the_budget() -> None:
         assert len(planner._restarts) == RESTARTS + 1  # noqa: SLF001 - the first start and five more, no child for the second question
 
 
+def test_a_site_that_cannot_be_planned_for_is_one_cause_and_no_restart() -> None:
+    with worker(Odd(refused="9 diesels are too many to plan with")) as planner:
+        for name in ("a", "b"):
+            planner.submit(ask(name))
+            outcome = answer(planner)
+            assert (outcome.request_id, outcome.status) == (name, "failed")
+            assert "9 diesels are too many to plan with" in outcome.cause and "at most 8" in outcome.cause
+        assert len(planner._restarts) == 1  # noqa: SLF001 - the first start alone
+
+
 def test_restarts_pause_longer_each_time_and_a_question_waits_meanwhile() -> None:
     with worker(Odd(broken=True), pause_s=600.0) as planner:
         first = planner.pid

@@ -13,10 +13,11 @@ import pytest
 from ems.config.site import Site
 from ems.memory import Memory
 from ems.model import Image
-from ems.plan import Grid, Observation, Plan
+from ems.plan import Grid, Observation, Plan, PlanOutcome, PlanRequest
+from ems.rules import Rules
 from ems.series import SeriesTable
 from simulator.closed_loop import Case, Plans, Run, controlled, run, starting
-from simulator.plans import RollingPlans, Solves, past, plans_for
+from simulator.plans import RollingPlans, Solves, past
 from simulator.plant import Flows, Plant
 from simulator.scenario import as_conditions
 from simulator.summary import summarise, times
@@ -335,22 +336,38 @@ def test_the_past_of_a_series_is_what_forecasts_may_learn_from() -> None:
     assert learned[1].load_kw == pytest.approx(sum(case.table.conditions(START + timedelta(minutes=15), 900).load_kw.values()))
 
 
-def test_what_forecasts_have_learned_is_handed_to_the_next_months() -> None:
-    """As if one replay had gone on: what the second one starts from is what the first one ends with."""
-    case = case_of(site_of())
-    first = plans_for(case, "mpc", "blend")
-    assert isinstance(first, RollingPlans)
-    for k in range(300):
-        first.observe(Observation(START + timedelta(minutes=15 * k), 900.0, 100.0 + k % 96, {}, {}))
-    learned = first.learned()
-    assert learned is not None
-    second = plans_for(case, "mpc", "blend", learned=learned)
-    assert isinstance(second, RollingPlans)
-    again = second.learned()
-    assert again is not None
-    assert learned.keys() == again.keys()
-    assert all((learned[name] == again[name]).all() or not (learned[name] == learned[name]).all() for name in learned)
-    assert float(again["load/seasonal/usual/counts"].sum()) == 300.0
+class Once:
+    """A planner that answers its first question with a plan that is valid for an hour, and then fails."""
+
+    def __init__(self, site: Site, table: SeriesTable) -> None:
+        self._site, self._table = site, table
+        self.asked: list[PlanRequest] = []
+
+    def submit(self, request: PlanRequest) -> None:
+        self.asked.append(request)
+
+    def take(self) -> PlanOutcome:
+        request = self.asked[-1]
+        if len(self.asked) > 1:
+            return PlanOutcome(request.id, "failed", "tired", None, None)
+        forecast = self._table.forecast(Grid(request.at, (900.0,) * 8))
+        plan = Rules(self._site).rollout(request.start, forecast, "load-following", "p", request.at)
+        return PlanOutcome(request.id, "ok", "", replace(plan, valid_until=request.at + timedelta(hours=1)), forecast)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_plan_that_is_over_is_not_handed_on_as_the_plan_before() -> None:
+    """The state stays as it is, so that only time can take it away; at the end of its hour it was followed until now."""
+    case, seen = case_of(site_of(), steps=1, soc=0.15), Script()
+    run(case, "load-following", seen)
+    planner = Once(case.site, case.table)
+    plans = RollingPlans(case.site, planner, 900.0)
+    image, memory = seen.images[0], Memory()
+    for k in range(8):
+        plans.plan(replace(image, time=image.time + timedelta(minutes=15 * k), now_s=image.now_s + 900.0 * k), memory)
+    assert [request.previous is not None for request in planner.asked] == [False, *(True,) * 4, *(False,) * 3]
 
 
 def test_diesel_only_keeps_the_fleet_it_is_given() -> None:

@@ -99,5 +99,5 @@ def lived(seed: int, hours: float, how: str) -> tuple[Run, int]:
     of = controlled(case.site, "mpc", STEP_S)
     forecasting = Forecasting(of, "perfect", Wrong(table.forecast, seed))
     planner: Planner = InlinePlanner(PlanMaker(of, forecasting, step_s=STEP_S))
-    plans = RollingPlans(of, planner if how == "promises" else Forgetful(planner), STEP_S, forecasting)
+    plans = RollingPlans(of, planner if how == "promises" else Forgetful(planner), STEP_S)
     return run(case, "mpc", plans), plans.solves.kept
