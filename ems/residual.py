@@ -13,7 +13,7 @@ from ems import sequencer
 from ems.config.site import Diesel, Hydro, Inverter, Site
 from ems.frozen import changed
 from ems.memory import Expected, Memory
-from ems.model import Image
+from ems.model import SUSPECT, Image
 
 INTEGRAL_S = 10.0
 """Time constant: slower than governors and reference trims; a meter that drifts by 0.5 kW/s leaves the leader 5 kW off, which is within tolerance [s]."""
@@ -58,6 +58,8 @@ class Residual:
             against = abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz < 0.0
             since = (image.now_s if before.against_s is None else before.against_s) if against else None
             return changed(before, against_s=since)
+        if image.assets[before.leader].quality is SUSPECT:
+            return before  # its own device doubts the reading: nothing is learned from it
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
             less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)

@@ -9,6 +9,7 @@ import pytest
 from ems.controller import Controller
 from ems.decision import Decision
 from ems.memory import Expected, Memory, UnitMemory
+from ems.model import GOOD, SUSPECT
 from ems.residual import AGAIN_S, AGAINST_S, MOST_SHARE, Residual
 from ems.terms import Mode, Phase
 from tests.ems.island import diesel, inverter, points, site, telemetry
@@ -50,6 +51,14 @@ def test_what_was_learned_from_others_on_their_way_is_soon_forgotten() -> None:
     assert learned[59] == pytest.approx(MOST_SHARE * 300.0)
     assert learned[59 + 15] == pytest.approx(0.0, abs=6.0)  # 90 kW at 25 kW in 4 s
     assert learned[-1] < 0.0
+
+
+def test_nothing_is_learned_from_a_reading_that_its_device_calls_uncertain() -> None:
+    image = Controller(site()).step(telemetry(0, dg1=diesel(320.0)), (), None, AUTO)[0]
+    memory = replace(AUTO, expected=Expected("dg1", 300.0, -100.0))
+    sure, unsure = (replace(image, assets={**image.assets, "dg1": replace(image.assets["dg1"], quality=q)}) for q in (GOOD, SUSPECT))
+    learned = [Residual(site()).learned(i, memory) for i in (sure, unsure)]
+    assert [e is not None and e.bias_kw > 0.0 for e in learned] == [True, False]
 
 
 def codes(decision: Decision) -> set[tuple[str, str | None]]:
