@@ -122,7 +122,7 @@ class Dispatch:
         target : Target
             What the plan or the rules wish for.
         """
-        solar = {s: min(p, target.solar_max_kw.get(s, p)) for s, p in situation.solar_kw.items()}
+        solar = dict(situation.solar_kw)
         hydro = {h: situation.bounds[h].clip(min(p, target.power_kw.get(h, p))) if p > 0 else 0.0 for h, p in situation.hydro_kw.items()}
         diesel_bounds = self._diesel_bounds(situation, on)
         floor, ceiling = totals(diesel_bounds)

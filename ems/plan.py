@@ -320,8 +320,6 @@ class Target:
         Diesels that shall be on the bus.
     power_kw : Mapping[str, float]
         Wished busbar power of inverters, diesels and hydro; what is absent is free [kW].
-    solar_max_kw : Mapping[str, float]
-        Ceilings of solar assets that shall be curtailed [kW].
     deferrable_kw : Mapping[str, float]
         What deferrables shall draw [kW]; 0 is off.
     loading : float | None
@@ -333,7 +331,6 @@ class Target:
     on: frozenset[str]
     power_kw: Mapping[str, float]
     source: str
-    solar_max_kw: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     deferrable_kw: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     loading: float | None = None
 
@@ -342,7 +339,8 @@ def target_at(plan: Plan, at: datetime, seconds: float) -> Target | None:
     """Return what a plan wants from `at` on for `seconds`, or None outside its horizon.
 
     Powers are means over the plan's steps in that time; a unit is on if it is for at least half of it.
-    A solar asset is given a ceiling only where the plan leaves some of what was forecast unused.
+    The sun is given no ceiling, even where the plan leaves some of what was forecast unused: what really comes is other, and
+    whatever it is the battery takes it first and only the rest is curtailed (CONTROL 3.5).
     """
     available_kw = plan.available_kw
     weights = overlap(plan.grid, at, seconds)
@@ -355,11 +353,10 @@ def target_at(plan: Plan, at: datetime, seconds: float) -> Target | None:
 
     on = frozenset(a for a, values in plan.on.items() if mean(values) >= 0.5)
     power = {a: mean(values) for a, values in plan.power_kw.items()}
-    ceilings = {a: power[a] for a, free in available_kw.items() if a in power and power[a] < 0.99 * mean(free) - 0.1}
     drawn = {a: power.pop(a) * (a in on) for a in plan.on if a in plan.deferrables}
     for a in available_kw:
         power.pop(a, None)
-    return Target(on - set(plan.deferrables), power, plan.source, ceilings, drawn)
+    return Target(on - set(plan.deferrables), power, plan.source, drawn)
 
 
 def overlap(grid: Grid, at: datetime, seconds: float) -> dict[int, float]:

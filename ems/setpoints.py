@@ -112,7 +112,7 @@ class Setpoints:
         found: dict[str, AssetDecision] = {}
         shares = prospect.shares
         for s in self._solars:
-            found[s] = self._solar(s, image, memory, situation, prospect, target)
+            found[s] = self._solar(s, image, memory, situation, prospect)
         for h in self._hydros:
             found[h] = self._hydro(h, image, memory, situation, shares, leader, planned if h in target.power_kw else Reason.FOLLOWS_RIVER)
         for d in self._diesels:
@@ -138,15 +138,13 @@ class Setpoints:
             return Explanation(Reason.UNSEEN, why.limited_by, why.numbers)
         return why if unit.remote else Explanation(Reason.LOCAL, why.limited_by, why.numbers)
 
-    def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, prospect: Prospect, target: Target) -> AssetDecision:
+    def _solar(self, s: str, image: Image, memory: Memory, situation: Situation, prospect: Prospect) -> AssetDecision:
         if s not in situation.solar_kw:
             return AssetDecision(None, None, self._seen(s, image, FOLLOWS_SUN))
         bound, free, power = situation.bounds[s], situation.solar_kw[s], prospect.shares.power_kw[s]
         held_by = ""
         if power < free - 0.05:
-            ceiling = target.solar_max_kw.get(s)
-            reason = Reason.SURPLUS if ceiling is None or power < ceiling - 0.05 else Reason.PLAN if target.source == "mpc" else Reason.RULES
-            limit = power
+            reason, limit = Reason.SURPLUS, power
         else:
             # What may follow the sun is released to its bound, at most by its ramp from where it was held.
             held = memory.setpoints.get(s, bound.hi_kw)
