@@ -16,6 +16,9 @@ from ems.water import available_kw
 AT_LIMIT = 0.02
 """A solar unit stands at its limit when it is within this share of its rating from it."""
 
+SHOWS = 0.02
+"""Above this share of its rating a set gives power, and no zero error of its meter does [of rated]."""
+
 
 class Situations:
     """The situations of one site."""
@@ -64,8 +67,10 @@ class Situations:
     def _fixed(self, image: Image, memory: Memory, taken: set[str]) -> dict[str, float]:
         """Return the power of units that take no command now [kW]."""
         units = [a for a in self._others if a not in taken]
-        units += [d for d in self._diesels if d not in taken and d in sequencer.online(memory.units)]
-        units += [d for d, u in memory.units.items() if u.phase is sequencer.LOCKED and sequencer.on_bus(image.assets[d])]
+        running = sequencer.online(memory.units)
+        units += [d for d in self._diesels if d not in taken and d in running]
+        # A set that should be off and shows power gives it, whatever its breaker's switch says.
+        units += [d for d in self._diesels if d not in running and (image.assets[d].power_kw or 0.0) > SHOWS * self._rated[d]]
         units += self._must_run
         fixed = {u: image.assets[u].power_kw or 0.0 for u in units}
         blind = [u for u in fixed if image.assets[u].power_kw is None]

@@ -103,3 +103,12 @@ def test_a_leader_that_cannot_be_read_is_not_held_to_be_against() -> None:
     unread = replace(image, now_s=1e6, assets={**image.assets, "dg1": replace(image.assets["dg1"], points={})})
     found = rule.learned(unread, replace(AUTO, expected=Expected("dg1", 300.0, 0.0, 5.0, 1e6 - AGAINST_S + 1.0)))
     assert found == Expected("dg1", 300.0, 0.0, 5.0)
+
+
+def test_a_set_whose_switch_says_open_counts_as_far_as_it_shows_power() -> None:
+    """A breaker's switch that lies: the others make room for what the set gives, and the leader is not left at nothing."""
+    off = replace(AUTO, units={**RUNNING, "dg2": UnitMemory(Phase.OFF, -9000.0)})
+    told = telemetry(0, town=points(power_kw=LOAD_KW), dg1=diesel(220.0), dg2=diesel(80.0, breaker_closed=0.0), inv1=inverter(-2.0))
+    expected = Controller(site(), policy="load-following").step(told, (), None, off)[1].memory.expected
+    assert expected is not None
+    assert (expected.leader, expected.power_kw) == ("dg1", pytest.approx(LOAD_KW + 2.0 - 80.0, abs=1.0))
