@@ -340,7 +340,7 @@ def _with_charge(unit: AssetImage, charge: Charge, counted: bool, silent: bool, 
     A meter that fell without reason may be right, and the cells empty: until somebody has looked, the band reaches down to it.
     """
     band = charge.band
-    if counted and not silent and not zeroed and charge.flaw is Flaw.JUMP and charge.shown is not None:
+    if counted and not silent and not zeroed and charge.doubted_s is not None and charge.flaw is Flaw.JUMP and charge.shown is not None:
         band = max(band, charge.soc - charge.shown)
     points = {**unit.points, "soc_band": band}
     if not counted:

@@ -59,7 +59,8 @@ class Residual:
             since = (image.now_s if before.against_s is None else before.against_s) if against else None
             return changed(before, against_s=since)
         if image.assets[before.leader].quality is SUSPECT:
-            return before  # its own device doubts the reading: nothing is learned from it
+            # Its own device doubts the reading: nothing is learned from it, and what was learned fades.
+            return changed(before, bias_kw=before.bias_kw * max(0.0, 1.0 - image.dt_s / INTEGRAL_S))
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
             less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)

@@ -85,6 +85,7 @@ def solves_joined(solves: Sequence[Solves]) -> Solves:
         total_s=[t for s in solves for t in s.total_s],
         gaps=[g for s in solves for g in s.gaps],
         limit_hits=sum(s.limit_hits for s in solves),
+        kept=sum(s.kept for s in solves),
         refused=[r for s in solves for r in s.refused],
         bound_l=solves[0].bound_l if len(solves) == 1 else None,
     )

@@ -58,10 +58,10 @@ def test_overlap_shares_every_second_once(at_s: float, seconds: float, shares: d
 @pytest.mark.parametrize(
     ("at_s", "seconds", "expected"),
     [
-        (0, 1, Target(frozenset({"dg1"}), {"dg1": 100.0, "inv1": 30.0}, "mpc", {}, {"desal": 0.0})),
-        (300, 1, Target(frozenset({"dg1"}), {"dg1": 100.0, "inv1": 60.0}, "mpc", {"pv1": 80.0}, {"desal": 40.0})),
-        (700, 1, Target(frozenset(), {"dg1": 0.0, "inv1": 90.0}, "mpc", {}, {"desal": 40.0})),  # 0.05 kW less is no ceiling
-        (0, 1500, Target(frozenset(), {"dg1": 40.0, "inv1": 72.0}, "mpc", {"pv1": 74.0}, {"desal": 32.0})),
+        (0, 1, Target(frozenset({"dg1"}), {"dg1": 100.0, "inv1": 30.0}, "mpc", {"desal": 0.0})),
+        (300, 1, Target(frozenset({"dg1"}), {"dg1": 100.0, "inv1": 60.0}, "mpc", {"desal": 40.0})),
+        (700, 1, Target(frozenset(), {"dg1": 0.0, "inv1": 90.0}, "mpc", {"desal": 40.0})),
+        (0, 1500, Target(frozenset(), {"dg1": 40.0, "inv1": 72.0}, "mpc", {"desal": 32.0})),
         (5100, 1, None),
         (-10, 1, None),
     ],

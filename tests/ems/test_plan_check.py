@@ -143,7 +143,7 @@ def test_a_plan_gives_means_over_the_time_asked_for() -> None:
         available_kw={"pv1": (50.0, 80.0, 80.0, 50.0)},
     )
     whole = target_at(plan, START, 900.0)
-    assert whole == Target(frozenset({"dg1"}), {"inv1": 60.0}, "load-following", {"pv1": 50.0})
+    assert whole == Target(frozenset({"dg1"}), {"inv1": 60.0}, "load-following")
     later = target_at(plan, START + timedelta(seconds=600), 1.0)
     assert later is not None and later.on == frozenset()
     assert target_at(plan, START + timedelta(days=1), 900.0) is None

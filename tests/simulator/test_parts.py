@@ -110,6 +110,7 @@ def test_the_summary_has_the_months(whole: Run) -> None:
 
 
 def test_plans_of_parts_are_counted_together() -> None:
-    found = solves_joined([Solves([1.0], [0.1], 1, ["a"]), Solves([2.0, 3.0], [0.2], 0, [])])
+    found = solves_joined([Solves([1.0], [0.1], 1, 2, ["a"]), Solves([2.0, 3.0], [0.2], 0, 1, [])])
+    assert found.kept == 3
     assert (found.total_s, found.gaps, found.limit_hits, found.refused, found.bound_l) == ([1.0, 2.0, 3.0], [0.1, 0.2], 1, ["a"], None)
     assert solves_joined([Solves(bound_l=7.0)]).bound_l == 7.0

@@ -83,8 +83,16 @@ def test_balance() -> None:
 )
 def test_charge(before: float, after: float, breaks: bool) -> None:
     scene = Scene()
-    step = replace(scene.flows(soc={"bess1": after}), soc={"bess1": before})
-    assert bool(told(Charge(), step, scene.truth)) is breaks
+    step = replace(scene.flows(soc={"bess1": after}, power_kw={"bess1": 45.0, "inv1": 40.0}), soc={"bess1": before})
+    assert bool(told(Charge(), step, scene.truth, 12)) is breaks
+
+
+def test_a_battery_may_carry_others_for_some_seconds_and_leak_a_little() -> None:
+    scene = Scene()
+    drained = replace(scene.flows(soc={"bess1": 0.094}, power_kw={"bess1": 45.0, "inv1": 40.0}), soc={"bess1": 0.095})
+    assert told(Charge(), drained, scene.truth, 9) == []
+    leaking = replace(scene.flows(soc={"bess1": 0.094}, power_kw={"bess1": 5.0, "inv1": 3.0}), soc={"bess1": 0.095})
+    assert told(Charge(), leaking, scene.truth, 60) == []
 
 
 def test_charge_and_discharge_at_once() -> None:
