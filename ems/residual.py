@@ -53,6 +53,9 @@ class Residual:
             return before if before.against_s is None else changed(before, against_s=None)
         if image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S:
             return before
+        if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
+            less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)
+            return changed(before, bias_kw=less if less * before.bias_kw > 0.0 else 0.0, against_s=None)
         if abs(off) > SUDDEN_SHARE * rated:
             low_hz = 0.0 if image.frequency_hz is None else self._nominal_hz - image.frequency_hz
             against = abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz < 0.0
@@ -62,9 +65,6 @@ class Residual:
             # Its own device doubts the reading: nothing is learned from it, and what was learned fades.
             return changed(before, bias_kw=before.bias_kw * max(0.0, 1.0 - image.dt_s / INTEGRAL_S))
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
-        if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
-            less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)
-            bias = less if less * before.bias_kw > 0.0 else 0.0
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
 
     def unled(self, image: Image, memory: Memory, expected: Expected | None) -> Mapping[str, float]:
