@@ -34,7 +34,7 @@ FORECAST_HELP = (
 
 WORKERS_HELP = (
     "Processes that work side by side. With more than one, mpc is cut at the months: each but the first lives four days before it, and its forecasts "
-    "learn from what lies before; litres agree with the run in one piece to 0.1 %."
+    "learn from what lies before. docs/decisions/0021 says how far that is from the run in one piece."
 )
 
 
