@@ -1,8 +1,9 @@
 """Whose power is wrong when the balance does not close.
 
-Three kinds of evidence, strongest first: one power moved when the balance opened and nobody answered it; one that
-was lively shows the same bits while the others move; one alone closes the balance when a factor of 10 or its sign
-is taken back. Where they name nobody, or two, nobody is replaced.
+Four kinds of evidence, strongest first: one alone has not moved and closes the balance if it gives what it was told;
+one power moved when the balance opened and nobody answered it; one that was lively shows the same bits while the
+others move; one alone closes the balance when a factor of 10 or its sign is taken back. Where they name nobody, or
+two, nobody is replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from math import exp
 from ems.balance import BalanceSheet, Flow, possible
 from ems.doubt_memory import Onset, Pace
 from ems.frozen import changed
-from ems.model import Flaw
+from ems.model import NOTHING, Flaw
 
 TYPICAL_S = 5.0
 """A jump by a typical fault (factor of 10, sign, zero) is believed after this time [s]; devices are read up to 2 s apart."""
@@ -104,9 +105,20 @@ def dead(
     return found
 
 
-def suspected(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], tolerance_kw: float, now_s: float) -> str | None:
-    """Return the one that has just moved as a typical fault does: its new value waits until `accuse` has seen enough."""
-    if now_s - onset.step_s > TYPICAL_S + 1.0:
+def suspected(
+    sheet: BalanceSheet,
+    onset: Onset,
+    shown: Mapping[str, float],
+    pace: Mapping[str, Pace],
+    tolerance_kw: float,
+    now_s: float,
+    told: Mapping[str, float] = NOTHING,
+) -> str | None:
+    """Return the one that has just moved as a typical fault does: its new value waits until `accuse` has seen enough.
+
+    Nobody waits while somebody else is named by what it was told: who moved may have answered that.
+    """
+    if now_s - onset.step_s > TYPICAL_S + 1.0 or _unmoved(sheet, onset, shown, pace, told, tolerance_kw) is not None:
         return None
     mover = _mover(sheet, onset)
     return mover.id if mover is not None and _typical(mover, shown[mover.id], onset.residual_kw, tolerance_kw) is not None else None
@@ -120,6 +132,7 @@ def accuse(
     tolerance_kw: float,
     now_s: float,
     obeying: Collection[str] = (),
+    told: Mapping[str, float] = NOTHING,
 ) -> tuple[Onset, Flaw | None]:
     """Return the onset, and the flaw of the one it accuses; None while nobody can be told.
 
@@ -136,10 +149,15 @@ def accuse(
         [s].
     obeying : Collection[str]
         Who shows what it was told to give: it rightly shows the same for as long as that is the same.
+    told : Mapping[str, float]
+        The power that each unit was last told to give, but for the leader's [kW].
     """
     open_s, step_ago_s, residual = now_s - onset.since_s, now_s - onset.step_s, onset.residual_kw
     if open_s < TYPICAL_S:
         return onset, None
+    unmoved = _unmoved(sheet, onset, shown, pace, told, tolerance_kw)
+    if unmoved is not None:
+        return changed(onset, accused=unmoved.id), Flaw.ZEROED if shown[unmoved.id] == 0.0 else Flaw.FROZEN
     mover = _mover(sheet, onset)
     if mover is not None and step_ago_s >= TYPICAL_S:
         flaw = _typical(mover, shown[mover.id], residual, tolerance_kw)
@@ -175,6 +193,27 @@ def crept(sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], now_s: 
 
 def _implied(flow: Flow, shown: Mapping[str, float], residual_kw: float) -> float:
     return shown[flow.id] - flow.sign * residual_kw
+
+
+def _unmoved(
+    sheet: BalanceSheet, onset: Onset, shown: Mapping[str, float], pace: Mapping[str, Pace], told: Mapping[str, float], tolerance_kw: float
+) -> Flow | None:
+    """Return the one that shows what it did before the balance opened, and alone closes it if it gives what it was told.
+
+    The meter stands still and the unit obeys: one that really stood still would have left the balance closed. What the
+    others did then, the leader first, is their answer to the order and accuses none of them.
+    """
+    found = None
+    for f in sheet.flows:
+        order = told.get(f.id)
+        if order is None or pace[f.id].since_s >= onset.since_s or not possible(f, order):
+            continue
+        missing = order - shown[f.id]
+        if abs(missing) > 1.5 * tolerance_kw and abs(onset.residual_kw + f.sign * missing) <= 0.5 * tolerance_kw:
+            if found is not None:
+                return None
+            found = f
+    return found
 
 
 def _mover(sheet: BalanceSheet, onset: Onset) -> Flow | None:

@@ -214,12 +214,12 @@ class Doubter:
             onset = opened(self._sheet, onset if onset is not None else memory.onset, memory.pace, shown, residual, now_s)
         if onset is None:
             return _Powers(shown, doubted, None, shown, pace, lag, residual)
-        waiting = suspected(self._sheet, onset, shown, least, now_s)
+        waiting = suspected(self._sheet, onset, shown, pace, least, now_s, told)
         if closes:
             # It may be the readings' delay, or the first second of a fault: who moved is kept until it shows.
             onset = onset if onset.closed_s is not None else changed(onset, since_s=now_s)
             return _Powers(shown, doubted, onset, memory.balanced if waiting else shown, pace, lag, residual, waiting)
-        onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s, obeying)
+        onset, flaw = accuse(self._sheet, onset, shown, pace, tolerance, now_s, obeying, told)
         if flaw is not None and onset.accused is not None:
             doubted[onset.accused] = Doubted(flaw, now_s, memory.balanced.get(onset.accused))
             return _Powers(shown, doubted, None, memory.balanced, pace, lag, residual)

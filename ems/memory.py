@@ -30,7 +30,7 @@ class UnitMemory:
     unloaded_s : float | None
         On its way off: since when it has been unloaded [s].
     held_until_s : float | None
-        A hand-over from it failed and was rolled back: it is not tried again before this time [s].
+        Its unloading failed or it was called back: it is not tried again before this time [s].
     failed_starts : int
         In a row.
     starts : tuple[float, ...]

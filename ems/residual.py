@@ -14,11 +14,12 @@ from ems.config.site import Diesel, Hydro, Inverter, Site
 from ems.frozen import changed
 from ems.memory import Expected, Memory
 from ems.model import SUSPECT, Image
+from ems.terms import Phase
 
 INTEGRAL_S = 10.0
 """Time constant: slower than governors and reference trims; a meter that drifts by 0.5 kW/s leaves the leader 5 kW off, which is within tolerance [s]."""
 SETTLED_S = 10.0
-"""A unit that has just taken the lead is given this long [s]."""
+"""A unit that has just taken the lead, or has been called back to it, is given this long, and one on its way off its ramp besides [s]."""
 FORGET_S = 4.0
 CONTRARY_SHARE = 0.02
 """What was learned while others were still on their way is forgotten this fast [s], once the leader is so far off the other way [of rated]."""
@@ -40,6 +41,7 @@ class Residual:
     def __init__(self, site: Site) -> None:
         units: tuple[Diesel | Hydro | Inverter, ...] = (*site.of(Diesel), *site.of(Hydro), *site.of(Inverter))
         self._rated = {u.id: u.rated_kw for u in units}
+        self._down_s = {d.id: d.rated_kw / d.ramp_kw_per_s for d in site.of(Diesel) if d.forming != "isochronous"}
         self._nominal_hz = float(site.site.nominal_hz)
 
     def learned(self, image: Image, memory: Memory) -> Expected | None:
@@ -51,7 +53,7 @@ class Residual:
         off = None if power is None else power - before.power_kw
         if off is None:  # what cannot be seen goes against nobody: once it is seen again its time begins anew
             return before if before.against_s is None else changed(before, against_s=None)
-        if image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S:
+        if image.dt_s >= SETTLED_S or image.now_s - before.since_s < SETTLED_S or self._moving(before.leader, image, memory):
             return before
         if off * before.bias_kw < 0.0 and abs(off) > CONTRARY_SHARE * rated:
             less = before.bias_kw + off * min(1.0, image.dt_s / FORGET_S)
@@ -66,6 +68,16 @@ class Residual:
             return changed(before, bias_kw=before.bias_kw * max(0.0, 1.0 - image.dt_s / INTEGRAL_S))
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
+
+    def _moving(self, leader: str, image: Image, memory: Memory) -> bool:
+        """Whether a leader is on its way down or back up along its ramp: its lag behind its reference is no demand.
+
+        One without a reference has no ramp of its own: what it keeps, the others have left to it.
+        """
+        unit, down_s = memory.units.get(leader), self._down_s.get(leader)
+        if unit is None or down_s is None:
+            return False
+        return image.now_s - unit.since_s < SETTLED_S + (down_s if unit.phase is Phase.UNLOADING else 0.0)
 
     def unled(self, image: Image, memory: Memory, expected: Expected | None) -> Mapping[str, float]:
         """Return who is not led by us though it should be, and since when [s of `now_s`]; it counts as fixed and somebody else leads."""

@@ -34,7 +34,7 @@ meter may be wrong. The last one is loaded again instead."""
 SETTLE_S = 10.0
 """The last diesel leaves when the bus has been in band for this long [s] while it stood unloaded beside the unit that takes over."""
 HELD_S = 300.0
-"""A hand-over that was rolled back is not tried again before this time [s]."""
+"""A stop that was rolled back, because the unit was wanted again or did not unload, is not tried again before this time [s]."""
 
 COMING = (Phase.STARTING, Phase.WARMING, Phase.SYNCHRONISING)
 """A start is under way."""
@@ -268,8 +268,11 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
         return Advance(lost, events=(Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),))
     if wanted:
         back = memory.phase is Phase.UNLOADING
-        if back or memory.why != why:
-            memory = changed(memory, phase=Phase.ONLINE, unloaded_s=None, why=why)
+        if back:
+            # What called it back is near its threshold: without a hold it would leave and return by turns, under its minimum loading all the while.
+            memory = changed(memory, phase=Phase.ONLINE, since_s=now_s, unloaded_s=None, held_until_s=now_s + HELD_S, why=why)
+        elif memory.why != why:
+            memory = changed(memory, why=why)
         return Advance(memory, events=(Event("hand_over_given_up", diesel.id, why.reason.value),) if back and moment.last else ())
     return _leaving(diesel, memory, image, why, moment)
 

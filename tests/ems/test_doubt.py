@@ -47,7 +47,7 @@ def watched(
     seed: int = 1,
     dt_s: float = 1.0,
     hz: float = 50.0,
-    told: Mapping[str, float] | None = None,
+    told: Callable[[int], Mapping[str, float]] | None = None,
 ) -> list[Image]:
     """Let doubt watch the island; from `FAULT_S` to `until_s` some meters lie, and some devices show other readings altogether."""
     random, builder, doubter, memory = Random(seed), ImageBuilder(SITE), Doubter(SITE), DoubtMemory()
@@ -66,7 +66,7 @@ def watched(
         }
         readings |= dict(gone or {}) if lying else {}
         soc -= (now["inv1"] + 2.0) / 0.975 / 0.96 / 500.0 / 3600.0
-        image, memory = doubter.judge(builder.build(telemetry(k, dt_s, **readings), Memory()), memory, told or {})
+        image, memory = doubter.judge(builder.build(telemetry(k, dt_s, **readings), Memory()), memory, told(k) if told else {})
         found.append(image)
     assert unpack(DoubtMemory, pack(memory)) == memory
     return found
@@ -154,9 +154,35 @@ def test_who_shows_what_it_was_told_is_not_frozen_while_another_drifts(obeys: bo
     """The town's meter creeps away; the inverter shows the same bits, because it was told to give just that."""
     crept = count()
     lies: dict[str, Lie] = {"town": lambda p: p + 0.5 * next(crept), "inv1": lambda p: BATTERY_KW}
-    images = watched(FAULT_S + 200, lies, really=night, told={"inv1": BATTERY_KW} if obeys else {})
+    images = watched(FAULT_S + 200, lies, really=night, told=lambda k: {"inv1": BATTERY_KW} if obeys else {})
     accused = {(d.asset, d.flaw) for i in images for d in i.doubts if d.asset is not None}
     assert accused == ({("town", Flaw.DRIFT)} if obeys else {("inv1", Flaw.FROZEN)})
+
+
+def test_a_meter_that_stands_still_is_found_by_what_its_unit_was_told() -> None:
+    """The inverter's meter died at nothing while it gave next to nothing, so the balance stayed closed. Told to take over, it does.
+
+    The leader goes down to nothing for that: the only one that is seen to move, and to zero, as a dead meter would.
+    """
+    over_s = FAULT_S + 60
+
+    def handed(k: int) -> dict[str, float]:
+        battery = 4.0 if k < over_s else 150.0
+        return {"town": 210.0, "pv1": 60.0, "inv1": battery, "dg1": 210.0 - 60.0 - battery}
+
+    lies: dict[str, Lie] = {"inv1": lambda p: 0.0, "dg1": lambda p: p if p > 3.0 else 0.0}
+    images = watched(over_s + 60, lies, really=handed, told=lambda k: {"inv1": 4.0 if k < over_s else 150.0})
+    after_s, doubt = first(images, "inv1")
+    assert after_s - 60 <= 10
+    assert doubt.flaw is Flaw.ZEROED
+    assert {d.asset for i in images for d in i.doubts} == {"inv1"}
+    assert images[-1].assets["inv1"].power_kw == pytest.approx(150.0, abs=8.0)
+
+
+def test_a_unit_that_does_not_do_as_told_is_no_liar() -> None:
+    """It stays where it was, and its meter says so: the balance closes, and nobody is blamed."""
+    images = watched(FAULT_S + 60, {"inv1": held_at()}, told=lambda k: {"inv1": BATTERY_KW if k < FAULT_S else 150.0})
+    assert {d for i in images for d in i.doubts} == set()
 
 
 def test_a_frozen_meter_that_shows_the_right_thing_is_left_alone() -> None:

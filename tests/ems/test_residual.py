@@ -61,6 +61,24 @@ def test_nothing_is_learned_from_a_reading_that_its_device_calls_uncertain() -> 
     assert [e is not None and e.bias_kw > 0.0 for e in learned] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("leader", "phase", "for_s", "learns"),
+    [
+        ("dg2", Phase.ONLINE, 600.0, True),
+        ("dg2", Phase.UNLOADING, 15.0, False),  # 200 kW at 10 kW/s: it comes down its ramp, and gives more than its reference meanwhile
+        ("dg2", Phase.UNLOADING, 31.0, True),  # it has had its ramp and 10 s: now somebody leaves it load
+        ("dg2", Phase.ONLINE, 5.0, False),  # just called back: it goes up again
+        ("dg1", Phase.UNLOADING, 5.0, True),  # it takes no reference: what it keeps, the others have left to it
+    ],
+)
+def test_a_set_that_moves_along_its_ramp_teaches_nothing(leader: str, phase: Phase, for_s: float, learns: bool) -> None:
+    image = Controller(site()).step(telemetry(0, dg1=diesel(60.0), dg2=diesel(60.0)), (), None, AUTO)[0]
+    units = {**RUNNING, leader: UnitMemory(phase, image.now_s - for_s, started_s=-9000.0)}
+    found = Residual(site()).learned(image, replace(AUTO, units=units, expected=Expected(leader, 30.0, image.now_s - 600.0)))
+    assert found is not None
+    assert found.bias_kw == pytest.approx(3.0 if learns else 0.0)
+
+
 def codes(decision: Decision) -> set[tuple[str, str | None]]:
     return {(a.code, a.asset) for a in decision.alarms}
 

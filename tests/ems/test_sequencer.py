@@ -10,7 +10,7 @@ from ems.config.site import Diesel
 from ems.decision import Write
 from ems.memory import UnitMemory
 from ems.model import AssetImage, Quality
-from ems.sequencer import Moment, advance, must_stay, startable
+from ems.sequencer import HELD_S, Moment, advance, must_stay, startable
 from ems.terms import Explanation, Phase, Reason
 from tests.ems.island import site
 
@@ -104,8 +104,12 @@ def test_one_that_does_not_unload_goes_after_its_ramp_and_half_a_minute() -> Non
 
 
 def test_wanted_again_while_unloading_it_stays() -> None:
+    """Not only for this cycle: demand at the ceiling of the others would send it off and call it back every few seconds, never loaded, never gone."""
     unloading = UnitMemory(Phase.UNLOADING, 0.0, started_s=-5000.0)
-    cycles(unloading, (1.0, unit(True, 90.0), True, Phase.ONLINE, ()))
+    back = cycles(unloading, (1.0, unit(True, 90.0), True, Phase.ONLINE, ()))
+    held = [must_stay(DIESEL, back, unit(True, 60.0), now) for now in (2.0, HELD_S, 1.0 + HELD_S)]
+    assert held == [True, True, False]
+    assert not must_stay(DIESEL, back, unit(True, 60.0, fault=1.0), 2.0)
 
 
 def test_a_long_step_holds_a_whole_start_and_stop() -> None:
