@@ -130,7 +130,8 @@ class ReserveBlock:
         """
         frame, n = self.frame, self.frame.n
         self.low = low = cp.Variable(n, nonneg=True, name="low")
-        back = sum(frame.lower, np.zeros(n)) + low
+        # What is dumped is low load of a diesel, which takes nothing back.
+        back = sum(frame.lower, np.zeros(n)) - frame.total(self.load.surplus) + low
         share = largest_feeder(frame)
         alive = frame.total(frame.live_w)
         if share:

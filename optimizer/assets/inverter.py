@@ -89,7 +89,8 @@ class InverterBlock:
         take = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.take")
         full = take * (eta * b.charge_efficiency * DOWN_HOLD_S / 3600.0)
         room = store.room()
-        frame.constraints += [take <= frame.total(cp.multiply(self.charge_max, frame.w)), full <= room[:n], full <= room[1:]]
+        # At the very beginning the room is what it is: a full battery is no reason to start a diesel, it gives a little in the first step.
+        frame.constraints += [take <= frame.total(cp.multiply(self.charge_max, frame.w)), full[1:] <= room[1:n], full <= room[1:]]
         frame.constraints += [take * eta <= b.charge_kw * MW * share for share in self._charge_shares(store)]
         frame.lower.append(frame.total(self.discharge - self.charge) + take)
 
