@@ -98,7 +98,7 @@ class Controller:
         image = met.image
         bounds = self._guards.bounds(image, met.memory)
         planned = target_at(plan, image.time, image.dt_s) if plan is not None else None
-        supply = self._supplies.of(image, met.memory, learned_kw(plan, planned))
+        supply = self._supplies.of(image, met.memory, learned_kw(plan, planned, image.time))
         formers = self._outlooks.reserve.formers(supply)
         memory, turns = self._entered(met, doubt, formers, planned is not None or self.policy in RULE_POLICIES)
         decision = self._decided(Look(image, memory, bounds, supply, formers, planned, plan), met)
@@ -273,7 +273,7 @@ class Controller:
         image, memory = look.image, look.memory
         below = {a: s for a, s in memory.stages.items() if s is not Stage.CONTROL and a in image.assets}
         ours = changed(image, assets={a: changed(i, ours=True) if a in below else i for a, i in image.assets.items()})
-        supply = self._supplies.of(ours, memory, learned_kw(look.plan, look.planned))
+        supply = self._supplies.of(ours, memory, learned_kw(look.plan, look.planned, image.time))
         formers = self._outlooks.reserve.formers(supply)
         would = self._deciding(Look(ours, memory, self._guards.bounds(ours, memory), supply, formers, look.planned, look.plan), below)
         advised = {a: d for a, d in would.assets.items() if a in below}

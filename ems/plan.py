@@ -112,6 +112,9 @@ class Forecast:
         For a path of the SoC's floor and ceiling: mean net load of each step above (below) forecast that is
         exceeded with 10 % probability, scaled so that its energy over the first 24 h is that of the bands [kW],
         both >= 0, shape (n_steps,); empty without bands. Net load = load - sun - river.
+    error_up_kw, error_down_kw : tuple[float, ...]
+        By how much the net load of each step may rise above (fall below) what was expected shortly before, P98 and P02,
+        until new capacity runs [kW], both >= 0, shape (n_steps,); empty until it is learned.
     """
 
     grid: Grid
@@ -123,6 +126,8 @@ class Forecast:
     bands: ErrorBands | None = None
     floor_up_kw: Series = ()
     floor_down_kw: Series = ()
+    error_up_kw: Series = ()
+    error_down_kw: Series = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +257,9 @@ class Plan:
         Which ids of `power_kw` and `on` are deferrables.
     available_kw : Mapping[str, tuple[float, ...]]
         Uncurtailed solar power that was forecast: what is below it is curtailed by plan.
-    error_up_kw : float
-        By how much the net load may rise above forecast (P98) until new capacity runs, as learned [kW]: reserve covers
-        it; 0 until it is learned, when the site's own fractions stand alone.
+    error_up_kw : tuple[float, ...]
+        By how much the net load of each step may rise above forecast (P98) until new capacity runs, as learned [kW]: reserve
+        covers it; empty until it is learned, when the site's own fractions stand alone.
     """
 
     id: str
@@ -274,7 +279,7 @@ class Plan:
     unmet: tuple[Unmet, ...] = ()
     deferrables: tuple[str, ...] = ()
     available_kw: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
-    error_up_kw: float = 0.0
+    error_up_kw: Series = ()
 
 
 @dataclass(frozen=True, slots=True)

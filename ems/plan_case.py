@@ -79,7 +79,7 @@ class Case:
         online += [h.id for h in site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
         charge = soc if soc is not None else {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in pairs}
         limits = {a: limit for a in self.limits if (limit := self.limit(a, k)) is not None}
-        return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=plan.error_up_kw)
+        return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=plan.error_up_kw[k] if plan.error_up_kw else 0.0)
 
     def _hold_s(self, k: int) -> float | None:
         """Return how long reserve must last for the diesels that can be started in step k [s]; None leaves the site's own figure."""

@@ -115,8 +115,10 @@ def _column_faults(site: Site, plan: Plan) -> Iterator[str]:
             yield f"{name} has {len(values)} values instead of {length}"
         elif not all(math.isfinite(v) for v in values):
             yield f"{name} holds a number that is not finite"
-    if not 0.0 <= plan.error_up_kw <= most_error_kw(site) + LEAST_KW:  # nor is what is not finite
-        yield f"its learned error is {plan.error_up_kw:g} kW, which no net load of this site can rise by"
+    if len(plan.error_up_kw) not in (0, n):
+        yield f"its learned error has {len(plan.error_up_kw)} values instead of {n}"
+    elif (error := next((e for e in plan.error_up_kw if not 0.0 <= e <= most_error_kw(site) + LEAST_KW), None)) is not None:  # nor is what is not finite
+        yield f"its learned error is {error:g} kW, which no net load of this site can rise by"
 
 
 def most_error_kw(site: Site) -> float:

@@ -134,7 +134,8 @@ class ReserveRule:
         """Return what each unit on line can add at once [kW], and what it can add and hold for the hold time [kW].
 
         At once: formers and units with primary response, a diesel up to its block load. Held: a diesel up to its
-        rating, an inverter as long as its battery's energy lasts (CONTROL 3.1).
+        rating, an inverter up to what its battery's energy carries for that long, less what it gives already: charging that
+        ends takes nothing out of the battery, discharging that goes on does (CONTROL 3.1, decision 0003).
         """
         instant: dict[str, float] = {}
         held: dict[str, float] = {}
@@ -152,11 +153,11 @@ class ReserveRule:
                 continue
             limit_dc = min(battery.discharge_kw, supply.discharge_limit_kw.get(battery.id, battery.discharge_kw))
             ceiling = min(ceiling_kw(inverter.rated_kw, limits.get(inverter.id)), ac_kw(inverter, limit_dc))
-            left = max(0.0, ceiling - powers.get(inverter.id, 0.0))
+            power = powers.get(inverter.id, 0.0)
             energy_kw = usable_kwh(pair, soc, floor_soc(limits.get(battery.id))) / hours
-            held[inverter.id] = min(left, energy_kw)
+            held[inverter.id] = max(0.0, min(ceiling, energy_kw - inverter.no_load_kw) - power)
             if inverter.primary_response or inverter.forming != "never":
-                instant[inverter.id] = left if energy_kw > 0.0 else 0.0
+                instant[inverter.id] = max(0.0, ceiling - power) if energy_kw > 0.0 else 0.0
         return instant, held
 
     def formers(self, supply: Supply) -> tuple[str, ...]:

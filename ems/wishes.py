@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from ems.choice import Choice
 from ems.config.site import Diesel, Site
@@ -82,6 +83,7 @@ class Wishes:
         return replace(wants, target=replace(target, on=target.on | burns, power_kw=powers, loading=loading))
 
 
-def learned_kw(plan: Plan | None, planned: Target | None) -> float:
-    """Return the learned error of the forecast that a plan in force carries [kW]."""
-    return 0.0 if plan is None or planned is None else plan.error_up_kw
+def learned_kw(plan: Plan | None, planned: Target | None, at: datetime) -> float:
+    """Return the learned error of the forecast that a plan in force carries for this moment [kW]."""
+    step = None if plan is None or planned is None or not plan.error_up_kw else plan.grid.index(at)
+    return 0.0 if plan is None or step is None else plan.error_up_kw[step]

@@ -256,10 +256,10 @@ class Frame:
         """Return the matrix that takes these rows out of (n_sets, n_steps)."""
         return sp.csr_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), self.n_sets))
 
-    def power(self, name: str) -> cp.Variable:
-        """Return a power by set [MW], 0 on the dead bus, shape (n_sets, n_steps)."""
+    def power(self, name: str, *, both: bool = False) -> cp.Variable:
+        """Return a power by set [MW], 0 on the dead bus, shape (n_sets, n_steps); `both` lets it be negative."""
         roof = np.where(self.live[:, None] > 0, 1e3, 0.0) * np.ones((1, self.n))
-        return cp.Variable((self.n_sets, self.n), bounds=[0, roof], name=name)
+        return cp.Variable((self.n_sets, self.n), bounds=[-roof if both else 0, roof], name=name)
 
     def whole(self, asset: str, low: cp.Parameter, high: cp.Parameter, *, by_rows: bool = False) -> cp.Variable:
         """Return an on/off by step, shape (n_steps,); an integer, not a boolean: cvxpy 1.9 drops the bounds of a boolean variable.

@@ -167,7 +167,7 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     began = effort.now_s()
     problem.fill(question)
     if narrow is not None:
-        problem.frame.narrow(narrow)
+        problem.narrow(question, narrow)
     first = solved = search(problem, effort, once=once)
     spent = first.solve_s
     for _ in range(2):

@@ -20,7 +20,7 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
 from optimizer.security import before_storm, paths_of
@@ -104,9 +104,14 @@ class PlanProblem:
         serving = [i.in_service(question) for i in self.inverters if i.store is not None]
         self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
 
-        if frame.purpose == "plan":
-            frame.useful = useful_sets(self.site, frame.sets, question)
+        if frame.purpose != "bound":
+            frame.useful = useful_sets(self.site, frame.sets, question, kept=question.keep)
         frame.narrow({})
+
+    def narrow(self, question: Question, bounds: Bounds) -> None:
+        """After `fill`: leave open only what bounds leave open that follow the plan before."""
+        self.frame.useful = useful_sets(self.site, self.frame.sets, question, kept=True)
+        self.frame.narrow(bounds)
 
     def _fill_paths(self, question: Question) -> None:
         """Say to every battery what a bad day, or a storm, asks of it."""

@@ -14,7 +14,6 @@ import numpy as np
 
 from ems.config.site import Load, Site
 from ems.plan_form import most_error_kw
-from ems.reserve import hold_s
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
 from optimizer.assets.load import LoadBlock
@@ -142,13 +141,12 @@ class ReserveBlock:
     def fill(self, question: Question, taking: Array) -> None:
         """Set the parameters; after those of the assets. `taking` says where some battery can be charged, shape (n_steps,)."""
         frame, rule, n = self.frame, self.rule, self.frame.n
-        bands = question.forecast.bands
         risen = learned_up_kw(frame.site, question) * MW
-        fallen = bands.down_at(hold_s(frame.site)) * MW if bands is not None and bands.learned else 0.0
+        fallen = np.array(question.forecast.error_down_kw or (0.0,) * n) * MW
         peak = self.load.peak.value[0]
         beyond = self.load.beyond.value[0] * (np.array(frame.step_s) > PEAKS_S)
         self.need.value = each(np.maximum(rule.load_fraction * peak, risen) + beyond, frame.n_sets)
-        self.risen.value = np.full((frame.n_sets, n), risen)
+        self.risen.value = each(risen, frame.n_sets)
         self.fed.value = largest_feeder(frame) * self.load.load.value[0] * taking
         self.fallen.value = fallen * taking
         tops = {d.diesel.id: d.ceiling for d in self.diesels}
@@ -171,7 +169,6 @@ def largest_feeder(frame: Frame) -> float:
     return max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
 
 
-def learned_up_kw(site: Site, question: Question) -> float:
-    """Return by how much the net load may rise above forecast until new capacity runs, 0 until that is learned [kW]."""
-    bands = question.forecast.bands
-    return min(bands.up_at(hold_s(site)), most_error_kw(site)) if bands is not None and bands.learned else 0.0
+def learned_up_kw(site: Site, question: Question) -> Array:
+    """Return by how much the net load may rise above forecast until new capacity runs, 0 until that is learned [kW], shape (n_steps,)."""
+    return np.minimum(question.forecast.error_up_kw or (0.0,) * question.grid.n_steps, most_error_kw(site))

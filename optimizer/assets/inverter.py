@@ -68,17 +68,19 @@ class InverterBlock:
     def _reserve(self, store: BatteryBlock) -> None:
         """What it can add: inverter and battery power, and energy for as long as it must last; and what it can take back."""
         frame, n = self.frame, self.frame.n
-        reserve = frame.power(f"{self.inverter.id}.reserve")
+        # Below 0 where the battery could not even go on for so long with what it gives: then others must.
+        reserve = frame.power(f"{self.inverter.id}.reserve", both=True)
         left = cp.multiply(self.reach, frame.w) - self.power
         self.lack = lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
-        asked = frame.total(cp.multiply(frame.hold_h, reserve)) / store.to_bus
+        asked = frame.total(cp.multiply(frame.hold_h, reserve + self.discharge - self.charge)) / store.to_bus
         firm = store.firm()
         frame.held[self.inverter.id] = reserve
         frame.constraints += [reserve <= left, asked - lack <= firm[:n], asked - lack <= firm[1:]]
         frame.energy_price(lack, frame.prices.lack_l_per_kwh_h)
         if self.inverter.primary_response or self.inverter.forming != "never":
             at_once = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.at_once")
-            frame.constraints += [at_once <= frame.total(left), at_once * (AT_ONCE_S / 3600.0 / store.to_bus) <= asked]
+            bridged = at_once * (AT_ONCE_S / 3600.0 / store.to_bus)
+            frame.constraints += [at_once <= frame.total(left), bridged - lack <= firm[:n], bridged - lack <= firm[1:]]
             frame.instant[self.inverter.id] = at_once
         if frame.purpose == "plan":
             self._take_back(store)

@@ -140,8 +140,13 @@ class Forecasting:
         for q in self._quantities:
             values[q.name], source[q.name] = q.forecast(slots, now)
         ahead = slots >= now
-        bands, up, down = self._bands.of(now, {name: v[ahead] for name, v in values.items()})
-        up, down = (np.concatenate([np.full(now - first, path[0]), path]) for path in (up, down))
+        errors = self._bands.of(now, {name: v[ahead] for name, v in values.items()})
+
+        def from_first(path: Values) -> Values:
+            return np.concatenate([np.full(now - first, path[0]), path])
+
+        up, down = from_first(errors.floor_up_kw), from_first(errors.floor_down_kw)
+        near = [() if path is None else peaks(from_first(path), slots, grid) for path in (errors.near_up_kw, errors.near_down_kw)]
         return Forecast(
             grid,
             means(values["load"], slots, grid),
@@ -149,9 +154,10 @@ class Forecasting:
             {h.id: means(values[h.id], slots, grid) for h in self._site.of(Hydro)},
             source,
             peaks(values["load"], slots, grid),
-            bands,
+            errors.bands,
             means(up, slots, grid),
             means(down, slots, grid),
+            *near,
         )
 
     # ------------------------------------------------------------------ what was learned

@@ -1,17 +1,22 @@
 """How wrong the forecast of the net load is: quantiles by lead, learned on line from two months of trials.
 
 Net load is load less sun less river, judged as one: errors of its parts are not added as if they came together.
-By day clouds make other errors than the night, so both are learned apart. Until there are two weeks of trials
-the site's own reserve fractions stand in, both at once, growing with the lead.
+By day clouds make other errors than the night, so both are learned apart; but no sun can be lost that was not expected,
+so a dawn and a dark day are hardly worse than a night. Until there are two weeks of trials the site's own reserve fractions
+stand in, both at once, growing with the lead.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from ems.bands import ErrorBands
 from ems.config.site import Hydro, Site, Solar
 from ems.physics import hydro_kw
+from ems.reserve import hold_s
 from optimizer.forecasting.fading import LEADS, RING, take, trials
 from optimizer.forecasting.history import DAY, SLOT_S, Arrays, Slots, Values
 from optimizer.forecasting.sky import place, sines
@@ -33,6 +38,26 @@ LONG = 3.0
 """The cautious error grows with the root of the lead, at most so many times."""
 
 
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How wrong one forecast may be: its bands, and by slot from now on, all >= 0, shape (n,).
+
+    Attributes
+    ----------
+    bands : ErrorBands
+    floor_up_kw, floor_down_kw : NDArray
+        P90, scaled to the energy of a bad day [kW].
+    near_up_kw, near_down_kw : NDArray | None
+        P98 of what may come within the time that new capacity takes [kW]; None until it is learned.
+    """
+
+    bands: ErrorBands
+    floor_up_kw: Values
+    floor_down_kw: Values
+    near_up_kw: Values | None = None
+    near_down_kw: Values | None = None
+
+
 class Bands:
     """The errors of one site's forecasts of net load."""
 
@@ -41,8 +66,9 @@ class Bands:
         self._rule = site.reserve
         self._solars = [s.id for s in site.of(Solar)]
         self._rivers = [(h.id, *curve(h)) for h in site.of(Hydro)]
-        rated = sum(s.rated_kw for s in site.of(Solar)) + sum(h.rated_kw for h in site.of(Hydro))
-        self._most_kw = MOST * (site.peak_kw + rated)
+        self._sun_kw = sum(s.rated_kw for s in site.of(Solar))
+        self._most_kw = MOST * (site.peak_kw + self._sun_kw + sum(h.rated_kw for h in site.of(Hydro)))
+        self._near = max(1.0, hold_s(site) / SLOT_S)  # slots
         self._errors = np.full((2, len(LEADS), TRIALS), np.nan)  # night and day
         self._counts = np.zeros((2, len(LEADS)))
         self._days = np.full(TRIALS, np.nan)
@@ -97,8 +123,8 @@ class Bands:
         self._days[int(self._day_count[0]) % TRIALS] = values[known].mean() * 24.0 - foretold
         self._day_count[0] += 1.0
 
-    def of(self, now: int, values: dict[str, Values]) -> tuple[ErrorBands, Values, Values]:
-        """Return the bands seen from `now`, and P90 upwards and downwards of every slot from `now` on [kW].
+    def of(self, now: int, values: dict[str, Values]) -> Errors:
+        """Return the errors seen from `now` of every slot from `now` on.
 
         Parameters
         ----------
@@ -109,14 +135,25 @@ class Bands:
         leads = np.arange(1, n + 1)
         if self._counts[:, 0].sum() < ENOUGH or self._day_count[0] < ENOUGH:
             return self._cautious(values, leads)
-        light = (sines(now + np.arange(n), *self._place) > LIT).astype(np.int64)
-        quantiles = self._learned()
-        ends = np.minimum(LEADS, n) - 1
-        p02, _, _, p98 = quantiles[:, light[ends], np.arange(len(LEADS))]
-        p10, p90 = (np.where(light == 1, np.interp(leads, LEADS, quantiles[k, 1]), np.interp(leads, LEADS, quantiles[k, 0])) for k in (1, 2))
+        light = sines(now + np.arange(n), *self._place) > LIT
+        sun = self._sun(values)
+        near = np.full(n, self._near)
+        near_down, near_up = self._at(0, near, light, self._sun_kw - sun), self._at(3, near, light, sun)
         low, high = np.quantile(self._days[np.isfinite(self._days)], (0.10, 0.90)).tolist()
-        bands = ErrorBands(ends_s(), self._bounded(p98), self._bounded(-p02), low, high, True)
-        return bands, scaled(np.clip(p90, 0.0, self._most_kw), high), scaled(np.clip(-p10, 0.0, self._most_kw), -low)
+        up, down = self._at(2, leads, light, sun), self._at(1, leads, light, self._sun_kw - sun)
+        ends = np.minimum(LEADS, n) - 1
+        p98, p02 = (self._at(k, LEADS, light[ends], left[ends]) for k, left in ((3, sun), (0, self._sun_kw - sun)))
+        bands = ErrorBands(ends_s(), tuple(p98.tolist()), tuple(p02.tolist()), low, high, True)
+        return Errors(bands, scaled(up, high), scaled(down, -low), near_up, near_down)
+
+    def _at(self, share: int, leads: Slots | Values, light: npt.NDArray[np.bool_], left_kw: Values) -> Values:
+        """Return one of the `SHARES` as an error away from the forecast [kW]; by day no more than at night and `left_kw`, by which the sun can still change."""
+        night, day = (np.interp(leads, LEADS, q if share > 1 else -q) for q in self._learned()[share])
+        found = np.where(light, np.minimum(day, np.maximum(night, 0.0) + np.maximum(left_kw, 0.0)), night)
+        return np.clip(found, 0.0, self._most_kw)
+
+    def _sun(self, values: dict[str, Values]) -> Values:
+        return np.sum([values[s] for s in self._solars], axis=0) if self._solars else np.zeros(len(values["load"]))
 
     def _learned(self) -> Values:
         """Return the quantiles, shape (4, 2, n_leads): worked out again only after something was learned."""
@@ -125,14 +162,14 @@ class Bands:
             self._quantiles = np.where((self._counts >= FEW)[None], quantiles(self._errors), both[:, None, :])
         return self._quantiles
 
-    def _cautious(self, values: dict[str, Values], leads: Slots) -> tuple[ErrorBands, Values, Values]:
-        sun = np.sum([values[s] for s in self._solars], axis=0) if self._solars else np.zeros(len(leads))
+    def _cautious(self, values: dict[str, Values], leads: Slots) -> Errors:
+        sun = self._sun(values)
         near = self._rule.load_fraction * values["load"] + self._rule.solar_fraction * sun
         wide = near * np.minimum(np.sqrt(leads), LONG)
         day_kwh = float((DAY_LOAD * values["load"] + DAY_SUN * sun)[:DAY].mean()) * 24.0
         at = self._bounded(wide[np.minimum(LEADS, len(leads)) - 1])
         bands = ErrorBands(ends_s(), at, at, -day_kwh, day_kwh, False)
-        return bands, scaled(wide, day_kwh), scaled(wide, day_kwh)
+        return Errors(bands, scaled(wide, day_kwh), scaled(wide, day_kwh))
 
     def _bounded(self, values: Values) -> tuple[float, ...]:
         return tuple(np.clip(values, 0.0, self._most_kw).tolist())
