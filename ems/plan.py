@@ -203,6 +203,8 @@ class PlanRequest:
         The forecast that was last pushed in, if there is one.
     previous : Plan | None
         The plan that is followed now: where the search begins, and what changes are counted against.
+    now : Observation | None
+        What is measured now, or was on the mean of the last minutes: where forecasts begin.
     """
 
     id: str
@@ -212,6 +214,7 @@ class PlanRequest:
     observations: tuple[Observation, ...] = ()
     given: Given | None = None
     previous: Plan | None = None
+    now: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from ems.charge import surely_stored
-from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Solar, Tank
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Site, Tank
 from ems.decision import Decision, Event
 from ems.engines import CLEAN, burn_left_s
 from ems.memory import Memory
 from ems.model import Image, Limits
+from ems.observing import Observer
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.plan_verdict import Verdict, judged
@@ -26,8 +27,6 @@ from ems.rotation import service_in_h
 from ems.sequencer import COMING
 from ems.terms import Phase
 
-OBSERVE_S = 900.0
-"""Measured means are handed to the forecasts in intervals of this length [s]."""
 PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
 EVENT_REPLAN_S = 30.0
@@ -36,25 +35,6 @@ NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
 """Events that call for a new plan; what the old one promised is worth nothing after them."""
 POND_DEPTH_M = 2.0
 """Depth that a full pond's level gauge shows [m]."""
-
-
-@dataclass(slots=True)
-class _Means:
-    """What is being averaged for the next observation."""
-
-    start: datetime
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-    seen: dict[str, float] = field(default_factory=dict)
-
-    def add(self, name: str, value: float | None, seconds: float) -> None:
-        if value is not None:
-            self.sums[name] = self.sums.get(name, 0.0) + value * seconds
-            self.seen[name] = self.seen.get(name, 0.0) + seconds
-
-    def mean(self, name: str) -> float | None:
-        seen = self.seen.get(name, 0.0)
-        return self.sums[name] / seen if seen >= 0.5 * self.seconds > 0.0 else None
 
 
 class PlanKeeper:
@@ -74,16 +54,13 @@ class PlanKeeper:
         self._every_s = max(site.planner.replan_s, pause_s)
         self._event_s = max(EVENT_REPLAN_S, pause_s)
         self._check = PlanCheck(site)
-        self._loads = [a.id for a in site.of(Load)]
-        self._solars = site.of(Solar)
-        self._hydros = site.of(Hydro)
+        self._observer = Observer(site)
         self._asked_s: float | None = None
         self._eventful = False
         self._news_s = self._known_s = -math.inf  # when something happened last, and up to when the plan that is followed knows of it
         self._asked = 0
         self._pending: PlanRequest | None = None
         self._parts: Generator[None, None, Verdict] | None = None  # what is left to be looked at of `outcome`
-        self._means: _Means | None = None
         self._observed: list[Observation] = []
         self._given: Given | None = None
         self.plan: Plan | None = None
@@ -104,7 +81,9 @@ class PlanKeeper:
         outcome : PlanOutcome | None
             An answer that has just been taken into use, for the store.
         """
-        self._observe(image, decision)
+        ended = self._observer.look(image, decision)
+        if ended is not None:
+            self._observed.append(ended)
         events, taken = self._collect(image.time)
         if self._due(image.now_s, decision.events):
             self._ask(image, decision)
@@ -140,6 +119,7 @@ class PlanKeeper:
             observations=tuple(self._observed),
             given=self._given,
             previous=self.current(image.time) if self._known_s >= self._news_s else None,
+            now=self._observer.now(),
         )
         self._observed = []
         self._pending, self._parts = request, None
@@ -175,38 +155,6 @@ class PlanKeeper:
         self.plan, self._known_s = verdict.plan, self._asked_s or 0.0
         events = [Event("plan_kept", None, choice.why)] if choice is not None and choice.kept else []
         return events, replace(outcome, plan=verdict.plan)
-
-    def _observe(self, image: Image, decision: Decision) -> None:
-        """Average what forecasts learn from; what was not seen for half the time is left out, not guessed."""
-        if self._means is None:
-            self._means = _Means(image.time)
-        means, dt = self._means, image.dt_s
-        means.seconds += dt
-        load = sum(image.assets[a].power_kw or 0.0 for a in self._loads) if all(image.assets[a].power_kw is not None for a in self._loads) else None
-        means.add("load", load, dt)
-        for solar in self._solars:
-            means.add(solar.id, self._sun_kw(solar, image, decision), dt)
-        for hydro in self._hydros:
-            means.add(hydro.id, image.assets[hydro.id].get("flow_m3s"), dt)
-        if means.seconds < OBSERVE_S - 1e-6:
-            return
-        self._means = None
-        mean_load = means.mean("load")
-        if mean_load is None:
-            return
-        sun = {s.id: v for s in self._solars if (v := means.mean(s.id)) is not None}
-        water = {h.id: v for h in self._hydros if (v := means.mean(h.id)) is not None}
-        self._observed.append(Observation(means.start, means.seconds, mean_load, sun, water))
-
-    def _sun_kw(self, solar: Solar, image: Image, decision: Decision) -> float | None:
-        """Return what the sun offered [kW]: measured, else the power while nothing held it back, else unknown."""
-        unit = image.assets[solar.id]
-        free = unit.get("available_kw")
-        if free is not None or unit.power_kw is None:
-            return free
-        limit = decision.memory.setpoints.get(solar.id)
-        held = limit is not None and limit < 0.98 * solar.rated_kw and unit.power_kw > limit - 0.02 * solar.rated_kw
-        return None if held else unit.power_kw
 
 
 def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:

@@ -106,7 +106,7 @@ class PlanMaker:
             grid = Grid(floored(request.at, self._steps[0]), self._steps)
             self._forecasting.learn(request.observations)
             self._forecasting.give(request.given)
-            forecast = self._forecasting.forecast(grid, request.at, request.start)
+            forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
             storm = storm_of(request)
             forecast = without_sun(forecast, storm)
             check_inputs(self._site, request, forecast)

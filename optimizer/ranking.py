@@ -21,7 +21,7 @@ EXACT_UP_TO = 4
 """Up to so many diesels only true twins are put in order: 16 sets cost little."""
 ALIKE = 0.15
 """Among more, engines whose ratings differ by less than this share count as of one kind."""
-OWN = frozenset({"id", "name", "device", "profile", "forming", "inertia_s", "droop", "cooldown_s", "retries", "max_starts_per_h", "hours_between_service"})
+OWN = {"id", "name", "device", "profile", "forming", "inertia_s", "droop", "cooldown_s", "retries", "max_starts_per_h", "hours_between_service"}
 """What twins may differ in: a plan does not look at it."""
 Rank = Callable[[Diesel], tuple[bool, bool, bool, int]]
 

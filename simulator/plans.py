@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ems.config.site import Site
+from ems.config.site import Hydro, Load, Site, Solar
 from ems.memory import Memory
 from ems.model import Image
 from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
@@ -76,12 +76,22 @@ class RollingPlans:
         plan = self._plan
         return at if plan is None else min(max(plan.valid_until, plan.made_at + timedelta(seconds=self._replan_s)), plan.grid.end)
 
+    def _now(self, image: Image) -> Observation | None:
+        """Return what is measured at the begin of this interval: the controller decides for it by the same values."""
+        load = [image.assets[a.id].power_kw for a in self._site.of(Load)]
+        sun = {s.id: v for s in self._site.of(Solar) if (v := image.assets[s.id].get("available_kw")) is not None}
+        water = {h.id: v for h in self._site.of(Hydro) if (v := image.assets[h.id].get("flow_m3s")) is not None}
+        known = [p for p in load if p is not None]
+        return Observation(image.time, image.dt_s, sum(known), sun, water) if len(known) == len(load) else None
+
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)
         # What a site is told by events of trips, lock-outs, limits and modes is seen here in the state itself: then nothing is promised.
         held = (frozenset(d for d, s in start.diesels.items() if s.usable), start.usable, dict(memory.limits), memory.mode)
         previous = self._plan if held == self._held and image.time <= self._until(image.time) else None  # followed until now
-        request = PlanRequest(f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, previous)
+        request = PlanRequest(
+            f"{image.time:%Y%m%dT%H%M%SZ}", image.time, start, dict(memory.limits), tuple(self._observed), self._given, previous, self._now(image)
+        )
         self._observed = []
         self._planner.submit(request)
         outcome = self._planner.take()

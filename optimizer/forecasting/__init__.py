@@ -24,6 +24,7 @@ from optimizer.forecasting.fading import ISSUE, LEADS
 from optimizer.forecasting.given import stale
 from optimizer.forecasting.history import DAY, SLOT_S, Arrays, History, Slots, Values
 from optimizer.forecasting.keep import load, save
+from optimizer.forecasting.nowcast import begun
 from optimizer.forecasting.perfect import Truth, perfect
 from optimizer.forecasting.quantity import river, sun, town
 from optimizer.forecasting.sky import ClearSky, located
@@ -117,7 +118,7 @@ class Forecasting:
             for q in self._quantities:
                 q.give(given)
 
-    def forecast(self, grid: Grid, at: datetime, start: PlantStart) -> Forecast:
+    def forecast(self, grid: Grid, at: datetime, start: PlantStart, measured: Observation | None = None) -> Forecast:
         """Return what is expected on a grid, seen from `at`.
 
         Parameters
@@ -127,6 +128,8 @@ class Forecasting:
             Now [UTC].
         start : PlantStart
             The plant's state, for methods that use it.
+        measured : Observation | None
+            What is measured now (`nowcast`).
         """
         if self._method == "perfect":
             return perfect(self._truth, grid)
@@ -139,6 +142,7 @@ class Forecasting:
         values, source = {}, {}
         for q in self._quantities:
             values[q.name], source[q.name] = q.forecast(slots, now)
+        values = begun(values, slots, measured, at, {s.id: s.rated_kw for s in self._site.of(Solar)})
         ahead = slots >= now
         errors = self._bands.of(now, {name: v[ahead] for name, v in values.items()})
 

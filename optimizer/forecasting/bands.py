@@ -153,7 +153,10 @@ class Bands:
         return np.clip(found, 0.0, self._most_kw)
 
     def _sun(self, values: dict[str, Values]) -> Values:
-        return np.sum([values[s] for s in self._solars], axis=0) if self._solars else np.zeros(len(values["load"]))
+        total = np.zeros(len(values["load"]))
+        for solar in self._solars:
+            total += values[solar]
+        return total
 
     def _learned(self) -> Values:
         """Return the quantiles, shape (4, 2, n_leads): worked out again only after something was learned."""
