@@ -19,6 +19,7 @@ from optimizer.forecasting import Forecasting
 from optimizer.forecasting.given import stale
 from optimizer.frame import Bounds, Question
 from optimizer.keeping import keeping, with_promise
+from optimizer.leaning import leaning
 from optimizer.neighbourhood import GRAVE, near, whole_because
 from optimizer.problem import PlanProblem
 from optimizer.search import left, remaining, search
@@ -108,7 +109,7 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
             storm = storm_of(request)
-            forecast = without_sun(forecast, storm)
+            forecast = without_sun(leaning(self._site, forecast), storm)
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem, searched_s = self._built(), self._effort.now_s()

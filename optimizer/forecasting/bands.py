@@ -30,6 +30,8 @@ FEW = 100
 SHARES = (0.02, 0.10, 0.90, 0.98)
 LIT = 0.05
 """The day begins at this sine of the sun's height."""
+CLEAR = 1.25
+"""No sky gives more than this many times the sine of the sun's height of the rating: modules are tilted towards a low sun."""
 MOST = 0.5
 """No error above this share of peak load plus rated sun and river is believed."""
 DAY_LOAD, DAY_SUN = 0.10, 0.40
@@ -135,22 +137,23 @@ class Bands:
         leads = np.arange(1, n + 1)
         if self._counts[:, 0].sum() < ENOUGH or self._day_count[0] < ENOUGH:
             return self._cautious(values, leads)
-        light = sines(now + np.arange(n), *self._place) > LIT
-        sun = self._sun(values)
+        heights = sines(now + np.arange(n), *self._place)
+        light, sun = heights > LIT, self._sun(values)
+        dimmed = np.maximum(0.0, self._sun_kw * np.minimum(1.0, CLEAR * heights) - sun)  # what a clear sky would add
         near = np.full(n, self._near)
-        near_down, near_up = self._at(0, near, light, self._sun_kw - sun), self._at(3, near, light, sun)
+        near_down, near_up = self._at(0, near, light, dimmed), self._at(3, near, light, sun)
         low, high = np.quantile(self._days[np.isfinite(self._days)], (0.10, 0.90)).tolist()
-        up, down = self._at(2, leads, light, sun), self._at(1, leads, light, self._sun_kw - sun)
+        up, down = self._at(2, leads, light, sun), self._at(1, leads, light, dimmed)
         ends = np.minimum(LEADS, n) - 1
-        p98, p02 = (self._at(k, LEADS, light[ends], left[ends]) for k, left in ((3, sun), (0, self._sun_kw - sun)))
+        p98, p02 = (self._at(k, LEADS, light[ends], left[ends]) for k, left in ((3, sun), (0, dimmed)))
         bands = ErrorBands(ends_s(), tuple(p98.tolist()), tuple(p02.tolist()), low, high, True)
         return Errors(bands, scaled(up, high), scaled(down, -low), near_up, near_down)
 
     def _at(self, share: int, leads: Slots | Values, light: npt.NDArray[np.bool_], left_kw: Values) -> Values:
         """Return one of the `SHARES` as an error away from the forecast [kW]; by day no more than at night and `left_kw`, by which the sun can still change."""
         night, day = (np.interp(leads, LEADS, q if share > 1 else -q) for q in self._learned()[share])
-        found = np.where(light, np.minimum(day, np.maximum(night, 0.0) + np.maximum(left_kw, 0.0)), night)
-        return np.clip(found, 0.0, self._most_kw)
+        found: Values = np.where(light, np.minimum(day, np.maximum(night, 0.0) + np.maximum(left_kw, 0.0)), night)
+        return np.asarray(np.clip(found, 0.0, self._most_kw))
 
     def _sun(self, values: dict[str, Values]) -> Values:
         total = np.zeros(len(values["load"]))
