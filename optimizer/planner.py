@@ -26,7 +26,7 @@ from optimizer.search import left, remaining, search
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
-GAP = 0.01
+GAP = 0.015
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
