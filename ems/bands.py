@@ -29,20 +29,3 @@ class ErrorBands:
     day_p10_kwh: float
     day_p90_kwh: float
     learned: bool
-
-    def up_at(self, lead_s: float) -> float:
-        """Return the error upwards at a lead [kW]; between two leads on a line, outside them the nearest."""
-        return self._at(self.up_kw, lead_s)
-
-    def down_at(self, lead_s: float) -> float:
-        """Return the error downwards at a lead [kW], as `up_at`."""
-        return self._at(self.down_kw, lead_s)
-
-    def _at(self, errors_kw: Series, lead_s: float) -> float:
-        for k, (right, high) in enumerate(zip(self.lead_s, errors_kw, strict=True)):
-            if lead_s <= right:
-                if k == 0:
-                    return high
-                left, low = self.lead_s[k - 1], errors_kw[k - 1]
-                return low + (high - low) * (lead_s - left) / (right - left)
-        return errors_kw[-1] if errors_kw else 0.0

@@ -13,6 +13,7 @@ from ems.decision import Write
 from ems.dispatch import Situation
 from ems.guards import Bound, keep_a_former, rating
 from ems.memory import Memory, UnitMemory
+from ems.outlook import Outlooks
 from ems.plan import Target
 from ems.reserve import Supply
 from ems.rules import Rules
@@ -108,21 +109,28 @@ def test_a_stop_waits_for_the_inverter_to_form() -> None:
 
 
 def test_the_inverter_is_moved_before_a_diesel_is_started() -> None:
-    """Plan: dg1 gives all of 160 kW. Its loss needs 160 kW of the inverter, which has them once it stands near idle."""
     commitment = decide(("dg1",), choice(online={"dg1"}), load_kw=160.0, soc=0.8)
     assert commitment.wanted == {"dg1"}
-    charging = Target(frozenset({"dg1"}), {"inv1": -130.0}, "mpc")
-    situation = Situation(160.0, {"pv1": 0.0}, {}, {}, {**BOUNDS, "inv1": Bound(-250.0, 250.0)}, ("inv1",), {})
-    supply = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.23})
-    shaped = relieved(OUTLOOKS.of(situation, supply), {"dg1"}, charging)
-    assert -130.0 < shaped.power_kw["inv1"] <= 0.0
-    # With less charge it could only be held by discharging, which eats what it counts on: not done.
-    low = Supply({}, frozenset({"inv1", "dg1"}), {"bess1": 0.2})
-    assert relieved(OUTLOOKS.of(situation, low), {"dg1"}, charging) == charging
+    charging, both = {"inv1": -130.0}, frozenset({"dg1", "dg2"})
+
+    def moved(load_kw: float, soc: float, on: frozenset[str], target: Target, outlooks: Outlooks = OUTLOOKS) -> Target:
+        situation = Situation(load_kw, {"pv1": 0.0}, {}, {}, {**BOUNDS, "inv1": Bound(-250.0, 250.0)}, ("inv1",), {})
+        return relieved(outlooks.of(situation, Supply({}, frozenset({"inv1", *on}), {"bess1": soc})), on, target)
+
+    # 140 kW of 240 by the inverter: of its loss dg1 takes 80 at once, so it gives less.
+    slow = Outlooks(site({"id": "dg1", "kind": "diesel", "rated_kw": 300.0, "block_load_kw": 80.0, "forming": "isochronous"}, drop=("dg1",)))
+    alone = Target(frozenset({"dg1"}), {"inv1": 140.0}, "mpc")
+    assert 0.0 < moved(240.0, 0.8, frozenset({"dg1"}), alone, slow).power_kw["inv1"] <= 80.0
+    # At its floor it adds nothing: with all of the charge the loss of dg1 (174 kW) leaves dg2 84 kW, without it 97 and 135.
+    spared = moved(160.0, 0.12, both, Target(both, charging, "mpc"))
+    assert -130.0 < spared.power_kw["inv1"] <= 0.0
+    # At 20 % its energy carries 129 kW, the loss of dg1 needs 160: that is so with any charge, and nothing is moved for it.
+    one = Target(frozenset({"dg1"}), charging, "mpc")
+    assert moved(160.0, 0.2, frozenset({"dg1"}), one) == one
     # Cycle charging goes on: it is what brings the reserve back.
-    cycling = Target(frozenset({"dg1"}), {}, "cycle-charging", loading=0.9)
-    assert relieved(OUTLOOKS.of(situation, supply), {"dg1"}, cycling) == cycling
-    assert relieved(OUTLOOKS.of(situation, replace(supply, soc={"bess1": 0.9})), {"dg1"}, charging) == charging
+    cycling = Target(both, {}, "cycle-charging", loading=0.9)
+    assert moved(160.0, 0.12, both, cycling) == cycling
+    assert moved(160.0, 0.9, frozenset({"dg1"}), one) == one
 
 
 RUN_1, RUN_2, FORM = Write("dg1", "running", 0.0), Write("dg2", "running", 0.0), Write("inv1", "forming", 0.0)

@@ -193,10 +193,12 @@ def test_the_error_that_the_plan_s_forecast_has_learned_is_kept_in_reserve() -> 
     grid = Grid(quiet.time, (900.0,) * 8)
     level = {"dg1": (62.0,) * 8, "dg2": (0.0,) * 8, "inv1": (-2.0,) * 8, "pv1": (0.0,) * 8}
     on = {"dg1": (True,) * 8, "dg2": (False,) * 8}
-    plan = Plan("p", quiet.time, grid.end, "mpc", grid, level, on, {"bess1": (0.5,) * 9}, (60.0,) * 8, (0.0,) * 8, error_up_kw=350.0)
+    plan = Plan("p", quiet.time, grid.end, "mpc", grid, level, on, {"bess1": (0.5,) * 9}, (60.0,) * 8, (0.0,) * 8, error_up_kw=(350.0, *(330.0,) * 7))
     found = decide(quiet, plan=plan, policy="mpc").reserve
     assert (found.contingency, found.required_kw) == ("forecast", 350.0)
-    assert decide(quiet, plan=replace(plan, error_up_kw=0.0), policy="mpc").reserve.contingency != "forecast"
+    assert decide(quiet, plan=replace(plan, error_up_kw=()), policy="mpc").reserve.contingency != "forecast"
+    begun = replace(plan, grid=Grid(quiet.time - timedelta(minutes=15), (900.0,) * 8))  # each step has its own
+    assert decide(quiet, plan=begun, policy="mpc").reserve.required_kw == 330.0
     late = replace(plan, grid=Grid(quiet.time - timedelta(hours=3), (900.0,) * 8))
     assert decide(quiet, plan=late, policy="mpc").reserve.contingency != "forecast"  # a plan that is over says nothing
 

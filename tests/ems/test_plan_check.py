@@ -275,4 +275,12 @@ def test_reserve_is_counted_with_the_limits_that_hold_in_the_step() -> None:
 
 @pytest.mark.parametrize(("error_kw", "refused"), [(0.0, False), (SITE.peak_kw + 350.0, False), (1e5, True), (-1.0, True), (math.nan, True), (math.inf, True)])
 def test_a_learned_error_is_no_more_than_the_site_can_be_wrong_by(error_kw: float, refused: bool) -> None:
-    assert any("learned error" in f for f in CHECK.broken(replace(GOOD, error_up_kw=error_kw), FROM, FORECAST)) is refused
+    one = (*(0.0,) * (GOOD.grid.n_steps - 1), error_kw)
+    assert any("learned error" in f for f in CHECK.broken(replace(GOOD, error_up_kw=one), FROM, FORECAST)) is refused
+
+
+@pytest.mark.parametrize(("less", "refused"), [(0, False), (1, True), (-1, True)])
+def test_a_learned_error_is_none_or_one_for_each_step(less: int, refused: bool) -> None:
+    errors = (5.0,) * (GOOD.grid.n_steps - less)
+    assert any("learned error" in f for f in CHECK.broken(replace(GOOD, error_up_kw=errors), FROM, FORECAST)) is refused
+    assert not any("learned error" in f for f in CHECK.broken(replace(GOOD, error_up_kw=()), FROM, FORECAST))

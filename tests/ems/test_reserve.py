@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ems.model import Limits
-from ems.reserve import ReserveRule, Supply, hold_s
+from ems.physics import dc_kw, storage_step
+from ems.reserve import ReserveRule, Supply, hold_s, storages
 from tests.ems.island import site
 
 SITE = site()
@@ -34,6 +35,8 @@ def test_hold_covers_failed_starts() -> None:
         (supply(online=("inv1",), pv1=100.0, inv1=98.0), 198.0, 100.0, 143.75, "sole former inv1"),
         (supply(online=("inv1",), pv1=170.0, inv1=28.0), 198.0, 170.0, 213.75, "sole former inv1"),
         (supply(soc=None, online=("dg1", "inv1"), dg1=200.0), 198.0, 19.8, 100.0, "sole former dg1"),
+        # without the sun the battery gives 130 kW, and its energy carries 129.04
+        (supply(soc=0.2, online=("inv1",), pv1=230.0, inv1=-100.0), 130.0, 230.0, 229.04, "loss of pv1"),
     ],
 )
 def test_binding_contingency(case: Supply, load: float, required: float, available: float, contingency: str) -> None:
@@ -73,6 +76,40 @@ def test_energy_bounds_what_the_battery_can_hold() -> None:
     found = RULE.assess(supply(soc=0.2, dg1=200.0, inv1=-2.0), 198.0)
     assert found.available_kw == pytest.approx(32.76 * 4)
     assert found.short_kw == pytest.approx(200 - 131.04)
+
+
+@pytest.mark.parametrize(
+    ("soc", "power", "hold_s", "at_once", "held"),
+    [
+        # 32.76 kWh at 0.2 are 131.04 kW for 900 s, and the inverter itself takes 2 of them; the battery's 250 kW are 241.75 at the busbar
+        (0.2, -2.0, None, 243.75, 131.04),  # idle
+        (0.2, -100.0, None, 341.75, 229.04),  # charging that ends takes nothing out of the battery
+        (0.2, -200.0, None, 441.75, 329.04),
+        (0.2, 60.0, None, 181.75, 69.04),  # discharging that goes on does
+        (0.2, 129.04, None, 112.71, 0.0),
+        (0.2, 200.0, None, 41.75, 0.0),  # more than it can go on with: it holds nothing beyond, and that is not counted against others
+        (0.2, 60.0, 1800.0, 181.75, 3.52),  # half as much for twice as long
+        (0.2, -100.0, 1800.0, 341.75, 163.52),
+        (0.5, -100.0, None, 341.75, 341.75),  # energy for 692 kW: here the battery's power is less
+        (0.5, 200.0, None, 41.75, 41.75),
+        (0.13, -100.0, None, 0.0, 98.0),  # nothing above floor and error: the charge can end, no more
+    ],
+)
+def test_a_battery_holds_what_its_energy_carries_less_what_it_gives(soc: float, power: float, hold_s: float | None, at_once: float, held: float) -> None:
+    case = Supply({"inv1": power}, ("inv1",), {"bess1": soc}, hold_s=hold_s)
+    assert [room["inv1"] for room in RULE.headroom_kw(case)] == pytest.approx([at_once, held], abs=1e-9)
+
+
+@pytest.mark.parametrize("soc", [0.15, 0.2, 0.3, 0.6])
+@pytest.mark.parametrize("hold_s", [900.0, 2700.0])
+def test_asked_for_all_that_it_holds_a_battery_ends_at_its_floor(soc: float, hold_s: float) -> None:
+    """Or gives all that it can; whatever it does now."""
+    pair = storages(SITE)[0]
+    for power in range(-240, 240, 20):
+        held = RULE.headroom_kw(Supply({"inv1": float(power)}, ("inv1",), {"bess1": soc}, hold_s=hold_s))[1]["inv1"]
+        if held > 0.0:
+            end = storage_step(pair.battery, soc, dc_kw(pair.inverter, power + held), hold_s / 3600.0)
+            assert end == pytest.approx(pair.battery.soc_min + pair.battery.soc_error) or power + held == pytest.approx(241.75)
 
 
 def test_operator_limits_count() -> None:

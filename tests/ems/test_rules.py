@@ -23,14 +23,14 @@ RULES = Rules(SITE)
 BOTH = frozenset({"dg1", "dg2"})
 
 
-def looked(soc: float | None, load_kw: float = 150.0, sun_kw: float = 0.0) -> Outlook:
+def looked(soc: float | None, load_kw: float = 150.0, sun_kw: float = 0.0, rules: Rules = RULES) -> Outlook:
     """Return the outlook of the island at a charge, a load and a sun."""
     pair = storages(SITE)[0]
     bounds = {u.id: rating(u) for u in SITE.assets if u.kind in ("solar", "diesel", "inverter")}  # type: ignore[arg-type]
     room = (0.0, 0.0) if soc is None else (charge_room_kw(pair.battery, soc, 0.95, 1 / 60), discharge_room_kw(pair.battery, soc, 0.10, 1 / 60))
     bounds["inv1"] = Bound(ac_kw(pair.inverter, -room[0]), ac_kw(pair.inverter, room[1]))
     situation = Situation(load_kw, {"pv1": sun_kw}, {}, {}, bounds, ("inv1",), {})
-    return RULES.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
+    return rules.outlooks.of(situation, Supply({}, frozenset({"inv1"}), {"bess1": soc}))
 
 
 def wanted(
@@ -92,9 +92,14 @@ def test_cycle_charging_charges_until_nearly_full_and_load_following_never() -> 
 
 
 def test_a_low_battery_is_charged_only_as_hard_as_the_reserve_allows() -> None:
-    """At 20 % the battery covers little: at 0.8 the loss of dg1 leaves more to dg2 than its headroom, at 0.6 it does not."""
-    outlook = looked(0.2)
-    target, _ = RULES.target("cycle-charging", outlook, BOTH, frozenset[str](), False)
+    """At 12 % the battery adds nothing: at 0.8 the loss of dg1 leaves more to dg2 than its headroom, at 0.4 it does not.
+
+    Above the floor it is no matter: what is charged more is given up again by who charges.
+    """
+    assert RULES.target("cycle-charging", looked(0.2), BOTH, frozenset[str](), False)[0].loading == SITE.rules.cycle_loading
+    rules = Rules(site({"id": "dg2", "kind": "diesel", "rated_kw": 200.0, "block_load_kw": 200.0, "forming": "droop"}, drop=("dg2",)))
+    outlook = looked(0.12, rules=rules)
+    target, _ = rules.target("cycle-charging", outlook, BOTH, frozenset[str](), False)
     assert 0.3 <= (target.loading or 0.0) < SITE.rules.cycle_loading
     assert outlook.prospect(target.on, target).short_kw <= 0.0
     assert outlook.prospect(target.on, replace(target, loading=SITE.rules.cycle_loading)).short_kw > 0.0

@@ -9,12 +9,14 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from ems.config.site import Site
 from ems.plan import Forecast, Observation
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.bands import MOST, SHARES, Bands, quantiles
 from optimizer.forecasting.fading import LEADS
 from optimizer.forecasting.history import DAY, SLOT_S
 from optimizer.forecasting.sky import clear_wm2
+from tests.optimizer.cases import DG1, LOAD, PV1, site
 from tests.optimizer.test_learning import BEGIN, TOWN, days, foretold, isle, sine, slot_of
 
 
@@ -44,7 +46,7 @@ def test_bands_hold_the_share_that_they_say() -> None:
         if now % 4 == 0:
             bands.tried(now, np.full(len(LEADS), 100.0), flat_day["load"][:DAY])
         if now % 20 == 0 and now > 30 * DAY:
-            said, _, _ = bands.of(now, flat_day)
+            said = bands.of(now, flat_day).bands
             assert said.learned
             errors = nets[now + LEADS - 1] - 100.0
             beyond += errors > np.array(said.up_kw)
@@ -99,9 +101,73 @@ def test_the_path_for_the_floor_has_the_energy_of_the_day(grown: Forecast) -> No
     assert sum(found.floor_up_kw[:24]) < 0.5 * 24 * 1.28 * 8.0  # hours that go wrong on their own do not add up
 
 
-def test_bands_between_two_leads_are_on_a_line(grown: Forecast) -> None:
-    bands = grown.bands
-    assert bands is not None
-    assert bands.up_at(0.0) == bands.up_at(900.0) == bands.up_kw[0]
-    assert bands.up_at(1350.0) == pytest.approx((bands.up_kw[0] + bands.up_kw[1]) / 2)
-    assert bands.up_at(1e9) == bands.up_kw[-1]
+SUNNY = site(LOAD, PV1, DG1)
+NIGHT = slot_of(BEGIN)
+LIGHT = NIGHT + DAY // 2
+
+
+def told(night_kw: float, day_kw: float, of: Site = SUNNY) -> Bands:
+    """Return bands that have seen errors up to these, as often in one direction as in the other: at the first lead, and as much more with each lead."""
+    made, count = Bands(of), 200
+    errors = np.full_like(made.state()["errors"], np.nan)
+    for row, most in enumerate((night_kw, day_kw)):
+        errors[row, :, :count] = np.where(np.arange(count) % 2, most, -most) * (1.0 + np.arange(len(LEADS)))[:, None]
+    days_kwh = np.where(np.arange(count) % 2, 1e4, -1e4)
+    made.resume(
+        {
+            "errors": errors,
+            "counts": np.full((2, len(LEADS)), float(count)) * 2.0,
+            "days": np.concatenate([days_kwh, np.full(len(made.state()["days"]) - count, np.nan)]),
+            "day_count": np.array([400.0]),
+        }
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("slot", "sun_kw", "up_kw", "down_kw"),
+    [
+        (LIGHT, 100.0, 60.0, 55.0),  # 150 kW rated: 50 more at most, and the 5 of the night
+        (LIGHT, 20.0, 25.0, 60.0),  # all of 20 kW can go, and the load can rise by 5
+        (LIGHT, 0.0, 5.0, 60.0),  # a dark day: nothing is there to be lost
+        (LIGHT, 150.0, 60.0, 5.0),
+        (LIGHT, 160.0, 60.0, 5.0),  # above the rating: the load is still wrong by 5
+        (NIGHT, 0.0, 5.0, 5.0),
+    ],
+)
+def test_no_more_sun_is_lost_than_was_expected_and_none_comes_that_is_not_there(slot: int, sun_kw: float, up_kw: float, down_kw: float) -> None:
+    found = told(5.0, 60.0).of(slot, {"load": np.full(DAY, 100.0), "pv1": np.full(DAY, sun_kw)})
+    assert found.near_up_kw is not None and found.near_down_kw is not None
+    assert (found.near_up_kw[0], found.near_down_kw[0]) == (pytest.approx(up_kw), pytest.approx(down_kw))
+    assert (found.floor_up_kw[0], found.floor_down_kw[0]) == (pytest.approx(up_kw), pytest.approx(down_kw))
+    assert (found.bands.up_kw[0], found.bands.down_kw[0]) == (pytest.approx(up_kw), pytest.approx(down_kw))
+
+
+def test_a_day_that_was_foretold_better_than_the_night_counts_as_it_was() -> None:
+    found = told(40.0, 10.0).of(LIGHT, {"load": np.full(DAY, 100.0), "pv1": np.full(DAY, 100.0)})
+    assert found.near_up_kw is not None
+    assert found.near_up_kw[0] == pytest.approx(10.0)
+
+
+def test_what_is_near_is_judged_at_the_lead_of_new_capacity_wherever_it_lies() -> None:
+    """The quickest diesel takes 600 + 45 s and fails twice: 2,580 s are 2.87 quarter hours; errors are 5 kW at one, 10 at two and 15 at four."""
+    assert LEADS[:3].tolist() == [1, 2, 4]
+    slow = site(LOAD, PV1, {**DG1, "start_s": 600.0, "warmup_s": 30.0, "sync_s": 15.0})
+    found = told(5.0, 5.0, slow).of(NIGHT, {"load": np.full(DAY, 100.0), "pv1": np.zeros(DAY)})
+    assert found.near_up_kw is not None
+    assert found.near_up_kw == pytest.approx(np.full(DAY, 10.0 + 5.0 * (2580.0 / 900.0 - 2.0) / 2.0))
+    quick = told(5.0, 5.0).of(NIGHT, {"load": np.full(DAY, 100.0), "pv1": np.zeros(DAY)})
+    assert quick.near_up_kw == pytest.approx(np.full(DAY, 5.0))
+    assert quick.bands.up_kw[-1] > 20.0
+
+
+def test_errors_by_step_begin_when_they_are_learned(grown: Forecast) -> None:
+    assert len(grown.error_up_kw) == len(grown.error_down_kw) == grown.grid.n_steps
+    assert grown.bands is not None
+    # No sun here: every step has the error at the shortest lead, that of the night or of the day.
+    assert any(e == pytest.approx(grown.bands.up_kw[0]) for e in grown.error_up_kw)
+    assert 8.0 < min(grown.error_up_kw) <= max(grown.error_up_kw) < 40.0
+    young = Forecasting(TOWN, "blend")
+    young.learn(noisy(9, 10))
+    assert (early := foretold(young, BEGIN + timedelta(days=10))).error_up_kw == early.error_down_kw == ()
+    assert early.bands is not None and not early.bands.learned

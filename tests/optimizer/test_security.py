@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ems.bands import ErrorBands
 from ems.plan import DieselStart, Given, Grid, Plan, PlantStart, Storm
 from ems.plan_check import PlanCheck
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
 from optimizer.planner import PlanMaker, solve_question
-from optimizer.problem import PlanProblem
+from optimizer.problem import TINY_WEAR, PlanProblem
 from optimizer.security import backwards, before_storm, without_sun
 from optimizer.solver import Effort
 from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, forecast, hybrid, planned, question, request, site, start
@@ -201,18 +200,12 @@ def test_a_set_with_a_cost_is_planned_by_it() -> None:
         assert not any(plan.on["dg1" if runs == "dg2" else "dg2"])
 
 
-def test_bands_know_both_sides() -> None:
-    bands = ErrorBands((900.0, 2700.0), (10.0, 30.0), (20.0, 40.0), -1.0, 1.0, True)
-    assert [bands.up_at(s) for s in (0.0, 1800.0, 9000.0)] == [10.0, 20.0, 30.0]
-    assert [bands.down_at(s) for s in (0.0, 1800.0, 9000.0)] == [20.0, 30.0, 40.0]
-
-
 def test_bound_and_plan_differ_only_in_wishes() -> None:
-    """What is not fuel is no part of the bound: of the same question it is never above the plan's litres."""
+    """What is not fuel is no part of the bound: it is never above the plan's litres, but for the tiny wear that keeps charge and discharge apart."""
     begin = start(hybrid(), soc=0.5, on=["dg1"])
     asked = question(hybrid(), [HOUR] * 6, 120.0, begin)
     bound = PlanProblem(hybrid(), asked.grid.step_s, "bound")
     below = solve_question(bound, asked, Effort(1e-6, 5000)).bound_l
     _, plan = solved(hybrid(), asked)
     corrected = PlanCheck(hybrid()).fuel_l(plan, begin) + (plan.soc["bess1"][0] - plan.soc["bess1"][-1]) * 400.0 * 0.96 * 0.975 * 0.25
-    assert below <= corrected + 1e-3
+    assert below <= corrected + TINY_WEAR * sum(abs(kw + 2.0) for kw in plan.power_kw["inv1"]) + 1e-4

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ems.bands import ErrorBands
 from ems.config.site import Site
 from ems.model import Limits
 from ems.plan import DieselStart, Plan, PlantStart, Unmet
@@ -136,8 +135,8 @@ def test_what_the_forecast_has_been_wrong_by_is_a_wish_too() -> None:
     """One set of 200 kW at 150 kW has 50 left; the net load has come out 90 kW higher within the time that new capacity takes."""
     of = site(LOAD, DG1)
     asked = question(of, FOUR, 150.0, start(of, on=["dg1"]))
-    asked = replace(asked, forecast=replace(asked.forecast, bands=ErrorBands((900.0,), (90.0,), (0.0,), 0.0, 0.0, learned=True)))
+    asked = replace(asked, forecast=replace(asked.forecast, error_up_kw=(90.0,) * len(FOUR)))
     problem = PlanProblem(of, FOUR)
     plan = plan_of(problem, asked, solve_question(problem, asked, Effort(1e-6, 100)), "p", asked.grid.end)
-    assert plan.error_up_kw == 90.0
+    assert plan.error_up_kw == (90.0,) * len(FOUR)
     assert {u.limit: u.amount for u in plan.unmet}["reserve"] == pytest.approx(40.0, abs=0.2)
