@@ -2,8 +2,8 @@
 
 Of twins, which one runs next is no matter of litres, but a search that may choose goes through every exchange of them.
 So only sets that take twins in order are kept: 8 engines of one kind make 9 of them instead of 256. There are two orders:
-those that run go on, and those that are least worn come first, so that a plan may change twins where they are due. What
-must run is always among the first, so that a plan exists in every state.
+those that run go on, first those that must for longest, and those that are least worn come first, so that a plan may change twins where
+they are due. What must run is always among the first, so that a plan exists in every state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALIKE = 0.15
 """Among more, engines whose ratings differ by less than this share count as of one kind."""
 OWN = {"id", "name", "device", "profile", "forming", "inertia_s", "droop", "cooldown_s", "retries", "max_starts_per_h", "hours_between_service"}
 """What twins may differ in: a plan does not look at it."""
-Rank = Callable[[Diesel], tuple[bool, bool, bool, int]]
+Rank = Callable[[Diesel], tuple[bool, bool, float, int]]
 
 
 def useful_sets(site: Site, sets: Sequence[tuple[str, ...]], question: Question, *, kept: bool) -> Array:
@@ -70,13 +70,15 @@ def free(diesel: Diesel, question: Question) -> bool:
 
 
 def by_state(question: Question) -> Rank:
-    """Return the order running, startable, resting, broken, each by wear: shape of a sort key."""
+    """Return the order running, startable, broken, by how long they may not stop or start, then by wear: shape of a sort key."""
 
-    def rank(diesel: Diesel) -> tuple[bool, bool, bool, int]:
+    def rank(diesel: Diesel) -> tuple[bool, bool, float, int]:
         state = question.start.diesels.get(diesel.id)
         if state is None or not serves(diesel, state, question):
-            return True, True, True, 0
-        return False, not state.on, not state.on and (state.frozen or state.since_s < diesel.min_down_s), worn(state)
+            return True, True, 0.0, 0
+        if state.on:  # who may not stop for longest comes first, or others would have to stay with it
+            return False, False, -max(diesel.min_up_s - state.since_s, state.burn_s, float(state.frozen), 0.0), worn(state)
+        return False, True, max(diesel.min_down_s - state.since_s, float(state.frozen), 0.0), worn(state)
 
     return rank
 
@@ -85,11 +87,11 @@ def by_wear(question: Question) -> Rank:
     """Return the order of those that can serve by what is left to their service and by hours, whether they run or not."""
     horizon_h = sum(question.grid.step_s) / 3600.0
 
-    def rank(diesel: Diesel) -> tuple[bool, bool, bool, int]:
+    def rank(diesel: Diesel) -> tuple[bool, bool, float, int]:
         state = question.start.diesels.get(diesel.id)
         if state is None or not serves(diesel, state, question):
-            return True, True, True, 0
-        return False, state.service_in_h is not None and state.service_in_h < horizon_h, False, worn(state)
+            return True, True, 0.0, 0
+        return False, state.service_in_h is not None and state.service_in_h < horizon_h, 0.0, worn(state)
 
     return rank
 
