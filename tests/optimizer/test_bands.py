@@ -143,6 +143,13 @@ def test_no_more_sun_is_lost_than_was_expected_and_none_comes_that_is_not_there(
     assert (found.bands.up_kw[0], found.bands.down_kw[0]) == (pytest.approx(up_kw), pytest.approx(down_kw))
 
 
+def test_a_low_sun_gives_no_more_than_a_clear_sky() -> None:
+    """Quarter to seven on the equator in March: the sun stands 13 degrees high, of 150 kW no sky gives more than 1.25 x 0.225; 10 are forecast."""
+    found = told(5.0, 60.0).of(NIGHT + 27, {"load": np.full(DAY, 100.0), "pv1": np.full(DAY, 10.0)})
+    assert found.near_down_kw is not None
+    assert found.near_down_kw[0] == pytest.approx(5.0 + 1.25 * 0.225 * 150.0 - 10.0, abs=0.2)
+
+
 def test_a_day_that_was_foretold_better_than_the_night_counts_as_it_was() -> None:
     found = told(40.0, 10.0).of(LIGHT, {"load": np.full(DAY, 100.0), "pv1": np.full(DAY, 100.0)})
     assert found.near_up_kw is not None
