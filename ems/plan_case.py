@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeGuard
 
-from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.model import Limits
 from ems.physics import ac_kw, charge_room_kw
 from ems.plan import Forecast, Plan, PlantStart
-from ems.reserve import Supply, ceiling_kw, hold_s, storages
+from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, hold_s, storages
 
 SHARE = 2e-3
 """Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
@@ -90,8 +90,7 @@ class Case:
     def gives_way(self, k: int) -> bool:
         """Whether sun, river or a battery could still have made room in step k, so that no set had to run below its minimum."""
         plan, hours = self.plan, self.plan.grid.step_s[k] / 3600.0
-        left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))
-        left += sum(max(0.0, plan.power_kw[h.id][k] - h.min_kw) for h in self.site.of(Hydro) if h.mode == "power")
+        room = 0.0
         for inverter in self.site.of(Inverter):
             battery = self.site.battery_behind(inverter.id)
             if battery is None:
@@ -100,8 +99,18 @@ class Case:
             limit = self.limit(battery.id, k)
             full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
             lowest = max(low, ac_kw(inverter, -charge_room_kw(battery, plan.soc[battery.id][k], full, hours)))
-            left += max(0.0, plan.power_kw[inverter.id][k] - lowest)
-        return left > 2.0 * self.slack_kw
+            room += max(0.0, plan.power_kw[inverter.id][k] - lowest)
+        left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))
+        left += sum(max(0.0, plan.power_kw[h.id][k] - h.min_kw) for h in self.site.of(Hydro) if h.mode == "power")
+        return left + max(0.0, room - self._kept_kw(k)) > 2.0 * self.slack_kw
+
+    def _kept_kw(self, k: int) -> float:
+        """Return what may be left uncharged in step k so that a lost feeder, and what the sets are under their minimum, finds room for `DOWN_HOLD_S` [kW]."""
+        plan, site = self.plan, self.site
+        feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0) * plan.load_kw[k]
+        under = sum(d.min_kw - plan.power_kw[d.id][k] for d in site.of(Diesel) if plan.on[d.id][k])
+        charged = sum(max(0.0, -plan.power_kw[i.id][k]) for i in site.of(Inverter))
+        return (feeder + max(0.0, under) + charged) * min(1.0, DOWN_HOLD_S / plan.grid.step_s[k])
 
 
 def case_of(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Case:

@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("last_look_blind", GUARDS, 'return "not a finite number"', "return None", "the last look lets NaN pass"),
     Mutant("largest_unit_ignored", RESERVE, "if rule.largest_unit:", "if False:", "no reserve for the loss of the largest unit"),
     Mutant(
-        "reserve_without_energy", RESERVE, "held[inverter.id] = min(left, energy_kw)", "held[inverter.id] = left", "reserve in kW without the kWh behind it"
+        "reserve_without_energy", RESERVE, "min(ceiling, energy_kw - inverter.no_load_kw) - power", "ceiling - power", "reserve in kW without the kWh behind it"
     ),
     Mutant("retries_unbounded", SEQUENCER, "if failed > diesel.retries:", "if failed > 10**9:", "a set that does not start is tried for ever"),
     Mutant("start_given_up", SEQUENCER, "> START_GRACE * diesel.start_s + SPARE_S", "> 0.5 * diesel.start_s", "a start is given up half-way"),

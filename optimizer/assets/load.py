@@ -8,6 +8,9 @@ import numpy as np
 from ems.config.site import Battery, Load, Site
 from optimizer.frame import MW, Array, Frame, Question, each
 
+LATER = 0.1
+"""Power that nothing can take costs so much more at the beginning of a plan than at its end, as a share."""
+
 
 class LoadBlock:
     """All loads of the site together, by tiers of feeder priority."""
@@ -31,7 +34,9 @@ class LoadBlock:
             frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.dt_h)]
         for tier in range(k):
             frame.energy_price(self.unserved[tier], frame.prices.unserved_l_per_kwh[min(tier, 2)])
-        frame.energy_price(frame.total(self.surplus), frame.prices.surplus_l_per_kwh)
+        # What nothing can take is dumped as late as can be: the check asks of each step whether its battery was full.
+        early = LATER * (1.0 - frame.elapsed_s / sum(frame.step_s)) if frame.purpose == "plan" else 0.0
+        frame.energy_price(cp.multiply(frame.total(self.surplus), 1.0 + early), frame.prices.surplus_l_per_kwh)
 
     def fill(self, question: Question) -> None:
         """Set the parameters."""

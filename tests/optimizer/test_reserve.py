@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ems.config.site import Diesel, Hydro, Inverter, Site, Solar
-from ems.plan import Plan, PlantStart
+from ems.plan import DieselStart, Plan, PlantStart
 from ems.plan_check import PlanCheck
 from ems.reserve import ReserveRule, Supply, hold_s, storages
 from optimizer.answer import plan_of
@@ -135,6 +135,30 @@ def test_a_full_battery_under_much_sun_starts_no_diesel_to_have_somebody_who_tak
     assert plan.soc["bess1"][1] <= max(0.95 - room, soc - 0.02) + 1e-3
     assert {u.limit for u in plan.unmet} <= {"reserve_down"}
     assert plan.unmet == () or soc > 0.95
+
+
+@pytest.mark.parametrize("load_kw", [20.0, 40.0])
+@pytest.mark.parametrize("soc", [0.85, 0.93, 0.945, 0.95, 0.97])
+@pytest.mark.parametrize("steps", [(900.0,) * 4 + (HOUR,) * 4, (HOUR,) * 4])
+def test_a_set_that_must_run_beside_a_nearly_full_battery_is_low_where_the_check_allows_it(load_kw: float, soc: float, steps: tuple[float, ...]) -> None:
+    """dg1 has just come and stays for half an hour; what nobody draws is charged first, but for the room that a lost feeder needs, and dumped late."""
+    isle = site(LOAD, PV1, DG1, INV1, BESS1)
+    begin = start(isle, soc=soc, on=["dg1"], since_s=0.0)
+    plan = planned(isle, steps, load_kw, begin, sun=150.0)
+    assert plan.on["dg1"][0]
+    assert (min(plan.power_kw["dg1"][:2]) < 59.0) or soc < 0.9 or steps[0] == HOUR
+    assert PlanCheck(isle).broken(plan, begin, question(isle, steps, load_kw, begin, sun=150.0).forecast) == []
+
+
+def test_what_two_burning_sets_give_too_much_is_dumped_as_late_as_can_be() -> None:
+    """150 kW for half an hour at 57 and 70 kW of load: the first quarter goes into the battery, and only in the second it is full."""
+    burning = {d: DieselStart(True, 1e5, burn_s=1800.0) for d in ("dg1", "dg2")}
+    isle = site(LOAD, PV1, {**DG2, "id": "dg1", "forming": "isochronous"}, DG2, INV1, {**BESS1, "capacity_kwh": 200.0})
+    begin = start(isle, soc=0.81, **burning)
+    plan = planned(isle, [900.0] * 4, [57.0, 70.0, 76.0, 69.0], begin, sun=80.0)
+    assert plan.power_kw["dg1"][0] + plan.power_kw["dg2"][0] >= 139.0
+    assert plan.power_kw["dg1"][1] + plan.power_kw["dg2"][1] < 139.0
+    assert PlanCheck(isle).broken(plan, begin, question(isle, [900.0] * 4, [57.0, 70.0, 76.0, 69.0], begin, sun=80.0).forecast) == []
 
 
 def test_a_learned_fall_of_the_net_load_needs_room_that_less_sun_does_not_give() -> None:
