@@ -188,6 +188,9 @@ class _Roll:
         self._rules, self._site, self._start = rules, site, start
         self._pairs = [(i, b) for i in site.of(Inverter) if (b := site.battery_behind(i.id)) is not None]
         self._running = frozenset(d for d, s in start.diesels.items() if s.on)
+        up_s = {d.id: d.min_up_s for d in site.of(Diesel)}
+        self._stay_s = {d: max(up_s[d] - s.since_s, s.burn_s) for d, s in start.diesels.items() if s.on and d in up_s}
+        self._elapsed_s = 0.0
         self._rivers = site.of(Hydro)
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
@@ -226,9 +229,12 @@ class _Roll:
         situation, supply = self._seen(step_s, load_kw, solar_kw, river)
         outlook = self._rules.outlooks.of(situation, supply)
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
-        shares = outlook.prospect(target.on, target).shares
-        self._running = target.on
-        self._write(shares, target.on, step_s / 3600.0)
+        # What may not stop yet stays in control too (`ems.choice`): a plan is not held against rules that are free of it.
+        on = target.on | {d for d, left_s in self._stay_s.items() if left_s > self._elapsed_s and d in self._usable}
+        shares = outlook.prospect(on, target).shares
+        self._running = on
+        self._elapsed_s += step_s
+        self._write(shares, on, step_s / 3600.0)
 
     def _seen(self, step_s: float, load_kw: float, solar_kw: Mapping[str, float], water_kw: Mapping[str, float]) -> tuple[Situation, Supply]:
         site, hours = self._site, step_s / 3600.0

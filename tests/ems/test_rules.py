@@ -135,6 +135,26 @@ FORECAST = Forecast(GRID, LOAD, {"pv1": SUN}, {})
 FROM = PlantStart({"bess1": 0.6}, {"dg1": DieselStart(False, 9000.0), "dg2": DieselStart(False, 9000.0)})
 
 
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        (DieselStart(True, 9000.0), 0),
+        (DieselStart(True, 0.0), 2),  # half an hour at least
+        (DieselStart(True, 1000.0), 1),
+        (DieselStart(True, 9000.0, burn_s=2000.0), 3),
+        (DieselStart(True, 0.0, usable=False), 0),
+        (DieselStart(False, 0.0), 0),
+    ],
+)
+def test_a_set_that_may_not_stop_yet_stays_in_a_roll_out(state: DieselStart, steps: int) -> None:
+    """100 kW under 200 kW of sun: the battery carries that alone."""
+    begin = PlantStart({"bess1": 0.8}, {"dg1": state, "dg2": FROM.diesels["dg2"]})
+    forecast = Forecast(GRID, (100.0,) * GRID.n_steps, {"pv1": (200.0,) * GRID.n_steps}, {})
+    plan = RULES.rollout(begin, forecast, "load-following", "p", START)
+    assert plan.on["dg1"] == (True,) * steps + (False,) * (GRID.n_steps - steps)
+    assert not any(plan.on["dg2"])
+
+
 @pytest.mark.parametrize("policy", ["load-following", "cycle-charging"])
 def test_a_roll_out_is_balanced_and_its_charge_follows_its_power(policy: str) -> None:
     plan = RULES.rollout(FROM, FORECAST, policy, "p1", START)

@@ -146,8 +146,8 @@ def test_a_set_that_must_run_beside_a_nearly_full_battery_is_low_where_the_check
     begin = start(isle, soc=soc, on=["dg1"], since_s=0.0)
     plan = planned(isle, steps, load_kw, begin, sun=150.0)
     assert plan.on["dg1"][0]
-    assert (min(plan.power_kw["dg1"][:2]) < 59.0) or soc < 0.9 or steps[0] == HOUR
-    assert PlanCheck(isle).broken(plan, begin, question(isle, steps, load_kw, begin, sun=150.0).forecast) == []
+    assert (plan.power_kw["dg1"][0] < 59.0) is (soc >= 0.93)
+    assert PlanCheck(isle).faults(plan, begin, question(isle, steps, load_kw, begin, sun=150.0).forecast, {}) == []
 
 
 def test_what_two_burning_sets_give_too_much_is_dumped_as_late_as_can_be() -> None:
