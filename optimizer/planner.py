@@ -195,7 +195,8 @@ def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:
     for fault in start_faults(site, request.start, request.limits):
         raise Failed(f"state: {fault}")
     columns = {"load": forecast.load_kw, **forecast.available_kw, **forecast.inflow_m3s}
-    columns |= {n: v for n, v in (("load peaks", forecast.load_peak_kw), ("errors up", forecast.floor_up_kw), ("errors down", forecast.floor_down_kw)) if v}
+    more = {"load peaks": forecast.load_peak_kw, "floor up": forecast.floor_up_kw, "floor down": forecast.floor_down_kw}
+    columns |= {n: v for n, v in (more | {"errors up": forecast.error_up_kw, "errors down": forecast.error_down_kw}).items() if v}
     for name, values in columns.items():
         if len(values) != forecast.grid.n_steps or not all(math.isfinite(v) for v in values):
             raise Failed(f"forecast: {name} is incomplete or not finite")

@@ -1,0 +1,57 @@
+"""The sun that a plan counts on: on the bright side only where a bright day fills the batteries, and never for security."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ems.bands import ErrorBands
+from ems.plan import Forecast, Grid
+from optimizer.leaning import LEAN, leaning
+from tests.optimizer.cases import BESS1, DG1, INV1, LOAD, NOON, PV1, site
+
+HOUR = 3600.0
+SITE = site(LOAD, PV1, DG1, INV1, BESS1)
+BAND_KWH = sum((b.soc_max - b.soc_min) * b.capacity_kwh for b in SITE.assets if b.kind == "battery")
+
+
+def forecast(load_kw: float, sun_kw: float, down_kw: float, *, learned: bool = True) -> Forecast:
+    """Four hours of sun, then night; errors of the same size both ways."""
+    sun = (sun_kw,) * 4 + (0.0,) * 20
+    bands = ErrorBands((900.0,), (0.0,), (0.0,), 0.0, 0.0, learned)
+    return Forecast(Grid(NOON, (HOUR,) * 24), (load_kw,) * 24, {"pv1": sun}, {}, bands=bands, floor_up_kw=(down_kw,) * 24, floor_down_kw=(down_kw,) * 24)
+
+
+def test_a_bright_day_that_fills_the_batteries_counts_in_part_and_from_the_next_hour_on() -> None:
+    sunny = forecast(10.0, 10.0 + BAND_KWH, 40.0)
+    found = leaning(SITE, sunny)
+    assert found.available_kw["pv1"][:5] == pytest.approx((10.0 + BAND_KWH, *(10.0 + BAND_KWH + 40.0 * LEAN,) * 3, 0.0))
+    assert found.load_kw == sunny.load_kw
+
+
+@pytest.mark.parametrize(
+    "case", [forecast(500.0, 100.0, 40.0), forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)]
+)
+def test_where_it_fills_nothing_or_nothing_is_learned_the_sun_is_what_is_expected(case: Forecast) -> None:
+    assert leaning(SITE, case).available_kw["pv1"] == pytest.approx(case.available_kw["pv1"])
+
+
+def test_half_a_filled_battery_counts_half() -> None:
+    half = forecast(100.0, 60.0 + BAND_KWH / 8.0, 40.0)  # a bright day leaves an eighth of the band in each of four hours
+    more = leaning(SITE, half).available_kw["pv1"][2] - half.available_kw["pv1"][2]
+    assert more == pytest.approx(0.5 * LEAN * 40.0)
+
+
+def test_a_bad_day_stays_where_it_was() -> None:
+    """Net load of a bad and of a bright day, as `optimizer.security` adds them up, do not move."""
+    before = forecast(10.0, 10.0 + BAND_KWH, 40.0)
+    after = leaning(SITE, before)
+    for sign, errors in ((-1.0, "floor_up_kw"), (1.0, "floor_down_kw")):
+        bad = [[sun + sign * error for sun, error in zip(f.available_kw["pv1"], getattr(f, errors), strict=True)] for f in (before, after)]
+        assert bad[1] == pytest.approx(bad[0])
+
+
+def test_a_site_without_a_battery_leans_nowhere() -> None:
+    bare = site(LOAD, PV1, DG1)
+    assert leaning(bare, forecast(10.0, 900.0, 40.0)).available_kw["pv1"][2] == 900.0
