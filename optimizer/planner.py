@@ -27,8 +27,8 @@ from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
-NEAR = 0.1
-"""Share of the gap that a search near a plan may leave: it is quick, and a hundredth of a day and a half hides starts for nothing."""
+NEAR = 0.34
+"""Share of the gap that a search near a plan may leave: it is quick, and a hundredth of what a day and a half burns hides starts for nothing."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
