@@ -27,8 +27,6 @@ from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
-NEAR = 0.34
-"""Share of the gap that a search near a plan may leave: it is quick, and a hundredth of what a day and a half burns hides starts for nothing."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
@@ -144,7 +142,7 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     first: tuple[Plan, Solved] | None = None
     if not whole_because(problem.site, problem.frame, question):
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
-            solved = solve_question(problem, question, replace(effort, gap=NEAR * effort.gap), narrow=near(problem.frame, question))
+            solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
             solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
             if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
