@@ -63,8 +63,8 @@ class Residual:
             against = abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz < 0.0
             since = (image.now_s if before.against_s is None else before.against_s) if against else None
             return changed(before, against_s=since)
-        if image.assets[before.leader].quality is SUSPECT:
-            # Its own device doubts the reading: nothing is learned from it, and what was learned fades.
+        if _unsure(image, before.leader):
+            # Nothing is learned from it, and what was learned fades.
             return changed(before, bias_kw=before.bias_kw * max(0.0, 1.0 - image.dt_s / INTEGRAL_S))
         bias = before.bias_kw + off * image.dt_s / INTEGRAL_S
         return Expected(before.leader, before.power_kw, before.since_s, max(-MOST_SHARE * rated, min(MOST_SHARE * rated, bias)))
@@ -94,3 +94,14 @@ class Residual:
         if before is None or before.leader != leader:
             return Expected(leader, power_kw, image.now_s)
         return Expected(leader, power_kw, before.since_s, before.bias_kw, before.against_s)
+
+
+def _unsure(image: Image, leader: str) -> bool:
+    """Whether a leader's power is one that its own device doubts, or only the last that was believed.
+
+    What the balance implies in the place of a meter that lies teaches as well as a good meter: it follows what the others give.
+    """
+    unit = image.assets[leader]
+    if "power_kw" not in unit.suspect:
+        return unit.quality is SUSPECT
+    return any(d.asset == leader and d.point == "power_kw" and d.source == "last" for d in image.doubts)

@@ -9,7 +9,7 @@ import pytest
 from ems.controller import Controller
 from ems.decision import Decision
 from ems.memory import Expected, Memory, UnitMemory
-from ems.model import GOOD, SUSPECT
+from ems.model import GOOD, SUSPECT, Doubt, Flaw
 from ems.residual import AGAIN_S, AGAINST_S, MOST_SHARE, Residual
 from ems.terms import Mode, Phase
 from tests.ems.island import diesel, inverter, points, site, telemetry
@@ -59,6 +59,40 @@ def test_nothing_is_learned_from_a_reading_that_its_device_calls_uncertain() -> 
     sure, unsure = (replace(image, assets={**image.assets, "dg1": replace(image.assets["dg1"], quality=q)}) for q in (GOOD, SUSPECT))
     learned = [Residual(site()).learned(i, memory) for i in (sure, unsure)]
     assert [e is not None and e.bias_kw > 0.0 for e in learned] == [True, False]
+
+
+def test_what_the_balance_implies_of_a_leader_teaches_as_its_meter_would() -> None:
+    """Its meter's sign is turned and PV gives 25 kW more than it says is there: the leader, 25 kW below what was expected, is not left there."""
+    controller, learned = Controller(site(), policy="load-following"), list[float]()
+    for lies in (1.0, -1.0):
+        memory = AUTO
+        for k in range(60):
+            told = telemetry(
+                k,
+                town=points(power_kw=LOAD_KW),
+                pv1=points(power_kw=65.0, available_kw=40.0),
+                dg1=diesel(lies * 157.0),
+                dg2=diesel(80.0),
+            )
+            image, decision = controller.step(told, (), None, memory)
+            memory = replace(decision.memory, expected=replace(decision.memory.expected, power_kw=182.0) if decision.memory.expected else None)
+        assert image.assets["dg1"].power_kw == pytest.approx(157.0)
+        assert memory.expected is not None
+        learned.append(memory.expected.bias_kw)
+    assert learned[0] < -25.0
+    assert learned[1] == pytest.approx(learned[0])
+
+
+def test_nothing_is_learned_from_the_last_power_that_was_believed() -> None:
+    image = Controller(site()).step(telemetry(0, dg1=diesel(320.0)), (), None, AUTO)[0]
+    memory = replace(AUTO, expected=Expected("dg1", 300.0, -100.0))
+    replaced = replace(image.assets["dg1"], quality=SUSPECT, suspect=("power_kw",))
+    found = {}
+    for source in ("balance", "last"):
+        doubt = Doubt("dg1", "power_kw", Flaw.RANGE, 0.0, -320.0, 320.0, source)
+        learned = Residual(site()).learned(replace(image, assets={**image.assets, "dg1": replaced}, doubts=(doubt,)), memory)
+        found[source] = learned is not None and learned.bias_kw > 0.0
+    assert found == {"balance": True, "last": False}
 
 
 @pytest.mark.parametrize(
