@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeGuard
 
-from ems.config.site import Battery, Diesel, Hydro, Inverter, Load, Site, Solar
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.model import Limits
 from ems.physics import ac_kw, charge_room_kw
 from ems.plan import Forecast, Plan, PlantStart
-from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, hold_s, storages
+from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, hold_s, largest_feeder, storages
 
 SHARE = 2e-3
 """Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
@@ -107,7 +107,7 @@ class Case:
     def _kept_kw(self, k: int) -> float:
         """Return what may be left uncharged in step k so that a lost feeder, and what the sets are under their minimum, finds room for `DOWN_HOLD_S` [kW]."""
         plan, site = self.plan, self.site
-        feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0) * plan.load_kw[k]
+        feeder = largest_feeder(site) * plan.load_kw[k]
         under = sum(d.min_kw - plan.power_kw[d.id][k] for d in site.of(Diesel) if plan.on[d.id][k])
         charged = sum(max(0.0, -plan.power_kw[i.id][k]) for i in site.of(Inverter))
         return (feeder + max(0.0, under) + charged) * min(1.0, DOWN_HOLD_S / plan.grid.step_s[k])

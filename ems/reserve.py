@@ -51,6 +51,11 @@ def hold_s(site: Site, startable: Collection[str] | None = None) -> float:
     return max(site.reserve.hold_s, (1 + able[0].retries) * totals[0] + following)
 
 
+def largest_feeder(site: Site) -> float:
+    """Return the largest feeder's share of the site's load."""
+    return max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
+
+
 def usable_kwh(pair: Storage, soc: float, soc_min: float | None = None) -> float:
     """Return stored energy above the floor as it arrives at the busbar [kWh], SoC error deducted."""
     battery = pair.battery
@@ -127,7 +132,7 @@ class ReserveRule:
         self._forming = [u.id for u in sets if u.forming != "never"]
         self._solars = [s.id for s in site.of(Solar)]
         self._pairs = storages(site)
-        self._largest_feeder = max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
+        self._largest_feeder = largest_feeder(site)
         self.hold_s = hold_s(site)
 
     def headroom_kw(self, supply: Supply) -> tuple[dict[str, float], dict[str, float]]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Load, Site
+from ems.config.site import Site
 from ems.plan_form import most_error_kw
+from ems.reserve import largest_feeder
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
 from optimizer.assets.load import LoadBlock
@@ -131,7 +132,7 @@ class ReserveBlock:
         self.low = low = cp.Variable(n, nonneg=True, name="low")
         # What is dumped is low load of a diesel, which takes nothing back.
         back = sum(frame.lower, np.zeros(n)) - frame.total(self.load.surplus) + low
-        share = largest_feeder(frame)
+        share = largest_feeder(frame.site)
         alive = frame.total(frame.live_w)
         if share:
             frame.constraints.append(back >= cp.multiply(self.fed, alive) + share * frame.total(self.drawn))
@@ -147,7 +148,7 @@ class ReserveBlock:
         beyond = self.load.beyond.value[0] * (np.array(frame.step_s) > PEAKS_S)
         self.need.value = each(np.maximum(rule.load_fraction * peak, risen) + beyond, frame.n_sets)
         self.risen.value = each(risen, frame.n_sets)
-        self.fed.value = largest_feeder(frame) * self.load.load.value[0] * taking
+        self.fed.value = largest_feeder(frame.site) * self.load.load.value[0] * taking
         self.fallen.value = fallen * taking
         tops = {d.diesel.id: d.ceiling for d in self.diesels}
         none = np.zeros(n)
@@ -161,12 +162,6 @@ class ReserveBlock:
             spared.append(np.where(np.isfinite(worst), self.capacity.value[k] - np.maximum(worst, 0.0), loose))
         if len(self.manned):
             self.spared.value = np.array(spared)
-
-
-def largest_feeder(frame: Frame) -> float:
-    """Return the largest feeder's share of the load."""
-    site = frame.site
-    return max((f.share * load.peak_kw / site.peak_kw for load in site.of(Load) for f in load.feeders), default=0.0)
 
 
 def learned_up_kw(site: Site, question: Question) -> Array:
