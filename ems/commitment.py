@@ -59,7 +59,7 @@ class Committer:
             why[addition] = missing
             shaped = relieved(outlook, wanted, target)
             missing = lacking(outlook, wanted, shaped)
-        kept = _kept(outlook, wanted, shaped, choice)
+        kept = _kept(wanted, choice)
         why.update(kept)
         return Commitment(wanted | frozenset(kept), why, shaped)
 
@@ -117,14 +117,7 @@ def lacking(outlook: Outlook, on: Collection[str], target: Target) -> Explanatio
     return Explanation(Reason.RESERVE, (reserve.contingency,), numbers)
 
 
-def _kept(outlook: Outlook, wanted: frozenset[str], target: Target, choice: Choice) -> dict[str, Explanation]:
-    """Return the running diesels that may not go yet, because those that wait for them to go are not there yet."""
-    leaving = choice.online - wanted
-    if not leaving:
-        return {}
-    if wanted - choice.online - choice.prompt:
-        # Nobody leaves while somebody else is on the way: the battery does not carry the change between them.
-        return dict.fromkeys(leaving, Explanation(Reason.SEQUENCE, ("hand_over",)))
-    staying = (choice.online | choice.prompt) & wanted
-    missing = lacking(outlook, staying, relieved(outlook, staying, target))
-    return dict.fromkeys(leaving, missing) if missing is not None else {}
+def _kept(wanted: frozenset[str], choice: Choice) -> dict[str, Explanation]:
+    """Return the running diesels that may not go yet: nobody leaves while somebody is on the way, since the battery does not carry the change between them."""
+    coming = wanted - choice.online - choice.prompt
+    return dict.fromkeys(choice.online - wanted, Explanation(Reason.SEQUENCE, ("hand_over",))) if coming else {}

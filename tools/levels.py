@@ -1,6 +1,7 @@
 """A quiet day of `river` at both levels of the plant, second by second under the controller: does every source give the same energy?
 
-Prints Markdown; ends with 1 where a source differs by more than 0.5 % of the day's load. Part of `make campaign`: it takes minutes.
+Prints Markdown; ends with 1 where a source differs by more than 0.5 % of the day's load. Diesels are judged together: which set serves is
+the controller's choice at thresholds, which a few kW of a transient shift. Part of `make campaign`: it takes minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ems.config.load import load_site
-from ems.config.site import Hydro, Load, Site, Solar
+from ems.config.site import Diesel, Hydro, Load, Site, Solar
 from ems.controller import Controller
 from ems.memory import Memory
 from ems.model import Quality, Reading, Telemetry
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START = datetime.fromisoformat("2016-06-06T00:00:00+00:00")
 WITHIN = 0.005
 MISSING = Reading(None, Quality.BAD)
+TOGETHER = "all diesels"
 
 
 def quiet(site: Site, second: float) -> Conditions:
@@ -51,6 +53,7 @@ def energies(site: Site, plant: Plant, seconds: int) -> dict[str, float]:
             name = f"{asset} {'charging' if power < 0.0 else 'discharging'}" if asset.startswith("inv") else asset
             found[name] = found.get(name, 0.0) + abs(power) / 3600.0
         found["unserved"] = found.get("unserved", 0.0) + flows.unserved_kw / 3600.0
+    found[TOGETHER] = sum(found[d.id] for d in site.of(Diesel))
     return found
 
 
@@ -62,11 +65,12 @@ def main() -> int:
     site = load_site(ROOT / "configs/sites/river.yaml").site
     both: list[Mapping[str, float]] = [energies(site, made(site, 0.6), round(3600.0 * hours)) for made in (Plant, DynamicPlant)]
     load_kwh = sum(both[0][a.id] for a in site.of(Load))
+    apart = {d.id for d in site.of(Diesel)}
     worst = 0.0
     sys.stdout.write("| source | energy level [kWh] | dynamic level [kWh] | difference / load |\n|---|---|---|---|\n")
     for name in both[0]:
         off = (both[1].get(name, 0.0) - both[0][name]) / load_kwh
-        worst = max(worst, abs(off))
+        worst = worst if name in apart else max(worst, abs(off))
         sys.stdout.write(f"| {name} | {both[0][name]:.1f} | {both[1].get(name, 0.0):.1f} | {off:+.3%} |\n")
     return int(worst > WITHIN)
 

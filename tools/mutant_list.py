@@ -104,9 +104,9 @@ MUTANTS = (
     Mutant(
         "stops_too_early",
         COMMITMENT,
-        "return dict.fromkeys(leaving, missing) if missing is not None else {}",
-        "return {}",
-        "a set leaves although it is missing then",
+        "coming = wanted - choice.online - choice.prompt\n",
+        "coming = frozenset[str]()\n",
+        "a set leaves before the one that takes its place is there",
     ),
     Mutant("plan_unchecked", KEEPER, "if faults:\n", "if False:\n", "every plan is believed, zeros too"),
     Mutant("plan_for_ever", KEEPER, "if self.plan is not None and at >= min(", "if self.plan is not None and False and at >= min(", "a plan never lapses"),
