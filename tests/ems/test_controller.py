@@ -347,3 +347,16 @@ def test_an_emergency_stop_at_a_device_is_one_event_and_no_start() -> None:
         if 1 <= k <= 3:
             assert ("dg2", "running") not in written(decision) or written(decision)[("dg2", "running")] == 0.0
     assert seen == [(1, "its emergency stop is pressed"), (4, "its emergency stop is released")]
+
+
+def test_a_ceiling_of_the_sun_is_lifted_by_its_ramp_until_it_holds_nothing_back() -> None:
+    """Held at 40 kW of 90, and a load that takes all of it: 10 kW a second more, as the sun follows."""
+    controller, memory, power = Controller(SITE, policy="load-following"), replace(AUTO, setpoints={"inv1": -2.0, "pv1": 40.0}), 40.0
+    limits = []
+    for k in range(4):
+        seen = telemetry(k, town=points(power_kw=300.0), dg1=diesel(302.0 - power), pv1=points(power_kw=power, available_kw=90.0))
+        _, decision = controller.step(seen, (), None, memory)
+        memory = decision.memory
+        limits.append(memory.setpoints["pv1"])
+        power = min(90.0, limits[-1])
+    assert limits == [50.0, 60.0, 70.0, 80.0]
