@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -39,7 +40,7 @@ class Observer:
     """Averages what one site measures."""
 
     def __init__(self, site: Site) -> None:
-        self._loads = [a.id for a in site.of(Load)]
+        self._loads = site.of(Load)
         self._solars = site.of(Solar)
         self._hydros = site.of(Hydro)
         self._means: _Means | None = None
@@ -51,7 +52,7 @@ class Observer:
             self._means = _Means(image.time)
         means, dt = self._means, image.dt_s
         means.seconds += dt
-        means.add("load", self._load_kw(image), dt)
+        means.add("load", load_kw(self._loads, image), dt)
         for solar in self._solars:
             means.add(solar.id, sun_kw(solar, image, decision), dt)
         for hydro in self._hydros:
@@ -65,11 +66,6 @@ class Observer:
         """Return how things stand: the interval under way once it tells enough, until then the one that has just ended."""
         return self._observed(self._means) if self._means is not None and self._means.seconds >= FRESH_S else self._last
 
-    def _load_kw(self, image: Image) -> float | None:
-        powers = [image.assets[a].power_kw for a in self._loads]
-        known = [p for p in powers if p is not None]
-        return sum(known) if len(known) == len(powers) else None
-
     def _observed(self, means: _Means) -> Observation | None:
         load = means.mean("load")
         if load is None:
@@ -77,6 +73,13 @@ class Observer:
         sun = {s.id: v for s in self._solars if (v := means.mean(s.id)) is not None}
         water = {h.id: v for h in self._hydros if (v := means.mean(h.id)) is not None}
         return Observation(means.start, means.seconds, load, sun, water)
+
+
+def load_kw(loads: Sequence[Load], image: Image) -> float | None:
+    """Return what all loads draw [kW], None where one of them is not known."""
+    powers = [image.assets[a.id].power_kw for a in loads]
+    known = [p for p in powers if p is not None]
+    return sum(known) if len(known) == len(powers) else None
 
 
 def sun_kw(solar: Solar, image: Image, decision: Decision) -> float | None:

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ems.bands import Series
 from ems.config.site import Battery, Site
 from ems.plan import Forecast
+from optimizer.answer import series
 from optimizer.frame import Array
 
 LEAN = 0.25
@@ -60,8 +60,3 @@ def filled(site: Site, forecast: Forecast, bright_kw: Array, begins_s: Array) ->
         inside = begins_s // DAY_S == day
         found[inside] = min(1.0, float(surplus[inside].sum()) / band_kwh)
     return found
-
-
-def series(values: Array) -> Series:
-    """Return an array as a tuple of plain floats."""
-    return tuple(values.tolist())

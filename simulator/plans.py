@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from ems.config.site import Hydro, Load, Site, Solar
 from ems.memory import Memory
 from ems.model import Image
+from ems.observing import load_kw
 from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
 from ems.plan_keeper import plant_start
@@ -78,11 +79,10 @@ class RollingPlans:
 
     def _now(self, image: Image) -> Observation | None:
         """Return what is measured at the begin of this interval: the controller decides for it by the same values."""
-        load = [image.assets[a.id].power_kw for a in self._site.of(Load)]
+        load = load_kw(self._site.of(Load), image)
         sun = {s.id: v for s in self._site.of(Solar) if (v := image.assets[s.id].get("available_kw")) is not None}
         water = {h.id: v for h in self._site.of(Hydro) if (v := image.assets[h.id].get("flow_m3s")) is not None}
-        known = [p for p in load if p is not None]
-        return Observation(image.time, image.dt_s, sum(known), sun, water) if len(known) == len(load) else None
+        return Observation(image.time, image.dt_s, load, sun, water) if load is not None else None
 
     def _ask(self, image: Image, memory: Memory) -> None:
         start = plant_start(self._site, image, memory)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from ems.config.site import Solar
 from ems.controller import Controller
 from ems.decision import Decision
 from ems.memory import Memory
@@ -98,5 +99,5 @@ def test_a_mean_needs_half_of_its_time(known: int, told: bool) -> None:
     ],
 )
 def test_what_the_sun_offered(readings: dict[str, Reading], limit_kw: float | None, offered: float | None) -> None:
-    solar = next(a for a in SITE.assets if a.id == "pv1")
-    assert sun_kw(solar, *cycle(0, 1.0, limit_kw, pv1=readings)) == offered  # type: ignore[arg-type]
+    (solar,) = SITE.of(Solar)
+    assert sun_kw(solar, *cycle(0, 1.0, limit_kw, pv1=readings)) == offered
