@@ -16,10 +16,8 @@ from ems.config.site import Battery, Inverter, Site
 from ems.culprit import IDLE, UNCLOSED_S, accuse, crept, dead, opened, paces, suspected
 from ems.doubt_memory import Charge, Doubted, DoubtMemory, Onset, Pace
 from ems.frozen import changed, frozen
-from ems.model import BAD, NOTHING, SUSPECT, AssetImage, Doubt, Flaw, Image
+from ems.model import BAD, LONG_STEP_S, NOTHING, SUSPECT, AssetImage, Doubt, Flaw, Image
 
-LONG_STEP_S = 60.0
-"""In steps of this length [s] powers are means of a replay, and nothing is held against them."""
 HOLD_S = 60.0
 """The last believed power is used for at most this long where the balance tells nothing [s]."""
 FINE_S = 10.0

@@ -16,6 +16,8 @@ from ems.frozen import frozen
 
 NOTHING: Mapping[str, Any] = {}
 """An empty mapping to share: typed read-only, and picklable, which a mapping proxy is not."""
+LONG_STEP_S = 60.0
+"""From this length of a step on (replay) powers are means: ramps, hand-overs and the bumpless first cycle lie inside it, and none is held against another."""
 
 
 class Quality(StrEnum):

@@ -14,7 +14,7 @@ from ems.dispatch import Shares, Situation
 from ems.frozen import changed
 from ems.guards import refuse
 from ems.memory import Memory
-from ems.model import Image
+from ems.model import LONG_STEP_S, Image
 from ems.outlook import Prospect
 from ems.plan import Target
 from ems.sequencer import OFF, RUNNING
@@ -26,10 +26,6 @@ CURTAILED = 0.995
 """A solar unit counts as curtailed when it shall give less than this share of what it could."""
 TRIM_S = 5.0
 """Power references of droop units are trimmed at most this often [s]: droop shares the load between trims, and devices are not written each cycle."""
-LONG_STEP_S = 60.0
-"""From this step length on, ramps, hand-overs and the bumpless first cycle lie inside a step (replay)."""
-
-
 POWERS = ("power_kw", "limit_kw")
 """Commands whose value is a power."""
 FOLLOWS_RIVER, FOLLOWS_SUN, FORMING, NOT_NEEDED, BY_RULE, OUT = (

@@ -6,9 +6,8 @@ from ems import sequencer
 from ems.charge import surely_stored
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.memory import Memory
-from ems.model import AssetImage, Image
+from ems.model import LONG_STEP_S, AssetImage, Image
 from ems.reserve import Supply, hold_s
-from ems.setpoints import LONG_STEP_S
 
 SILENT_FORMER_S = 120.0
 """A forming inverter that cannot be seen is taken to hold the busbar for this long [s]."""

@@ -55,6 +55,8 @@ class Prices:
         Reserve downwards that is missing, per kWh of power times time.
     thin_l_per_kwh_h : float
         Stored energy under the path that a bad forecast would need, per hour.
+    kept_l_per_kwh_h : float
+        Stored energy that waits, per hour: 0.1 of the litres that it saves in a day, about the chance that the sun would have filled its place.
     unmet_l_per_kwh : float
         Daily energy of a deferrable that is not given.
     surplus_l_per_kwh : float
@@ -87,6 +89,7 @@ class Prices:
     lack_l_per_kwh_h: float = 5.0
     low_l_per_kwh: float = 5.0
     thin_l_per_kwh_h: float = 0.5
+    kept_l_per_kwh_h: float = 0.001
     unmet_l_per_kwh: float = 2.0
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0

@@ -59,6 +59,8 @@ class BatteryBlock:
         thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
         frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
+        # Of two plans that burn the same, the one that uses what is stored first can still turn back when the sun is brighter than forecast.
+        frame.cost.append(cp.sum(cp.multiply(self.stored[1:], frame.dt_h * frame.prices.kept_l_per_kwh_h / MW)))
 
     def follow(self, paths: Paths, full: Array) -> None:
         """Set the path of one question, after `fill`; `full` is 1 where a storm is near. Never more than the band holds."""

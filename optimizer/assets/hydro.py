@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Diesel, Hydro
-from ems.physics import best_slope_l_per_kwh, flow_lines, hydro_kw
+from ems.physics import best_slope_l_per_kwh, flow_lines, hydro_kw, kwh_per_m3
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
 from optimizer.security import before_storm
 
@@ -134,8 +134,3 @@ class HydroBlock:
             self.on_max.value = np.where(question.in_service(h.id) & fits & ((runs > 0) | (level is not None)), 1.0, 0.0)
             if self.frame.purpose == "plan":
                 self.wanted.value = before_storm(question) * h.pond_m3 * POND_SCALE
-
-
-def kwh_per_m3(hydro: Hydro) -> float:
-    """Return what a cubic metre of water gives [kWh]."""
-    return hydro_kw(hydro, hydro.design_flow_m3s) / hydro.design_flow_m3s / 3600.0

@@ -16,10 +16,9 @@ from ems.controller import Controller
 from ems.explain import sentence
 from ems.guards import Bound
 from ems.memory import Manual, Memory, Pending, UnitMemory
-from ems.model import Limits, Quality, Reading, Request, Telemetry
+from ems.model import LONG_STEP_S, Limits, Quality, Reading, Request, Telemetry
 from ems.plan import Grid, Plan
 from ems.sequencer import on_bus
-from ems.setpoints import LONG_STEP_S
 from ems.terms import Mode, Phase, Stage
 from tests.ems.island import START
 
