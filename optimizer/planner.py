@@ -132,14 +132,18 @@ class PlanMaker:
 
 
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
-    """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
+    """Plan over the whole by a sketch; where that is not near enough, near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
     In a replay (no time limit) the whole is searched only where `whole_because` gives a reason, or where the plan near the
     old one leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
+    with suppress(Failed):
+        solved = solve_question(problem, question, effort, deep=False)
+        return plan_of(problem, question, solved, plan_id, valid_until), solved
     first: tuple[Plan, Solved] | None = None
+    problem.fill(question)
     if not whole_because(problem.site, problem.frame, question):
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
             solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
@@ -160,7 +164,7 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None) -> Solved:
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None, deep: bool = True) -> Solved:
     """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
 
     The bound is that of the first solve, which no restriction but `narrow` has touched.
@@ -169,13 +173,13 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     problem.fill(question)
     if narrow is not None:
         problem.narrow(question, narrow)
-    first = solved = search(problem, effort, once=once)
+    first = solved = search(problem, effort, once=once, deep=deep)
     spent = first.solve_s
     for _ in range(2):
         if not problem.separate():
             break
         # Cut here there is no answer: energy burnt in two directions is no plan, and would be cheaper than one that was found before.
-        solved = search(problem, left(effort, began), once=once)
+        solved = search(problem, left(effort, began), once=once, deep=deep)
         spent += solved.solve_s
     if solved is first:
         return first
