@@ -136,6 +136,8 @@ def coarse(problem: PlanProblem) -> Coarse:
     frame, diesels, reserve = problem.frame, problem.diesels, problem.reserve
     allowed = frame.allowed.value > 0.5
     allowed[bare_rows(frame)] &= frame.formed.value > 0.5
+    if allowed[1:].any(axis=0).all():
+        allowed[0] = False  # nobody is left in the dark where somebody can be there
     rows = np.flatnonzero(allowed.any(axis=1))
     members = np.array([[d.diesel.id in frame.sets[k] for d in diesels] for k in rows], dtype=bool).reshape(len(rows), len(diesels))
     live = frame.live[rows]
@@ -154,7 +156,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         excused = (stores[0].excused.value > 0.0)[rows] & np.isin(rows, bare_rows(frame))[:, None]
     rated = np.array([d.diesel.rated_kw for d in diesels])
     largest = np.max(members * rated, axis=1, initial=0.0) / np.maximum(1e-9, members @ rated)
-    accepted = np.array([any(d.excused_in(k).any() for d in diesels) for k in rows])
+    accepted = np.array([any(d.excused_in(int(k)).any() for d in diesels) for k in rows])
     spared = np.zeros((frame.n_sets, n))
     spared[reserve.manned] = reserve.spared.value if len(reserve.manned) else 0.0
     fixed = sum((np.outer(members[:, k], running_l(d)) for k, d in enumerate(diesels)), np.zeros((len(rows), n)))

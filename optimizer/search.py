@@ -62,31 +62,42 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False, deep: bo
     once : bool
         Whether it is solved only once.
     deep : bool
-        Whether to search on where the sketch does not come near enough to the relaxation.
+        Whether to search on where a sketch that says all (`sketched`) does not come near enough to the relaxation.
 
     Raises
     ------
     Failed
-        Where there is no answer, none within the time limit, or, if not `deep`, none that is near enough.
+        Where there is no answer, none within the time limit, or, if not `deep`, none by a sketch.
     """
     began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
     share = open_share(problem.frame)
     if share == 0.0:
         return below
-    relaxed, best = around(problem.frame), None
+    best: Answer | None = None
+    for bounds, gap in ways(problem, effort, share, deep=deep):
+        best = part(problem, bounds, replace(left(effort, began), gap=gap), below, best, once=once)
+        if best is not None and best.near(effort):
+            return best.restored()
+    if deep:
+        return rest(problem, effort, began, below, best, once=once)
+    if best is None:
+        raise Failed("search: no answer by a sketch")
+    return best.restored()
+
+
+def ways(problem: PlanProblem, effort: Effort, share: float, *, deep: bool) -> list[tuple[Bounds, float]]:
+    """Return what to leave open in turn, and the gap to search it to, after the relaxation left a share of all on and off open."""
+    found = [(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH and deep else []
     drawn = sketch(problem) if problem.frame.purpose == "plan" else None
     if drawn is not None:
-        best = part(problem, drawn, left(effort, began), below, None, once=once)
-    if best is not None and best.near(effort):
-        return best.restored()
-    if not deep:
-        raise Failed("search: the sketch is not near enough to the relaxation")
-    if share <= MUCH:
-        best = part(problem, relaxed, replace(left(effort, began), gap=OPEN_SHARE * effort.gap), below, best, once=once)
-    if best is not None and best.near(effort):
-        return best.restored()
-    return rest(problem, effort, began, below, best, once=once)
+        found.insert(0 if sketched(problem) else len(found), (drawn, effort.gap))
+    return found
+
+
+def sketched(problem: PlanProblem) -> bool:
+    """Return whether a sketch says all that is on or off; else it comes after what the relaxation has, which sees rivers and deferrables too."""
+    return problem.frame.purpose == "plan" and 0 < len(problem.diesels) == len(problem.frame.switches)
 
 
 def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:

@@ -21,7 +21,7 @@ from optimizer.problem import PlanProblem
 
 ENERGIES = 201
 """Points of stored energy: about 1 % of a battery each, less than a quarter of an hour moves. Twice as many find no better plans."""
-POWERS = 9
+POWERS = 7
 """Powers of the diesels between the least that leaves nobody in the dark and the most that can be taken; corners are met exactly."""
 MOST_SETS = 64
 """More sets than these (six different diesels) take longer to go through than a search takes."""
@@ -161,7 +161,7 @@ def moves(of: Coarse, t: int, energy: Array) -> tuple[Array, Array]:
     hours, prices, store = float(of.frame.dt_h[t]), of.frame.prices, of.store
     begin = energy[None, :, None]
     demand, sun, low, live = column(of.demand, t), column(of.sun, t), column(of.low, t), of.live[:, None, None]
-    most_out, most_in = limits(store, t, begin, hours) if store is not None else (NOTHING, NOTHING)
+    most_out, most_in = limits(store, t, begin, hours) if store is not None else (0.0 * begin, 0.0 * begin)
     power = powers(of, t, most_out, most_in)
     wanted = demand - power
     out = np.clip(wanted, 0.0, most_out)
@@ -200,7 +200,9 @@ def limits(store: Store, t: int, begin: Array, hours: float) -> tuple[Array, Arr
     return out, into
 
 
-def with_room(of: Coarse, store: Store, t: int, begin: Array, out: Array, into: Array, above: Array, fallen: Array, most: Array, most_out: Array) -> tuple[Array, Array]:
+def with_room(
+    of: Coarse, store: Store, t: int, begin: Array, out: Array, into: Array, above: Array, fallen: Array, most: Array, most_out: Array
+) -> tuple[Array, Array]:
     """Return what is taken out and put in where sun is rather cut than the room for a lost feeder filled; `most` could be taken out with no sun at all.
 
     With x put in, diesels `above` their minimum, and the room that is left after the step to be filled in `DOWN_HOLD_S`:
@@ -245,9 +247,8 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
     idle, capacity = column(of.idle, t), column(of.capacity, t)
     left, quick = capacity - power, np.minimum(of.quick[:, None, None], capacity - power)
     given, reach = (flow - idle, column(store.reach, t) + idle) if store is not None else (NOTHING, NOTHING)
-    lost: Array = np.maximum(of.need[t], 0.0 * sun)
-    others = NOTHING  # what is asked of the diesels alone
-    asked = NOTHING  # what is asked of the inverter
+    lost: Array = np.full(power.shape, of.need[t])
+    others, asked, at_once = NOTHING, NOTHING, NOTHING  # of the diesels alone; of the inverter, to be held; within seconds
     if rule.largest_unit:
         lost = np.maximum(lost, np.maximum(sun * of.sun_lost[t], of.river[t]) + of.added[t])
         asked = (flow + power + of.added[t] - column(of.spared, t)) * (of.members.any(axis=1) * 1.0)[:, None, None]
@@ -258,7 +259,6 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
         at_once = of.share[:, None, None] * (power + quick) - quick
     else:
         lost = np.maximum(lost, rule.solar_fraction * sun)
-        at_once = NOTHING
     at_once = np.maximum(at_once, lost - quick)
     others = np.maximum(others, at_once - (reach - flow))
     asked = np.maximum(asked, flow + lost - left)
