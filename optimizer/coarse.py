@@ -136,6 +136,7 @@ def coarse(problem: PlanProblem) -> Coarse:
     frame, diesels, reserve = problem.frame, problem.diesels, problem.reserve
     allowed = frame.allowed.value > 0.5
     allowed[bare_rows(frame)] &= frame.formed.value > 0.5
+    allowed[0] &= ~np.any([d.on_min.value > 0.5 for d in diesels], axis=0)  # what must run is not on a dead bus
     if allowed[1:].any(axis=0).all():
         allowed[0] = False  # nobody is left in the dark where somebody can be there
     rows = np.flatnonzero(allowed.any(axis=1))

@@ -87,7 +87,7 @@ def shortest(of: Coarse) -> Ints | None:
             total = values[way.hold[t, k] - 1, np.arange(len(of.rows))] + way.cost_l[k]
             row = int(np.argmin(total))
             left = int(way.hold[t, k, row])
-            if total[row] >= NEVER_L:
+            if total[row] >= 0.5 * NEVER_L:
                 return None
         follow = interpolated(later[t][left - 1], grid, after)
         energy = after[row, 0, [int(np.argmin((cost + follow)[row, 0]))]]
@@ -247,11 +247,11 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
     idle, capacity = column(of.idle, t), column(of.capacity, t)
     left, quick = capacity - power, np.minimum(of.quick[:, None, None], capacity - power)
     given, reach = (flow - idle, column(store.reach, t) + idle) if store is not None else (NOTHING, NOTHING)
-    lost: Array = np.full(power.shape, of.need[t])
+    lost: Array = np.full(power.shape, float(of.need[t]))
     others, asked, at_once = NOTHING, NOTHING, NOTHING  # of the diesels alone; of the inverter, to be held; within seconds
     if rule.largest_unit:
         lost = np.maximum(lost, np.maximum(sun * of.sun_lost[t], of.river[t]) + of.added[t])
-        asked = (flow + power + of.added[t] - column(of.spared, t)) * (of.members.any(axis=1) * 1.0)[:, None, None]
+        asked = (flow + power + of.added[t] - column(of.spared, t)) * of.members.any(axis=1).astype(float)[:, None, None]
         if store is not None:
             counted = (1.0 - column(of.excused, t)) * (given > 0.0)
             rest = (1.0 - store.largest) * (reach - flow)
