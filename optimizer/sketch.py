@@ -20,11 +20,11 @@ from optimizer.frame import MW, Array, Bounds
 from optimizer.problem import PlanProblem
 
 ENERGIES = 201
-"""Points of stored energy: about 1 % of a battery each, less than a quarter of an hour moves. Twice as many find no better plans."""
+"""Points of stored energy, half a percent of a battery each: more find no better plans, half as many miss where it just carries the reserve."""
 POWERS = 7
-"""Powers of the diesels between the least that leaves nobody in the dark and the most that can be taken; corners are met exactly."""
+"""Powers of the diesels between the least that leaves nobody in the dark and the most that can be stored: more find no better plans."""
 MOST_SETS = 64
-"""More sets than these (six different diesels) take longer to go through than a search takes."""
+"""Every change between two sets is looked at in every step: with more than those of six different diesels it takes longer than a search."""
 NEVER_L = 1e7
 """What may not be costs so much [L]: more than any plan."""
 Ints = npt.NDArray[np.intp]
