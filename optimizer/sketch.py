@@ -66,34 +66,38 @@ def sketch(problem: PlanProblem) -> Bounds | None:
 
 def shortest(of: Coarse) -> Ints | None:
     """Return which set holds in each step, as a row of `of`, shape (n_steps,); None where there is no way through."""
-    n, grid = of.frame.n, energies(of)
-    inner, begin = arcs(of, of.members), arcs(of, of.before[None, :])
-    deep = depths(inner, begin)
-    free: Array = np.tile(end_l(of, grid), (len(of.rows), 1))
-    later: list[list[Array]] = [[]] * n + [[free]]  # of each step: what follows it, by the steps that its set must still hold, this one included
-    held: list[Array] = []
-    for t in range(n - 1, -1, -1):
-        later[t] = [free, *held[: deep[t] - 1]]
-        cost, after = moves(of, t, grid)
-        held = [best(cost, after, grid, follows) for follows in later[t]]
-        free = changed(np.array(held), inner.cost_l, inner.hold[t])
+    grid, inner, begin = energies(of), arcs(of, of.members), arcs(of, of.before[None, :])
+    later = swept(of, grid, inner, depths(inner, begin))
     energy = np.array([of.store.energy_0 if of.store is not None else 0.0])
-    path, row, left = np.zeros(n, dtype=np.intp), -1, 0
-    for t in range(n):
+    path, row, left = np.zeros(of.frame.n, dtype=np.intp), -1, 0
+    for t in range(of.frame.n):
         cost, after = moves(of, t, energy)
-        values = np.array([best(cost, after, grid, follows)[:, 0] for follows in later[t]])
         if left == 0:
             way, k = (begin, 0) if row < 0 else (inner, row)
-            total = values[way.hold[t, k] - 1, np.arange(len(of.rows))] + way.cost_l[k]
+            held = np.array([best(cost, after, grid, follows)[:, 0] for follows in later[t]])
+            total = held[way.hold[t, k] - 1, np.arange(len(of.rows))] + way.cost_l[k]
             row = int(np.argmin(total))
             left = int(way.hold[t, k, row])
             if total[row] >= 0.5 * NEVER_L:
                 return None
-        follow = interpolated(later[t][left - 1], grid, after)
-        energy = after[row, 0, [int(np.argmin((cost + follow)[row, 0]))]]
+        whole = cost + interpolated(later[t][left - 1], grid, after)
+        energy = after[row, 0, [int(np.argmin(whole[row, 0]))]]
         path[t] = row
         left -= 1
     return path
+
+
+def swept(of: Coarse, grid: Array, inner: Arcs, deep: list[int]) -> list[list[Array]]:
+    """Return what follows each step, of shape (n_sets, n_energies), by the steps that its set must still hold, itself included: the sweep backwards."""
+    free: Array = np.tile(end_l(of, grid), (len(of.rows), 1))
+    later: list[list[Array]] = [[]] * of.frame.n
+    held: list[Array] = []
+    for t in range(of.frame.n - 1, -1, -1):
+        later[t] = [free, *held[: deep[t] - 1]]
+        cost, after = moves(of, t, grid)
+        held = [best(cost, after, grid, follows) for follows in later[t]]
+        free = changed(np.array(held), inner.cost_l, inner.hold[t])
+    return later
 
 
 def energies(of: Coarse) -> Array:
