@@ -22,7 +22,7 @@ from optimizer.keeping import keeping, with_promise
 from optimizer.leaning import leaning
 from optimizer.neighbourhood import GRAVE, near, whole_because
 from optimizer.problem import PlanProblem
-from optimizer.search import left, remaining, search
+from optimizer.search import left, remaining, search, sketched
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
@@ -132,21 +132,29 @@ class PlanMaker:
 
 
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
-    """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
+    """Plan by a sketch or near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
-    In a replay (no time limit) the whole is searched only where `whole_because` gives a reason, or where the plan near the
-    old one leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    A sketch, where it says all, is of the whole: is it near enough to the relaxation, it is the plan. Else, in a replay (no time
+    limit), the whole is searched only where `whole_because` gives a reason, or where this first plan leaves one of the `GRAVE` wishes
+    unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
+    because = whole_because(problem.site, problem.frame, question)
     first: tuple[Plan, Solved] | None = None
-    if not whole_because(problem.site, problem.frame, question):
+    if sketched(problem):
+        with suppress(Failed):
+            solved = solve_question(problem, question, effort, deep=False)
+            first = plan_of(problem, question, solved, plan_id, valid_until), solved
+            if solved.gap is not None and solved.gap <= effort.gap:
+                return first
+    elif not because:
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
             solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
             solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
-            if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
-                return first
+    if first is not None and not because and effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
+        return first
     try:
         solved = solve_question(problem, question, left(effort, began))
     except Failed:
@@ -160,8 +168,8 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None) -> Solved:
-    """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None, deep: bool = True) -> Solved:
+    """Fill and solve, if not `deep` by a sketch alone; where a battery charges and discharges at once, solve again with the weaker direction shut.
 
     The bound is that of the first solve, which no restriction but `narrow` has touched.
     """
@@ -169,13 +177,13 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     problem.fill(question)
     if narrow is not None:
         problem.narrow(question, narrow)
-    first = solved = search(problem, effort, once=once)
+    first = solved = search(problem, effort, once=once, deep=deep)
     spent = first.solve_s
     for _ in range(2):
         if not problem.separate():
             break
         # Cut here there is no answer: energy burnt in two directions is no plan, and would be cheaper than one that was found before.
-        solved = search(problem, left(effort, began), once=once)
+        solved = search(problem, left(effort, began), once=once, deep=deep)
         spent += solved.solve_s
     if solved is first:
         return first

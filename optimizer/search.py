@@ -1,20 +1,22 @@
-"""The search: the relaxation first, then what it leaves open, and only if that is not near enough the whole.
+"""The search: the relaxation, a sketch, what the relaxation leaves open, and only if all that is not near enough the whole.
 
 With a balance of its own for every commitment set (formulation.md) the relaxation is nearly whole by itself and nearly
-the optimum: to keep what it decided and to search the rest takes a fraction of a search from nothing, and the
-relaxation tells how good the answer is. What was narrowed before stays narrow.
+the optimum, so it tells how good an answer is. The sketch (`sketch.py`) says when diesels run; with these fixed the problem is linear.
+Where that is not near enough, what the relaxation decided is kept and the rest is searched. What was narrowed before stays narrow.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 
 from ems.errors import Failed
 from optimizer.frame import Array, Bounds, Frame
 from optimizer.problem import PlanProblem
+from optimizer.sketch import sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
 WHOLE = 1e-6
@@ -27,54 +29,111 @@ OPEN_SHARE = 0.5
 """Share of the wanted gap that the search of what is open may leave; its distance to the relaxation has the rest."""
 
 
-def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solved:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that was found, kept while another is looked for."""
+
+    solved: Solved
+    values: list[tuple[cp.Variable, Array]]
+
+    @classmethod
+    def of(cls, problem: PlanProblem, solved: Solved) -> Answer:
+        """Keep what the variables hold."""
+        return cls(solved, [(v, v.value) for v in problem.cp.variables()])
+
+    def near(self, effort: Effort) -> bool:
+        """Return whether it is near enough to what no answer can be below."""
+        return self.solved.gap is not None and self.solved.gap <= effort.gap
+
+    def restored(self) -> Solved:
+        """Put it back into the variables."""
+        for variable, value in self.values:
+            variable.save_value(value)
+        return self.solved
+
+
+def search(problem: PlanProblem, effort: Effort, *, once: bool = False, deep: bool = True) -> Solved:
     """Return what the answer to a filled problem is worth; the answer itself is left in its variables.
+
+    Parameters
+    ----------
+    problem : PlanProblem
+    effort : Effort
+    once : bool
+        Whether it is solved only once.
+    deep : bool
+        Whether to search on where a sketch that says all (`sketched`) does not come near enough to the relaxation.
 
     Raises
     ------
     Failed
-        Where there is no answer, or none within the time limit.
+        Where there is no answer, none within the time limit, or, if not `deep`, none by a sketch.
     """
     began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
     share = open_share(problem.frame)
     if share == 0.0:
         return below
-    near = None
-    if share <= MUCH:
-        near = open_part(problem, replace(left(effort, began), gap=OPEN_SHARE * effort.gap), once=once)
-    if near is not None:
-        near = joined(near, below, below.bound_l)
-        if near.gap is not None and near.gap <= effort.gap:
-            return near
-    values = {v: v.value for v in problem.cp.variables()}
-    try:
-        found = solve(problem.cp, left(effort, began), once=once, start=near is not None)
-        found = joined(found, near or below, max(found.bound_l, below.bound_l))
-    except Failed:
-        if near is None:
-            raise
-        found = replace(near, limit_hit=True)
-    if near is None or found.objective_l < near.objective_l:
-        return found
-    for variable, value in values.items():
-        variable.save_value(value)
-    return replace(found, objective_l=near.objective_l, gap=distance(near.objective_l, found.bound_l))
+    best: Answer | None = None
+    for bounds, gap in ways(problem, effort, share, deep=deep):
+        best = part(problem, bounds, replace(left(effort, began), gap=gap), below, best, once=once)
+        if best is not None and best.near(effort):
+            return best.restored()
+    if deep:
+        return rest(problem, effort, began, below, best, once=once)
+    if best is None:
+        raise Failed("search: no answer by a sketch")
+    return best.restored()
 
 
-def open_part(problem: PlanProblem, effort: Effort, *, once: bool) -> Solved | None:
-    """Search what the relaxation left open; None where what it decided cannot be made whole."""
+def ways(problem: PlanProblem, effort: Effort, share: float, *, deep: bool) -> list[tuple[Bounds, float]]:
+    """Return what to leave open in turn, and the gap to search it to, after the relaxation left a share of all on and off open."""
+    found = [(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH and deep else []
+    drawn = sketch(problem) if problem.frame.purpose == "plan" else None
+    if drawn is not None:
+        found.insert(0 if sketched(problem) else len(found), (drawn, effort.gap))
+    return found
+
+
+def sketched(problem: PlanProblem) -> bool:
+    """Return whether a sketch says all that is on or off; else it comes after what the relaxation has, which sees rivers and deferrables too."""
+    return problem.frame.purpose == "plan" and 0 < len(problem.diesels) == len(problem.frame.switches)
+
+
+def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:
+    """Search what some bounds leave open; return the cheaper of this answer and the best before, None where there is neither."""
     frame = problem.frame
     limits, allowed = [(s.low.value, s.high.value) for s in frame.switches], frame.allowed.value
-    frame.narrow(around(frame))
+    frame.narrow(bounds)
+    decided = all((s.low.value == s.high.value).all() for s in frame.switches)  # then it is linear
     try:
-        return solve(problem.cp, effort, once=once)
+        found = solve(problem.cp, effort, once=once, relaxed=decided)
     except Failed:
-        return None
+        return best
     finally:
         frame.allowed.value = allowed
         for switch, (low, high) in zip(frame.switches, limits, strict=True):
             switch.low.value, switch.high.value = low, high
+    found = joined(found, below if best is None else best.solved, below.bound_l)
+    if best is not None and best.solved.objective_l <= found.objective_l:
+        return replace(best, solved=replace(best.solved, solve_s=found.solve_s))
+    return Answer.of(problem, found)
+
+
+def rest(problem: PlanProblem, effort: Effort, began_s: float, below: Solved, best: Answer | None, *, once: bool) -> Solved:
+    """Search the whole, from the best answer on; the cheaper of both is left in the variables."""
+    before = below if best is None else best.restored()
+    try:
+        found = solve(problem.cp, left(effort, began_s), once=once, start=best is not None)
+    except Failed:
+        if best is None:
+            raise
+        return replace(best.restored(), limit_hit=True)
+    found = joined(found, before, max(found.bound_l, below.bound_l))
+    if best is None or found.objective_l < before.objective_l:
+        return found
+    best.restored()
+    return replace(found, objective_l=before.objective_l, gap=distance(before.objective_l, found.bound_l))
 
 
 def joined(later: Solved, earlier: Solved, bound_l: float) -> Solved:

@@ -76,6 +76,7 @@ class BatteryBlock:
         frame, diesels = self.frame, self.frame.site.of(Diesel)
         slope = best_slope_l_per_kwh(diesels)
         self.width: cp.Parameter | None = None
+        self.end_l_per_mwh: Array = np.zeros(3)
         self.target: cp.Parameter | None = None
         if frame.purpose == "window":
             self.target = cp.Parameter(nonneg=True)
@@ -85,11 +86,11 @@ class BatteryBlock:
             frame.cost.append(-slope * self.to_bus / MW * (self.stored[frame.n] - self.stored_0))
             return
         average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
-        prices = np.array([average, slope or 0.2, 0.02]) * self.to_bus / MW
+        self.end_l_per_mwh = np.array([average, slope or 0.2, 0.02]) * self.to_bus / MW
         self.width = cp.Parameter(3, nonneg=True)
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
-        frame.cost.append(-(prices @ piece))
+        frame.cost.append(-(self.end_l_per_mwh @ piece))
 
     def firm(self) -> cp.Expression:
         """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""

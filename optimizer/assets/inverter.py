@@ -57,13 +57,7 @@ class InverterBlock:
 
     def _charge_shares(self, store: BatteryBlock) -> list[cp.Expression]:
         """Return the lines under which the charge limit lies, as shares of `charge_kw` by step; none where it does not fall."""
-        curve = store.battery.charge_limit_curve
-        if not curve:
-            return []
-        # Flat before the first point; behind the last the line goes on, so that the hull keeps to the curve, but not below 0.
-        beyond = curve[-1][1] + (slope(curve[-2], curve[-1]) * (1.0 - curve[-1][0]) if len(curve) > 1 else 0.0)
-        ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, max(0.0, beyond))] * (curve[-1][0] < 1)
-        return [at_empty + rise / store.capacity * store.stored[: self.frame.n] for at_empty, rise in concave_lines(ends)]
+        return [at_empty + rise / store.capacity * store.stored[: self.frame.n] for at_empty, rise in charge_lines(store.battery)]
 
     def _reserve(self, store: BatteryBlock) -> None:
         """What it can add: inverter and battery power, and energy for as long as it must last; and what it can take back."""
@@ -138,3 +132,14 @@ class InverterBlock:
             self.discharge_max.value = np.where(both & (out <= into), 0.0, self.discharge_max.value)
             self.charge_max.value = np.where(both & (out > into), 0.0, self.charge_max.value)
         return bool(both.any())
+
+
+def charge_lines(battery: Battery) -> list[tuple[float, float]]:
+    """Return the lines under which the charge limit lies: (share of `charge_kw` when empty, its rise to full); none where it does not fall."""
+    curve = battery.charge_limit_curve
+    if not curve:
+        return []
+    # Flat before the first point; behind the last the line goes on, so that the hull keeps to the curve, but not below 0.
+    beyond = curve[-1][1] + (slope(curve[-2], curve[-1]) * (1.0 - curve[-1][0]) if len(curve) > 1 else 0.0)
+    ends = [(0.0, curve[0][1])] * (curve[0][0] > 0) + [*curve] + [(1.0, max(0.0, beyond))] * (curve[-1][0] < 1)
+    return concave_lines(ends)

@@ -10,7 +10,7 @@ from ems.plan_check import PlanCheck
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
 from optimizer.frame import Question
-from optimizer.planner import PlanMaker, plan_question, solve_question
+from optimizer.planner import GAP, PlanMaker, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import search
 from optimizer.solver import Effort, solve
@@ -116,11 +116,11 @@ def test_without_any_answer_the_outcome_is_failed_with_its_cause(time_limit_s: f
 
 
 def test_the_planner_hands_on_what_was_found_before_the_deadline() -> None:
-    """The worker's own way: `PlanMaker` with a time limit, a plan to begin from, and too little time for the whole."""
-    made = PlanMaker(short(), Forecasting(short(), "perfect", truth)).make(request(short(), start(short(), on=["dg1"])))
+    """The worker's own way: `PlanMaker` with a time limit, a sketch that is not near enough to the relaxation, and too little time for the whole."""
     maker = PlanMaker(short(), Forecasting(short(), "perfect", truth), time_limit_s=3 * LOOK_S, now_s=Clock())
-    outcome = maker.make(request(short(), start(short(), on=["dg1"]), previous=made.plan))
+    outcome = maker.make(request(short(), start(short(), on=["dg1"])))
     assert (outcome.status, outcome.cause, outcome.limit_hit) == ("ok", "", True)
     assert outcome.plan is not None and outcome.forecast is not None
-    assert outcome.plan.gap is None
+    assert outcome.plan.gap is not None
+    assert outcome.plan.gap > GAP
     assert PlanCheck(short()).faults(outcome.plan, start(short(), on=["dg1"]), outcome.forecast) == []

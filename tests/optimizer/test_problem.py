@@ -275,7 +275,7 @@ def test_the_window_is_local_time() -> None:
     local = isle.model_copy(update={"site": isle.site.model_copy(update={"timezone": "Asia/Tokyo"})})
     plan = planned(local, [HOUR] * 12, 60.0, start(local, on=["dg1"]), at=NOON + timedelta(hours=6))  # 03:00 in Tokyo
     assert plan.on["desal1"][:3] == (False,) * 3
-    assert sum(plan.power_kw["desal1"]) >= 30.0
+    assert sum(plan.power_kw["desal1"]) >= 30.0 - 1e-6
 
 
 def test_an_empty_tank_stops_its_diesel() -> None:
