@@ -134,6 +134,7 @@ class Coarse:
 def coarse(problem: PlanProblem) -> Coarse:
     """Return a filled problem, whose variables hold its relaxation's answer, in few numbers."""
     frame, diesels, reserve = problem.frame, problem.diesels, problem.reserve
+    rolling = frame.purpose == "plan"  # a bound counts litres alone, and asks for no reserve downwards
     allowed = frame.allowed.value > 0.5
     allowed[bare_rows(frame)] &= frame.formed.value > 0.5
     allowed[0] &= ~np.any([d.on_min.value > 0.5 for d in diesels], axis=0)  # what must run is not on a dead bus
@@ -175,7 +176,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         share=np.where(accepted, 0.0, largest),
         lines=merit(diesels, lows, highs, members),
         fixed_l=fixed,
-        start_l=np.array([d.diesel.start_l + d.diesel.start_wear_l for d in diesels]),
+        start_l=np.array([d.diesel.start_l + d.diesel.start_wear_l * rolling for d in diesels]),
         up_s=np.array([d.diesel.min_up_s for d in diesels]),
         down_s=np.array([d.diesel.min_down_s for d in diesels]),
         demand=load + drawn + idle - np.outer(live, given + sun),
@@ -188,8 +189,8 @@ def coarse(problem: PlanProblem) -> Coarse:
         hold_h=frame.hold_h.value[rows],
         need=reserve.need.value[0] + rule.load_fraction * drawn,
         added=np.maximum(rule.load_fraction * (problem.load.peak.value[0] + drawn), reserve.risen.value[0]) * (rule.combine == "sum"),
-        fed=reserve.fed.value,
-        fallen=reserve.fallen.value,
+        fed=reserve.fed.value * rolling,
+        fallen=reserve.fallen.value * rolling,
         store=store_of(stores, rows, live[:, None]) if stores else None,
     )
 
@@ -233,6 +234,8 @@ def merit(diesels: Sequence[DieselBlock], lows: Sequence[Array], highs: Sequence
 def running_l(block: DieselBlock) -> Array:
     """Return what an engine costs in each step that it runs, beside fuel: promise and rank, hours past a service, running hours [L], shape (n_steps,)."""
     frame, d = block.frame, block.diesel
+    if frame.purpose != "plan":
+        return np.zeros(frame.n)
     overdue = OVERDUE * full_l_per_h(d) * (block.service_left.value <= 0.0)
     return np.asarray(block.on_price.value + frame.dt_h * (frame.prices.om_l_per_currency * d.om_per_h + overdue))
 
@@ -248,7 +251,6 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
     most = b.battery.charge_kw * MW / first.inverter.efficiency
     # The mean charge of several says little about the limit of each: of those it is left to the problem itself.
     lines = [(most * at_empty, most * rise / b.capacity) for at_empty, rise in charge_lines(b.battery)] if len(pairs) == 1 else []
-    widths = [(float(w), float(p)) for b in stores if b.width is not None for w, p in zip(b.width.value, b.end_l_per_mwh, strict=True)]
     return Store(
         energy_0=sum(float(b.stored_0.value) for b in stores),
         err=sum(b.battery.soc_error * b.capacity for b in stores),
@@ -263,6 +265,6 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
         reach=np.sum(reach, axis=0)[rows],
         curve=lines,
         largest=float(ratings.max() / ratings.sum()),
-        end=sorted(widths, key=lambda x: -x[1]),
+        end=sorted((piece for b in stores for piece in b.end_pieces()), key=lambda x: -x[1]),
         wear=float(weight @ [b.wear.each_way_l_per_kwh for b in stores]) / MW,
     )

@@ -2,13 +2,14 @@
 
 A short period is solved as it is. A long one has a linear relaxation that is nearly its optimum (see
 formulation.md) but a search that finds no good plan by itself for a long time: so the relaxation gives
-the bound and the path of the stored energy, windows of a day and a half along that path give on and off, and
-the whole problem with these fixed gives the plan. Only if the two are too far apart is it searched whole.
+the bound, a sketch gives on and off, and the whole problem with these fixed gives the plan. Only if the two are too far
+apart do windows of a day and a half along the relaxation's path of stored energy give on and off instead, and at last it is searched whole.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,9 +21,11 @@ from ems.errors import EmsError
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart
 from optimizer.answer import plan_of
 from optimizer.assets.hydro import POND_SCALE
-from optimizer.frame import Question
+from optimizer.frame import Bounds, Question
 from optimizer.planner import check_inputs, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
+from optimizer.search import sketched
+from optimizer.sketch import sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
 WEEK_S = 7 * 86400.0
@@ -77,23 +80,39 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
 
 
 def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
-    """Bound by the relaxation, on and off by windows, the rest by the whole problem with these fixed; None where that fails."""
+    """Bound by the relaxation, on and off by a sketch or else by windows, the rest by the whole problem with these fixed; None where that fails."""
     problem.fill(question)
     below = solve(problem.cp, Effort(gap), once=True, relaxed=True)
-    try:
+    drawn = sketch(problem) if sketched(problem) else None
+    with suppress(EmsError):
+        if drawn is not None:
+            found = fixed(problem, drawn, gap, below, below.solve_s)
+            if found.gap is not None and found.gap <= gap:
+                return found
+            problem.fill(question)  # `fixed` has narrowed it
+            below = solve(problem.cp, Effort(gap), once=True, relaxed=True)
         on, spent = windows(site, problem, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
         loads = {x.load.id for x in problem.deferrables}  # a run may be left out where the whole sees it better
         flags = {a: np.array(v, dtype=float) for a, v in on.items()}
-        problem.frame.narrow({a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()})
+        return fixed(problem, {a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()}, gap, below, below.solve_s + spent)
+    return None
+
+
+def fixed(problem: PlanProblem, bounds: Bounds, gap: float, below: Solved, spent_s: float) -> Solved:
+    """Solve the whole with on and off narrowed to `bounds`; the gap is that to its relaxation `below`.
+
+    Raises
+    ------
+    Failed
+        Where there is no answer with these.
+    """
+    problem.frame.narrow(bounds)
+    above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
+    spent_s += above.solve_s
+    if problem.separate():
         above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
-        spent += above.solve_s
-        if problem.separate():
-            above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
-            spent += above.solve_s
-    except EmsError:
-        return None
-    proved = distance(above.objective_l, below.objective_l)
-    return Solved(above.objective_l, below.objective_l, proved, below.solve_s + spent, limit_hit=False)
+        spent_s += above.solve_s
+    return Solved(above.objective_l, below.objective_l, distance(above.objective_l, below.objective_l), spent_s, limit_hit=False)
 
 
 def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort) -> tuple[dict[str, list[bool]], float]:

@@ -1,9 +1,10 @@
-"""The sun that a plan counts on: on the bright side of what is expected, where a bright day would fill the batteries.
+"""The sun that a plan counts on: less than is expected in the next hours, and more than that later, where a bright day would fill the batteries.
 
-Both errors cost, but not the same. A diesel's kWh that is stored for a dark day is lost when the sun comes and the battery is
+Later: both errors cost, but not the same. A diesel's kWh that is stored for a dark day is lost when the sun comes and the battery is
 full; a kWh that is missing on a dark day is made by a diesel then, for the same litres. So the value of what is stored falls
-with what a bright day would bring, which the mean of the forecast does not show. What secures the supply leans nowhere: the
-paths of a bad day (`optimizer.security`) stay where they were, and reserve has its own errors.
+with what a bright day would bring, which the mean of the forecast does not show. Soon: an engine that stops because the sun is about
+to come starts again when it does not, and one that goes on for an hour has only filled the battery a little. What secures the supply
+leans nowhere: the paths of a bad day (`optimizer.security`) stay where they were, and reserve has its own errors.
 """
 
 from __future__ import annotations
@@ -19,33 +20,39 @@ from optimizer.frame import Array
 
 LEAN = 0.25
 """So far towards the day that is exceeded with 10 % probability: what is won in litres beyond that is lost in starts (docs/benchmarks.md)."""
-SOON_S = 3600.0
-"""What begins sooner is known from what is measured now [s]."""
+DARK = 0.4
+"""So far towards the day that is undercut with 10 % probability: twice as much saves no more starts, and burns more."""
+DARK_S, BRIGHT_S = (900.0, 7200.0), 3600.0
+"""The dark side counts for what begins in this time, the bright one from this time on, in between both [s]: sooner it is known from what is measured now."""
+LEAST = 0.2
+"""A share of the sun that is left of it in any case: a cloud is no night."""
 DAY_S = 86400.0
 
 
 def leaning(site: Site, forecast: Forecast) -> Forecast:
-    """Return the forecast with its sun moved to the bright side, and its errors counted from there.
+    """Return the forecast with its sun moved to the dark side at first and to the bright side then, and its errors counted from there.
 
     Parameters
     ----------
     site : Site
     forecast : Forecast
-        Unchanged where its errors are not learned, or where no day is bright enough to fill a part of the batteries.
+        Unchanged where its errors are not learned; later hours also where no day is bright enough to fill a part of the batteries.
     """
     if forecast.bands is None or not forecast.bands.learned or not forecast.floor_down_kw:
         return forecast
     sun = {s: np.array(v) for s, v in forecast.available_kw.items()}
     total: Array = sum(sun.values(), np.zeros(forecast.grid.n_steps))
+    up, down = np.array(forecast.floor_up_kw), np.array(forecast.floor_down_kw)
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
-    more = LEAN * np.array(forecast.floor_down_kw) * ((begins >= SOON_S) & (total > 0.0))
-    more *= filled(site, forecast, total + np.array(forecast.floor_down_kw) * (total > 0.0), begins)
-    ratio = np.divide(more, total, out=np.zeros_like(total), where=total > 0.0)
+    lit = total > 0.0
+    moved = LEAN * down * (lit & (begins >= BRIGHT_S)) * filled(site, forecast, total + down * lit, begins)
+    moved -= np.minimum(DARK * up, (1.0 - LEAST) * total) * ((begins >= DARK_S[0]) & (begins < DARK_S[1]))
+    ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     return replace(
         forecast,
         available_kw={s: series(v * (1.0 + ratio)) for s, v in sun.items()},
-        floor_up_kw=series(np.array(forecast.floor_up_kw) + more),
-        floor_down_kw=series(np.array(forecast.floor_down_kw) - more),
+        floor_up_kw=series(up + moved),
+        floor_down_kw=series(down - moved),
     )
 
 

@@ -27,6 +27,8 @@ from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
+BELIEVED = 0.04
+"""In replay a sketch is the plan up to this distance: a search of ten seconds finds none better, and proves no more than 0.4 to 1 % (docs/decisions/0025)."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
@@ -83,7 +85,9 @@ class PlanMaker:
     ) -> None:
         self._site = site
         self._forecasting = forecasting
-        self._effort = Effort(GAP, NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit, time_limit_s, now_s)
+        replayed = time_limit_s is None
+        nodes = NODE_LIMIT if node_limit is None and replayed else node_limit
+        self._effort = Effort(GAP, nodes, time_limit_s, now_s, BELIEVED if replayed else 0.0)
         self._steps = step_lengths(site.planner.grid, step_s)
         self._problem: PlanProblem | None = None
 
@@ -132,29 +136,22 @@ class PlanMaker:
 
 
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
-    """Plan by a sketch or near the plan that is followed, then, where that is not enough or while time is left, over the whole.
+    """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
-    A sketch, where it says all, is of the whole: is it near enough to the relaxation, it is the plan. Else, in a replay (no time
-    limit), the whole is searched only where `whole_because` gives a reason, or where this first plan leaves one of the `GRAVE` wishes
-    unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    Where a sketch says all that is on or off, it is of the whole and as quick: then nothing is searched near the old plan. Else, in a
+    replay (no time limit), the whole is searched only where `whole_because` gives a reason, or where the plan near the old one leaves one
+    of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
-    because = whole_because(problem.site, problem.frame, question)
     first: tuple[Plan, Solved] | None = None
-    if sketched(problem):
-        with suppress(Failed):
-            solved = solve_question(problem, question, effort, deep=False)
-            first = plan_of(problem, question, solved, plan_id, valid_until), solved
-            if solved.gap is not None and solved.gap <= effort.gap:
-                return first
-    elif not because:
+    if not sketched(problem) and not whole_because(problem.site, problem.frame, question):
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
             solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
             solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
-    if first is not None and not because and effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
-        return first
+            if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
+                return first
     try:
         solved = solve_question(problem, question, left(effort, began))
     except Failed:
@@ -168,8 +165,8 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None, deep: bool = True) -> Solved:
-    """Fill and solve, if not `deep` by a sketch alone; where a battery charges and discharges at once, solve again with the weaker direction shut.
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None) -> Solved:
+    """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
 
     The bound is that of the first solve, which no restriction but `narrow` has touched.
     """
@@ -177,13 +174,13 @@ def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, 
     problem.fill(question)
     if narrow is not None:
         problem.narrow(question, narrow)
-    first = solved = search(problem, effort, once=once, deep=deep)
+    first = solved = search(problem, effort, once=once)
     spent = first.solve_s
     for _ in range(2):
         if not problem.separate():
             break
         # Cut here there is no answer: energy burnt in two directions is no plan, and would be cheaper than one that was found before.
-        solved = search(problem, left(effort, began), once=once, deep=deep)
+        solved = search(problem, left(effort, began), once=once)
         spent += solved.solve_s
     if solved is first:
         return first

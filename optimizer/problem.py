@@ -32,7 +32,7 @@ TINY_WEAR = 1e-5
 def prices_of(site: Site, purpose: Purpose) -> Prices:
     """Return the prices under the site's objective; the bound counts litres alone."""
     if purpose != "plan":
-        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0)
+        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, kept_l_per_kwh_h=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
     per_l = site.costs.diesel_per_l

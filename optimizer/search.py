@@ -41,10 +41,6 @@ class Answer:
         """Keep what the variables hold."""
         return cls(solved, [(v, v.value) for v in problem.cp.variables()])
 
-    def near(self, effort: Effort) -> bool:
-        """Return whether it is near enough to what no answer can be below."""
-        return self.solved.gap is not None and self.solved.gap <= effort.gap
-
     def restored(self) -> Solved:
         """Put it back into the variables."""
         for variable, value in self.values:
@@ -52,7 +48,7 @@ class Answer:
         return self.solved
 
 
-def search(problem: PlanProblem, effort: Effort, *, once: bool = False, deep: bool = True) -> Solved:
+def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solved:
     """Return what the answer to a filled problem is worth; the answer itself is left in its variables.
 
     Parameters
@@ -61,13 +57,11 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False, deep: bo
     effort : Effort
     once : bool
         Whether it is solved only once.
-    deep : bool
-        Whether to search on where a sketch that says all (`sketched`) does not come near enough to the relaxation.
 
     Raises
     ------
     Failed
-        Where there is no answer, none within the time limit, or, if not `deep`, none by a sketch.
+        Where there is no answer, or none within the time limit.
     """
     began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
@@ -75,29 +69,27 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False, deep: bo
     if share == 0.0:
         return below
     best: Answer | None = None
-    for bounds, gap in ways(problem, effort, share, deep=deep):
+    for bounds, gap, enough in ways(problem, effort, share):
         best = part(problem, bounds, replace(left(effort, began), gap=gap), below, best, once=once)
-        if best is not None and best.near(effort):
+        if best is not None and best.solved.gap is not None and best.solved.gap <= enough:
             return best.restored()
-    if deep:
-        return rest(problem, effort, began, below, best, once=once)
-    if best is None:
-        raise Failed("search: no answer by a sketch")
-    return best.restored()
+    return rest(problem, effort, began, below, best, once=once)
 
 
-def ways(problem: PlanProblem, effort: Effort, share: float, *, deep: bool) -> list[tuple[Bounds, float]]:
-    """Return what to leave open in turn, and the gap to search it to, after the relaxation left a share of all on and off open."""
-    found = [(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH and deep else []
-    drawn = sketch(problem) if problem.frame.purpose == "plan" else None
-    if drawn is not None:
-        found.insert(0 if sketched(problem) else len(found), (drawn, effort.gap))
-    return found
+def ways(problem: PlanProblem, effort: Effort, share: float) -> list[tuple[Bounds, float, float]]:
+    """Return what to leave open in turn, the gap to search it to, and the gap that is enough, after the relaxation left a share of all on and off open."""
+    found = [(around(problem.frame), OPEN_SHARE * effort.gap, effort.gap)] if share <= MUCH else []
+    drawn = sketch(problem)
+    if drawn is None:
+        return found
+    if sketched(problem):
+        return [(drawn, effort.gap, max(effort.gap, effort.believed)), *found]
+    return [*found, (drawn, effort.gap, effort.gap)]
 
 
 def sketched(problem: PlanProblem) -> bool:
     """Return whether a sketch says all that is on or off; else it comes after what the relaxation has, which sees rivers and deferrables too."""
-    return problem.frame.purpose == "plan" and 0 < len(problem.diesels) == len(problem.frame.switches)
+    return problem.frame.purpose != "window" and 0 < len(problem.diesels) == len(problem.frame.switches)
 
 
 def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:

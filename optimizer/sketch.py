@@ -52,7 +52,7 @@ def sketch(problem: PlanProblem) -> Bounds | None:
 
     The problem is filled, perhaps narrowed, and its variables hold the answer of its relaxation.
     """
-    if not problem.diesels:
+    if not problem.diesels or problem.frame.purpose == "window":  # a window is to end where the relaxation of the whole does, which a sketch does not know
         return None
     of = coarse(problem)
     if not len(of.rows) or len(of.rows) > MOST_SETS:
@@ -235,11 +235,11 @@ def powers(of: Coarse, t: int, most_out: Array, most_in: Array) -> Array:
 
 
 def band_l(of: Coarse, store: Store, t: int, after: Array) -> Array:
-    """Return what it costs to end a step below the floor, or off the path of a bad day [L/h]."""
+    """Return what it costs to keep what is stored, below the floor or off the path of a bad day more than else [L/h]."""
     prices = of.frame.prices
     under = np.maximum(0.0, store.floor[t + 1] - after)
     thin = np.maximum(0.0, np.maximum(store.path[t + 1] - after, after - store.roof[t + 1]))
-    return np.asarray((under * prices.under_l_per_kwh_h + thin * prices.thin_l_per_kwh_h) / MW)
+    return np.asarray((under * prices.under_l_per_kwh_h + thin * prices.thin_l_per_kwh_h + after * prices.kept_l_per_kwh_h) / MW)
 
 
 def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored: Array) -> Array:

@@ -28,6 +28,8 @@ class Effort:
     ----------
     gap : float
         Relative gap at which it is enough.
+    believed : float
+        Relative gap up to which a sketch of everything that is on or off is the answer: what is left is mostly the relaxation's.
     node_limit : int | None
         For replay and tests: the same answer on every machine.
     time_limit_s : float | None
@@ -40,6 +42,7 @@ class Effort:
     node_limit: int | None = None
     time_limit_s: float | None = None
     now_s: Callable[[], float] = real_s
+    believed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

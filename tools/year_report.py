@@ -18,8 +18,8 @@ LITRES, STARTS, HOURS = 0.99, 0.7, 0.9
 SUMS = ("diesel_l_soc_corrected", "diesel_starts", "diesel_run_h", "diesel_off_h", "curtailed_kwh", "unserved_kwh", "load_kwh", "wall_s")
 
 IN_WEEKS = (
-    "site", "series", "two weeks in", "bound [L]", "its gap", "starts / engine h", "mpc, perfect", "starts / h", "mpc, own forecasts", "starts / h",
-    "better rule",
+    "site", "series", "two weeks in", "bound [L]", "its gap", "its plan in the plant", "starts / h", "mpc, perfect", "starts / h", "mpc, own forecasts",
+    "starts / h", "better rule",
 )  # fmt: skip
 IN_YEARS = (
     "site", "series", "policy", "diesel [L]", "/ better rule", "starts / its", "hours / its", "starts", "engine h", "diesels off [h]",
@@ -45,9 +45,9 @@ def weeks(found: Summaries, missed: list[str]) -> str:
         where = f"{site}, {series}, {season}"
         row = [site, series, season]
         if best is None or bound is None:
-            row += ["", "", ""]
+            row += [""] * 4
         else:
-            row += [f"{bound:,.0f}", f"{100 * best['bound_gap']:.2f} %", f"{best['diesel_starts']} / {best['diesel_run_h']:.0f}"]
+            row += [f"{bound:,.0f}", f"{100 * best['bound_gap']:.2f} %", against(best, bound), f"{best['diesel_starts']} / {best['diesel_run_h']:.0f}"]
             if best["bound_gap"] > GAP:
                 missed.append(f"{where}: the bound is open by {100 * best['bound_gap']:.2f} %")
         for forecast, limit in (("perfect", PERFECT), ("blend", OWN)):

@@ -46,6 +46,8 @@ class BatteryBlock:
             over[1:] <= over[:n],
         ]
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
+        self.path = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
+        self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         if frame.purpose == "plan":
             self._paths()
         self.wear = WearBlock(frame, battery, self.stored, self.to_bus)
@@ -54,8 +56,6 @@ class BatteryBlock:
     def _paths(self) -> None:
         """What a bad day asks for (`optimizer.security`): so much stored, so much room, where it can be had."""
         frame, n = self.frame, self.frame.n
-        self.path = cp.Parameter(n + 1, nonneg=True)
-        self.clear = cp.Parameter(n + 1, nonneg=True)
         thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
         frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
@@ -76,14 +76,14 @@ class BatteryBlock:
         frame, diesels = self.frame, self.frame.site.of(Diesel)
         slope = best_slope_l_per_kwh(diesels)
         self.width: cp.Parameter | None = None
-        self.end_l_per_mwh: Array = np.zeros(3)
         self.target: cp.Parameter | None = None
+        self.end_l_per_mwh: Array = np.array([slope * self.to_bus / MW])
         if frame.purpose == "window":
             self.target = cp.Parameter(nonneg=True)
-            frame.cost.append(slope * self.to_bus / MW * OFF_TARGET * cp.abs(self.stored[frame.n] - self.target))
+            frame.cost.append(self.end_l_per_mwh[0] * OFF_TARGET * cp.abs(self.stored[frame.n] - self.target))
             return
         if frame.purpose != "plan":
-            frame.cost.append(-slope * self.to_bus / MW * (self.stored[frame.n] - self.stored_0))
+            frame.cost.append(-self.end_l_per_mwh[0] * (self.stored[frame.n] - self.stored_0))
             return
         average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
         self.end_l_per_mwh = np.array([average, slope or 0.2, 0.02]) * self.to_bus / MW
@@ -91,6 +91,11 @@ class BatteryBlock:
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
         frame.cost.append(-(self.end_l_per_mwh @ piece))
+
+    def end_pieces(self) -> list[tuple[float, float]]:
+        """Return what is left above the floor at the end by pieces of one value: (width [MWh], value [L/MWh])."""
+        widths = [self.capacity] if self.width is None else self.width.value
+        return [(float(w), float(p)) for w, p in zip(widths, self.end_l_per_mwh, strict=True)]
 
     def firm(self) -> cp.Expression:
         """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""

@@ -1,4 +1,4 @@
-"""The sun that a plan counts on: on the bright side only where a bright day fills the batteries, and never for security."""
+"""The sun that a plan counts on: on the dark side soon, on the bright side later where a bright day fills the batteries, and never for security."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ems.bands import ErrorBands
 from ems.plan import Forecast, Grid
-from optimizer.leaning import LEAN, leaning
+from optimizer.leaning import DARK, LEAN, LEAST, leaning
 from tests.optimizer.cases import BESS1, DG1, INV1, LOAD, NOON, PV1, site
 
 HOUR = 3600.0
@@ -23,18 +23,27 @@ def forecast(load_kw: float, sun_kw: float, down_kw: float, *, learned: bool = T
     return Forecast(Grid(NOON, (HOUR,) * 24), (load_kw,) * 24, {"pv1": sun}, {}, bands=bands, floor_up_kw=(down_kw,) * 24, floor_down_kw=(down_kw,) * 24)
 
 
-def test_a_bright_day_that_fills_the_batteries_counts_in_part_and_from_the_next_hour_on() -> None:
-    sunny = forecast(10.0, 10.0 + BAND_KWH, 40.0)
+def test_now_is_as_measured_the_next_hour_dark_and_a_bright_day_that_fills_the_batteries_counts_in_part() -> None:
+    sunny, kw = forecast(10.0, 10.0 + BAND_KWH, 40.0), 10.0 + BAND_KWH
     found = leaning(SITE, sunny)
-    assert found.available_kw["pv1"][:5] == pytest.approx((10.0 + BAND_KWH, *(10.0 + BAND_KWH + 40.0 * LEAN,) * 3, 0.0))
+    assert found.available_kw["pv1"][:5] == pytest.approx((kw, kw + 40.0 * (LEAN - DARK), kw + 40.0 * LEAN, kw + 40.0 * LEAN, 0.0))
     assert found.load_kw == sunny.load_kw
+
+
+def test_some_of_the_sun_is_always_counted_on() -> None:
+    assert leaning(SITE, forecast(500.0, 10.0, 400.0)).available_kw["pv1"][1] == pytest.approx(10.0 * LEAST)
 
 
 @pytest.mark.parametrize(
     "case", [forecast(500.0, 100.0, 40.0), forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)]
 )
-def test_where_it_fills_nothing_or_nothing_is_learned_the_sun_is_what_is_expected(case: Forecast) -> None:
-    assert leaning(SITE, case).available_kw["pv1"] == pytest.approx(case.available_kw["pv1"])
+def test_where_it_fills_nothing_or_nothing_is_learned_the_later_sun_is_what_is_expected(case: Forecast) -> None:
+    assert leaning(SITE, case).available_kw["pv1"][2:] == pytest.approx(case.available_kw["pv1"][2:])
+
+
+@pytest.mark.parametrize("case", [forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)])
+def test_what_is_not_learned_leans_nowhere(case: Forecast) -> None:
+    assert leaning(SITE, case) is case
 
 
 def test_half_a_filled_battery_counts_half() -> None:
@@ -52,6 +61,6 @@ def test_a_bad_day_stays_where_it_was() -> None:
         assert bad[1] == pytest.approx(bad[0])
 
 
-def test_a_site_without_a_battery_leans_nowhere() -> None:
+def test_without_a_battery_there_is_no_bright_side() -> None:
     bare = site(LOAD, PV1, DG1)
     assert leaning(bare, forecast(10.0, 900.0, 40.0)).available_kw["pv1"][2] == 900.0
