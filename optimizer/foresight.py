@@ -28,8 +28,7 @@ from optimizer.search import sketched
 from optimizer.sketch import sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
-WEEK_S = 7 * 86400.0
-GAP_WEEK, GAP_LONG = 0.002, 0.005
+GAP_SHORT, GAP_LONG = 0.002, 0.005
 NODE_LIMIT = 20000
 WHOLE_STEPS = 300
 """Up to this many steps the search is quick."""
@@ -50,7 +49,7 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
         What will happen, on a uniform grid over the period.
     start : PlantStart
     gap : float | None
-        Relative gap to prove; by default 0.2 % up to a week, 0.5 % beyond.
+        Relative gap to prove; by default 0.2 % up to `WHOLE_STEPS`, 0.5 % beyond.
 
     Returns
     -------
@@ -59,13 +58,14 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
     """
     began = cpu_s()
     period_s = sum(forecast.grid.step_s)
-    wanted = gap if gap is not None else GAP_WEEK if period_s <= WEEK_S else GAP_LONG
+    short = forecast.grid.n_steps <= WHOLE_STEPS
+    wanted = gap if gap is not None else GAP_SHORT if short else GAP_LONG
     request = PlanRequest("foresight", forecast.grid.start, start)
     try:
         check_inputs(site, request, forecast)
         question = Question(forecast.grid.start, forecast.grid, start, forecast, {})
         problem = PlanProblem(site, forecast.grid.step_s, "bound")
-        solved = long_solve(site, problem, question, wanted) if forecast.grid.n_steps > WHOLE_STEPS else None
+        solved = None if short else long_solve(site, problem, question, wanted)
         if solved is None or solved.gap is None or solved.gap > wanted:
             spent = 0.0 if solved is None else solved.solve_s
             solved = solve_question(problem, question, Effort(wanted, NODE_LIMIT), once=True)

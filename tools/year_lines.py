@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("ems", "optimizer", "simulator")
+CODE = ("ems/**/*.py", "optimizer/**/*.py", "simulator/**/*.py", "tools/year.py")
+SOLVERS = ("cvxpy", "highspy", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,9 @@ class Key:
 
 
 def code_sha256(root: Path = ROOT) -> str:
-    """Return what tells today's code from another day's."""
-    digest = hashlib.sha256()
-    for path in sorted(p for room in CODE for p in (root / room).rglob("*.py")):
+    """Return what tells today's code and solvers from another day's."""
+    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in SOLVERS).encode())
+    for path in sorted(p for pattern in CODE for p in root.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

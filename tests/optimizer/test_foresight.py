@@ -54,6 +54,21 @@ def test_an_impossible_question_is_a_failed_outcome() -> None:
     assert "load" in outcome.cause
 
 
+def test_a_sketch_of_the_whole_comes_close_to_it() -> None:
+    """Three days at an hour where only diesels are on or off; the bound is below the optimum, the plan above, both near."""
+    load = [90.0 + 70.0 * (18 <= h % 24 < 22) + (h % 5) for h in range(72)]
+    sun = [150.0 * max(0.0, 1.0 - abs(h % 24 - 12) / 6.0) for h in range(72)]
+    asked = question(hybrid(), [HOUR] * 72, load, start(hybrid(), on=["dg1"]), sun=sun, at=NOON.replace(hour=0))
+    problem = PlanProblem(hybrid(), (HOUR,) * 72, "bound")
+    found = long_solve(hybrid(), problem, asked, 0.02)
+    whole = solve_question(PlanProblem(hybrid(), (HOUR,) * 72, "bound"), asked, Effort(0.002, 5000), once=True)
+    assert found is not None
+    assert found.bound_l <= whole.objective_l + 1e-6
+    assert whole.bound_l <= found.objective_l + 1e-6
+    assert found.objective_l <= 1.01 * whole.objective_l
+    assert faults(hybrid(), plan_of(problem, asked, found, "long", asked.grid.end), asked.start) == []
+
+
 def test_windows_along_the_relaxation_come_close_to_the_whole() -> None:
     """Three days at an hour, of everything there is; the bound is below the optimum, the plan above, both near."""
     tank = {"id": "tank1", "kind": "tank", "feeds": ["dg1", "dg2"], "capacity_l": 5000.0}

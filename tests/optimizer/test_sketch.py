@@ -222,8 +222,10 @@ def test_more_sets_than_it_goes_through_are_left_to_the_search() -> None:
     assert sketch(problem) is None
 
 
-def test_a_bound_is_not_sketched() -> None:
-    assert not sketched(PlanProblem(hybrid(), (HOUR,) * 2, "bound"))
+def test_a_window_is_not_sketched() -> None:
+    """It is to end where the relaxation of the whole does, which a sketch does not know."""
+    assert sketched(PlanProblem(hybrid(), (HOUR,) * 2, "bound"))
+    assert not sketched(PlanProblem(hybrid(), (HOUR,) * 2, "window"))
 
 
 def test_runs_and_rests_of_a_plan_last_as_long_as_they_must() -> None:
