@@ -9,7 +9,7 @@ from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Sol
 from ems.dispatch import Situation
 from ems.guards import Bound
 from ems.memory import Memory
-from ems.model import NOTHING, Image
+from ems.model import LONG_STEP_S, NOTHING, Image
 from ems.plan import Target
 from ems.water import available_kw
 
@@ -68,6 +68,8 @@ class Situations:
         """Return the power of units that take no command now [kW]."""
         units = [a for a in self._others if a not in taken]
         running = sequencer.online(memory.units)
+        if image.dt_s >= LONG_STEP_S:  # a start that is shorter than a step has ended inside it: the set takes commands from now on
+            running |= {d for d, unit in memory.units.items() if unit.phase in sequencer.COMING}
         units += [d for d in self._diesels if d not in taken and d in running]
         # A set that should be off and shows power gives it, whatever its breaker's switch says.
         units += [d for d in self._diesels if d not in running and (image.assets[d].power_kw or 0.0) > SHOWS * self._rated[d]]
