@@ -25,6 +25,7 @@ class Situations:
 
     def __init__(self, site: Site) -> None:
         self._diesels = [d.id for d in site.of(Diesel)]
+        self._start_s = {d.id: sequencer.total_start_s(d) for d in site.of(Diesel)}
         self._others = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Inverter)]
         self._must_run = [h.id for h in site.of(Hydro) if h.mode == "fixed"]
         self._solars = site.of(Solar)
@@ -69,7 +70,7 @@ class Situations:
         units = [a for a in self._others if a not in taken]
         running = sequencer.online(memory.units)
         if image.dt_s >= LONG_STEP_S:  # a start that is shorter than a step has ended inside it: the set takes commands from now on
-            running |= {d for d, unit in memory.units.items() if unit.phase in sequencer.COMING}
+            running |= {d for d, unit in memory.units.items() if unit.phase in sequencer.COMING and image.dt_s >= self._start_s[d]}
         units += [d for d in self._diesels if d not in taken and d in running]
         # A set that should be off and shows power gives it, whatever its breaker's switch says.
         units += [d for d in self._diesels if d not in running and (image.assets[d].power_kw or 0.0) > SHOWS * self._rated[d]]

@@ -37,8 +37,8 @@ class Store:
         Limits of what is converted, and of power at the busbar, shape (n_sets, n_steps).
     curve : list[tuple[float, float]]
         Lines over stored energy below which the charge stays [MW, MW/MWh]; none where it does not fall.
-    largest : float
-        Share of the largest inverter.
+    largest, instant : float
+        Share of the largest inverter, and of those that add something at once.
     end : list[tuple[float, float]]
         Width [MWh] and value [L/MWh] of what is left at the end, the dearest first.
     wear : float
@@ -58,6 +58,7 @@ class Store:
     reach: Array
     curve: list[tuple[float, float]]
     largest: float
+    instant: float
     end: list[tuple[float, float]]
     wear: float
 
@@ -96,8 +97,12 @@ class Coarse:
     idle, live, excused : Array
         Inverters' own need; whether the bus is live; whether the loss of an inverter is accepted.
     hold_h : Array
-    need, added, fed, fallen : Array
-        Reserve: upwards whatever is lost, beside a loss; downwards, shape (n_steps,).
+    need, added, risen, fed, fallen : Array
+        Reserve: upwards whatever is lost, beside a loss by shares of the load and by what was learned; downwards, shape (n_steps,).
+    sun_share : float
+        Of the sun so much is asked beside a loss.
+    unserved_l_per_kwh : float
+        Of the tier that goes first.
     """
 
     frame: Frame
@@ -126,6 +131,9 @@ class Coarse:
     hold_h: Array
     need: Array
     added: Array
+    risen: Array
+    sun_share: float
+    unserved_l_per_kwh: float
     fed: Array
     fallen: Array
     store: Store | None
@@ -188,7 +196,10 @@ def coarse(problem: PlanProblem) -> Coarse:
         excused=excused,
         hold_h=frame.hold_h.value[rows],
         need=reserve.need.value[0] + rule.load_fraction * drawn,
-        added=np.maximum(rule.load_fraction * (problem.load.peak.value[0] + drawn), reserve.risen.value[0]) * (rule.combine == "sum"),
+        added=rule.load_fraction * (problem.load.peak.value[0] + drawn) * (rule.combine == "sum"),
+        risen=reserve.risen.value[0] * (rule.combine == "sum"),
+        sun_share=rule.solar_fraction * (rule.combine == "sum"),
+        unserved_l_per_kwh=frame.prices.unserved_l_per_kwh[min(len(problem.load.shares) - 1, 2)],
         fed=reserve.fed.value * rolling,
         fallen=reserve.fallen.value * rolling,
         store=store_of(stores, rows, live[:, None]) if stores else None,
@@ -265,6 +276,7 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
         reach=np.sum(reach, axis=0)[rows],
         curve=lines,
         largest=float(ratings.max() / ratings.sum()),
+        instant=float(sum(i.inverter.rated_kw for i, _ in pairs if i.reacts) / ratings.sum()),
         end=sorted((piece for b in stores for piece in b.end_pieces()), key=lambda x: -x[1]),
         wear=float(weight @ [b.wear.each_way_l_per_kwh for b in stores]) / MW,
     )

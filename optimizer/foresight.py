@@ -24,7 +24,7 @@ from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import Bounds, Question
 from optimizer.planner import check_inputs, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
-from optimizer.search import sketched
+from optimizer.search import Answer, sketched
 from optimizer.sketch import sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
@@ -81,21 +81,28 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
 
 def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
     """Bound by the relaxation, on and off by a sketch or else by windows, the rest by the whole problem with these fixed; None where that fails."""
-    problem.fill(question)
-    below = solve(problem.cp, Effort(gap), once=True, relaxed=True)
-    drawn = sketch(problem) if sketched(problem) else None
-    with suppress(EmsError):
-        if drawn is not None:
-            found = fixed(problem, drawn, gap, below, below.solve_s)
-            if found.gap is not None and found.gap <= gap:
-                return found
-            problem.fill(question)  # `fixed` has narrowed it
-            below = solve(problem.cp, Effort(gap), once=True, relaxed=True)
+    below = relaxed(problem, question, gap)
+    drawn, first = sketch(problem) if sketched(problem) else None, None
+    if drawn is not None:
+        with suppress(EmsError):  # what a sketch leaves out may forbid it; then there are the windows
+            first = Answer.of(problem, fixed(problem, drawn, gap, below, below.solve_s))
+            if first.enough(gap):
+                return first.solved
+        below = relaxed(problem, question, gap)  # `fixed` has narrowed it
+    try:
         on, spent = windows(site, problem, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
         loads = {x.load.id for x in problem.deferrables}  # a run may be left out where the whole sees it better
         flags = {a: np.array(v, dtype=float) for a, v in on.items()}
-        return fixed(problem, {a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()}, gap, below, below.solve_s + spent)
-    return None
+        found = fixed(problem, {a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()}, gap, below, below.solve_s + spent)
+    except EmsError:
+        return None if first is None else first.restored()
+    return found if first is None or found.objective_l <= first.solved.objective_l else first.restored()
+
+
+def relaxed(problem: PlanProblem, question: Question, gap: float) -> Solved:
+    """Fill the problem and solve its relaxation, which is left in its variables."""
+    problem.fill(question)
+    return solve(problem.cp, Effort(gap), once=True, relaxed=True)
 
 
 def fixed(problem: PlanProblem, bounds: Bounds, gap: float, below: Solved, spent_s: float) -> Solved:

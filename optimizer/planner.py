@@ -28,7 +28,7 @@ from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
 BELIEVED = 0.04
-"""In replay a sketch is the plan up to this distance: a search of ten seconds finds none better, and proves no more than 0.4 to 1 % (docs/decisions/0025)."""
+"""In replay a sketch is the plan up to this distance from its relaxation, which may be loose: 2 to 3 % with one diesel (docs/decisions/0025)."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
@@ -113,7 +113,7 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
             storm = storm_of(request)
-            forecast = without_sun(leaning(self._site, forecast), storm)
+            forecast = leaning(self._site, without_sun(forecast, storm))  # in this order: what a storm takes is no sun to lean on
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem, searched_s = self._built(), self._effort.now_s()

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ems.errors import Failed
-from optimizer.frame import Array, Bounds, Frame
+from optimizer.assets.tank import KL
+from optimizer.frame import MW, Array, Bounds, Frame
 from optimizer.problem import PlanProblem
-from optimizer.sketch import sketch
+from optimizer.sketch import MOST_SETS, sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
 WHOLE = 1e-6
@@ -25,21 +26,37 @@ AROUND = 2
 """So many steps on both sides of one that the relaxation leaves open stay open too."""
 MUCH = 0.25
 """Where the relaxation leaves more than this share of all on and off open, it is no guide: the whole is searched at once."""
+UNMET_L = 0.5
+"""What is unmet costs so much at least [L]: less is the solver's tolerance."""
 OPEN_SHARE = 0.5
 """Share of the wanted gap that the search of what is open may leave; its distance to the relaxation has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What to leave open (`bounds`), to which gap to search it, and up to which its answer is believed where it leaves nothing grave unmet."""
+
+    bounds: Bounds
+    gap: float
+    believed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was found, kept while another is looked for."""
+    """An answer that was found, kept while another is looked for; `grave_l` is what it leaves unmet [L]."""
 
     solved: Solved
     values: list[tuple[cp.Variable, Array]]
+    grave_l: float
 
     @classmethod
     def of(cls, problem: PlanProblem, solved: Solved) -> Answer:
         """Keep what the variables hold."""
-        return cls(solved, [(v, v.value) for v in problem.cp.variables()])
+        return cls(solved, [(v, v.value) for v in problem.cp.variables()], grave_l(problem))
+
+    def enough(self, *gaps: float) -> bool:
+        """Return whether it is as near to what no answer can be below as any of these gaps."""
+        return self.solved.gap is not None and self.solved.gap <= max(gaps)
 
     def restored(self) -> Solved:
         """Put it back into the variables."""
@@ -68,28 +85,40 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     share = open_share(problem.frame)
     if share == 0.0:
         return below
-    best: Answer | None = None
-    for bounds, gap, enough in ways(problem, effort, share):
-        best = part(problem, bounds, replace(left(effort, began), gap=gap), below, best, once=once)
-        if best is not None and best.solved.gap is not None and best.solved.gap <= enough:
+    best, unmet_l = None, grave_l(problem)
+    for way in ways(problem, effort, share):
+        rest_of = remaining(effort, began)
+        if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:
+            break
+        best = part(problem, way.bounds, replace(rest_of, gap=way.gap), below, best, once=once)
+        if best is not None and best.enough(effort.gap, way.believed if best.grave_l <= unmet_l + UNMET_L else 0.0):
             return best.restored()
     return rest(problem, effort, began, below, best, once=once)
 
 
-def ways(problem: PlanProblem, effort: Effort, share: float) -> list[tuple[Bounds, float, float]]:
-    """Return what to leave open in turn, the gap to search it to, and the gap that is enough, after the relaxation left a share of all on and off open."""
-    found = [(around(problem.frame), OPEN_SHARE * effort.gap, effort.gap)] if share <= MUCH else []
+def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
+    """Return what to leave open in turn, after the relaxation left a share of all on and off open."""
+    found = [Way(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH else []
     drawn = sketch(problem)
     if drawn is None:
         return found
-    if sketched(problem):
-        return [(drawn, effort.gap, max(effort.gap, effort.believed)), *found]
-    return [*found, (drawn, effort.gap, effort.gap)]
+    return [Way(drawn, effort.gap, effort.believed), *found] if sketched(problem) else [*found, Way(drawn, effort.gap)]
 
 
 def sketched(problem: PlanProblem) -> bool:
-    """Return whether a sketch says all that is on or off; else it comes after what the relaxation has, which sees rivers and deferrables too."""
-    return problem.frame.purpose != "window" and 0 < len(problem.diesels) == len(problem.frame.switches)
+    """Return whether a sketch of the filled problem says all that is on or off; else it comes after the relaxation, which sees rivers and deferrables."""
+    diesels_alone = 0 < len(problem.diesels) == len(problem.frame.switches)
+    return problem.frame.purpose != "window" and diesels_alone and int(problem.frame.allowed.value.any(axis=1).sum()) <= MOST_SETS
+
+
+def grave_l(problem: PlanProblem) -> float:
+    """Return what load, reserve and fuel that are not met cost in the answer that the variables hold [L]."""
+    prices, hours = problem.frame.prices, problem.frame.dt_h / MW
+    tiers = [float(kw @ hours) * prices.unserved_l_per_kwh[min(k, 2)] for k, kw in enumerate(problem.load.unserved.value)]
+    short = float(problem.reserve.shortfall.value.sum(axis=0) @ hours) * prices.shortfall_l_per_kwh
+    lack = sum(float(i.lack.value @ hours) for i in problem.inverters if i.lack is not None) * prices.lack_l_per_kwh_h
+    dry = sum(float(t.dry.value.sum()) for t in problem.tanks) * prices.dry_l_per_l / KL
+    return sum(tiers) + short + lack + dry
 
 
 def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:
@@ -113,7 +142,7 @@ def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, be
 
 
 def rest(problem: PlanProblem, effort: Effort, began_s: float, below: Solved, best: Answer | None, *, once: bool) -> Solved:
-    """Search the whole, from the best answer on; the cheaper of both is left in the variables."""
+    """Search the whole, from what was solved last where there is an answer; the cheaper of both is left in the variables."""
     before = below if best is None else best.restored()
     try:
         found = solve(problem.cp, left(effort, began_s), once=once, start=best is not None)

@@ -23,10 +23,12 @@ ENERGIES = 201
 """Points of stored energy, half a percent of a battery each: more find no better plans, half as many miss where it just carries the reserve."""
 POWERS = 7
 """Powers of the diesels between the least that leaves nobody in the dark and the most that can be stored: more find no better plans."""
-MOST_SETS = 64
-"""Every change between two sets is looked at in every step: with more than those of six different diesels it takes longer than a search."""
+MOST_SETS = 33
+"""More sets than these (five different diesels, and the dark bus) take longer to go through than a search takes: the time grows with their square."""
+MOST_STATES = 50_000
+"""Sets times steps of a whole period that are gone through: two weeks of quarter hours with all sets of five diesels, in 160 MB."""
 NEVER_L = 1e7
-"""What may not be costs so much [L]: more than any plan."""
+"""What may not be costs so much [L]: more than any way around it, and whether it was gone all the same is asked of the way."""
 Ints = npt.NDArray[np.intp]
 NOTHING: Array = np.zeros((1, 1, 1))
 
@@ -55,7 +57,7 @@ def sketch(problem: PlanProblem) -> Bounds | None:
     if not problem.diesels or problem.frame.purpose == "window":  # a window is to end where the relaxation of the whole does, which a sketch does not know
         return None
     of = coarse(problem)
-    if not len(of.rows) or len(of.rows) > MOST_SETS:
+    if not len(of.rows) or len(of.rows) > MOST_SETS or of.frame.n * len(of.rows) > MOST_STATES:
         return None
     path = shortest(of)
     if path is None:
@@ -78,7 +80,7 @@ def shortest(of: Coarse) -> Ints | None:
             total = held[way.hold[t, k] - 1, np.arange(len(of.rows))] + way.cost_l[k]
             row = int(np.argmin(total))
             left = int(way.hold[t, k, row])
-            if total[row] >= 0.5 * NEVER_L:
+            if not of.allowed[row, t : t + left].all():
                 return None
         whole = cost + interpolated(later[t][left - 1], grid, after)
         energy = after[row, 0, [int(np.argmin(whole[row, 0]))]]
@@ -177,7 +179,7 @@ def moves(of: Coarse, t: int, energy: Array) -> tuple[Array, Array]:
     cut = np.clip(out - into - wanted, 0.0, sun)
     dumped, used = np.maximum(0.0, out - into - wanted - cut), sun - cut
     rate = np.max([none[:, t, None, None] + slope * power for none, slope in of.lines], axis=0)
-    rate = rate + (dark * prices.unserved_l_per_kwh[-1] + dumped * prices.surplus_l_per_kwh - used * prices.curtailed_l_per_kwh) / MW
+    rate = rate + (dark * of.unserved_l_per_kwh + dumped * prices.surplus_l_per_kwh - used * prices.curtailed_l_per_kwh) / MW
     after: Array = np.broadcast_to(begin, power.shape)
     if store is not None:
         after = begin - out * (hours / store.to_bus) + into * (hours * store.into)
@@ -248,23 +250,22 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
     A loss that the inverter can carry in power but not in energy is a lack of energy, which is cheaper than a shortfall.
     """
     store, rule, prices = of.store, of.frame.site.reserve, of.frame.prices
-    idle, capacity = column(of.idle, t), column(of.capacity, t)
+    idle, capacity, share = column(of.idle, t), column(of.capacity, t), of.share[:, None, None]
     left, quick = capacity - power, np.minimum(of.quick[:, None, None], capacity - power)
     given, reach = (flow - idle, column(store.reach, t) + idle) if store is not None else (NOTHING, NOTHING)
-    lost: Array = np.full(power.shape, float(of.need[t]))
+    added = np.maximum(of.added[t] + of.sun_share * sun, of.risen[t])
+    lost = np.maximum(of.need[t], rule.solar_fraction * sun)
     others, asked, at_once = NOTHING, NOTHING, NOTHING  # of the diesels alone; of the inverter, to be held; within seconds
     if rule.largest_unit:
-        lost = np.maximum(lost, np.maximum(sun * of.sun_lost[t], of.river[t]) + of.added[t])
-        asked = (flow + power + of.added[t] - column(of.spared, t)) * of.members.any(axis=1).astype(float)[:, None, None]
+        lost = np.maximum(lost, np.maximum(sun * of.sun_lost[t], of.river[t]) + added)
+        asked = (flow + power + added - column(of.spared, t)) * of.members.any(axis=1).astype(float)[:, None, None]
         if store is not None:
             counted = (1.0 - column(of.excused, t)) * (given > 0.0)
             rest = (1.0 - store.largest) * (reach - flow)
-            others = (store.largest * given + of.added[t] - np.minimum(quick, left) - rest) * counted
-        at_once = of.share[:, None, None] * (power + quick) - quick
-    else:
-        lost = np.maximum(lost, rule.solar_fraction * sun)
+            others = (store.largest * given + added - np.minimum(quick, left) - rest) * counted
+        at_once = (share * (power + quick) + added) * (share > 0.0) - quick
     at_once = np.maximum(at_once, lost - quick)
-    others = np.maximum(others, at_once - (reach - flow))
+    others = np.maximum(others, at_once - (reach - flow) * (store.instant if store is not None else 0.0))
     asked = np.maximum(asked, flow + lost - left)
     short = np.maximum(0.0, np.maximum(asked - reach, others))
     found = short * (prices.shortfall_l_per_kwh / MW)

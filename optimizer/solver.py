@@ -28,14 +28,14 @@ class Effort:
     ----------
     gap : float
         Relative gap at which it is enough.
-    believed : float
-        Relative gap up to which a sketch of everything that is on or off is the answer: what is left is mostly the relaxation's.
     node_limit : int | None
         For replay and tests: the same answer on every machine.
     time_limit_s : float | None
         For the site: an answer in time [s].
     now_s : Callable[[], float]
         The clock that the time limit is counted on [s].
+    believed : float
+        Relative gap up to which a sketch of everything that is on or off is the answer; 0 for no more than any other.
     """
 
     gap: float = 0.01

@@ -1,4 +1,4 @@
-"""Plan time: the plain search of the whole, the search in parts, the way near the plan that is followed; growth; others.
+"""Plan time: the plain search of the whole, the search in parts with its sketch, the way a replay goes; growth; others.
 
 All ways answer the same questions in one run, so that what another job takes from the machine is taken from all.
 """
@@ -23,8 +23,9 @@ from ems.series import read_series
 from optimizer.answer import plan_of
 from optimizer.foresight import after
 from optimizer.frame import Question
-from optimizer.planner import GAP, NODE_LIMIT, plan_question, solve_question, step_lengths
+from optimizer.planner import BELIEVED, GAP, NODE_LIMIT, plan_question, solve_question, step_lengths
 from optimizer.problem import PlanProblem
+from optimizer.sketch import sketch
 from optimizer.solver import Effort, solve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ CASES = (
     ("village", "village_1h", "2023-03-01T00:00:00+00:00"),
 )
 PLANS = 24
-EFFORT = Effort(GAP, NODE_LIMIT)
+EFFORT, REPLAYED = Effort(GAP, NODE_LIMIT), Effort(GAP, NODE_LIMIT, believed=BELIEVED)
 HOUR_STEPS = 12
 """Steps of five minutes from one plan to the next."""
 Table = Callable[[str, str, Sequence[str], Sequence[Sequence[object]]], None]
@@ -43,13 +44,14 @@ Table = Callable[[str, str, Sequence[str], Sequence[Sequence[object]]], None]
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """CPU time of each way for one question [s], what the way near the old plan costs more [%], and what of it is not HiGHS [s]."""
+    """CPU time of each way for one question [s], what the way of a replay costs more [%], and what of it is neither HiGHS nor sketch, and the sketch [s]."""
 
     plain_s: float
     whole_s: float
     way_s: float
     dearer: float
     outside_s: float
+    sketch_s: float
 
 
 def begin(site: Site) -> PlantStart:
@@ -88,12 +90,12 @@ def day(name: str, series: str, first: str) -> list[Paired]:
         problem.fill(question)
         plain_s, plain = timed(lambda: solve(problem.cp, EFFORT))
         whole_s, whole = timed(partial(solve_question, problem, question, EFFORT))
-        way_s, (plan, solved) = timed(partial(plan_question, problem, question, EFFORT, f"p{k}"))
+        way_s, (plan, solved) = timed(partial(plan_question, problem, question, REPLAYED, f"p{k}"))
         state = after(site, problem, plan, question, state, HOUR_STEPS)
         previous = plan
         dearer = 100.0 * (solved.objective_l / min(plain.objective_l, whole.objective_l) - 1.0)
         if k > 0:  # the first plan compiles, and has nothing to be near to
-            found.append(Paired(plain_s, whole_s, way_s, dearer, outside_s(problem, question, 2)))
+            found.append(Paired(plain_s, whole_s, way_s, dearer, outside_s(problem, question, 2), timed(lambda: sketch(problem))[0]))
     return found
 
 
@@ -118,6 +120,7 @@ def bench_ways(table: Table) -> None:
                 statistics.mean(p.dearer for p in pairs),
                 max(p.dearer for p in pairs),
                 sum(p.outside_s for p in pairs) / sum(way),
+                sum(p.sketch_s for p in pairs) / sum(way),
             ]
         )
     head = (
@@ -127,12 +130,13 @@ def bench_ways(table: Table) -> None:
         "p95",
         "in parts p50",
         "p95",
-        "near way p50",
+        "as replayed p50",
         "p95",
-        "near way / plain",
+        "as replayed / plain",
         "dearer mean [%]",
         "max [%]",
-        "outside HiGHS",
+        "neither HiGHS nor sketch",
+        "sketch",
     )
     table("Plan time, a plan every hour of a day, 56 steps", "python -m tools.bench plan", head, rows)
 
@@ -171,7 +175,7 @@ def bench_growth(table: Table) -> None:
         truth = town.forecast(later)
         question = Question(later.start, later, state, Forecast(later, truth.load_kw, {"pv1": truth.available_kw["pv1"]}, {}), {}, plan)
         whole_s, _ = timed(partial(solve_question, problem, question, EFFORT))
-        way_s, _ = timed(partial(plan_question, problem, question, EFFORT, "g1"))
+        way_s, _ = timed(partial(plan_question, problem, question, REPLAYED, "g1"))
         rows.append([diesels, batteries, hours, len(steps), problem.frame.n_sets, build_s, first_s, whole_s, way_s, way_s / whole_s])
-    head = ("diesels", "batteries", "hours", "steps", "sets", "build [CPU s]", "first plan, compiled", "whole", "near way", "near way / whole")
+    head = ("diesels", "batteries", "hours", "steps", "sets", "build [CPU s]", "first plan, compiled", "whole", "as replayed", "as replayed / whole")
     table("Growth of the plan's time", "python -m tools.bench growth", head, rows)

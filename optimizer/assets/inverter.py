@@ -24,6 +24,7 @@ class InverterBlock:
         self.inverter = inverter
         self.store: BatteryBlock | None = None
         self.lack: cp.Variable | None = None
+        self.reacts = inverter.primary_response or inverter.forming != "never"
         self.idle = inverter.no_load_kw * MW * frame.live_w
         if battery is None:
             frame.draw.append(self.idle)
@@ -71,7 +72,7 @@ class InverterBlock:
         frame.held[self.inverter.id] = reserve
         frame.constraints += [reserve <= left, asked - lack <= firm[:n], asked - lack <= firm[1:]]
         frame.energy_price(lack, frame.prices.lack_l_per_kwh_h)
-        if self.inverter.primary_response or self.inverter.forming != "never":
+        if self.reacts:
             at_once = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.at_once")
             bridged = at_once * (AT_ONCE_S / 3600.0 / store.to_bus)
             frame.constraints += [at_once <= frame.total(left), bridged - lack <= firm[:n], bridged - lack <= firm[1:]]

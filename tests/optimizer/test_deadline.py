@@ -14,8 +14,9 @@ from optimizer.planner import GAP, PlanMaker, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import search
 from optimizer.solver import Effort, solve
-from tests.optimizer.cases import BESS1, DG1, HOUR, INV1, LOAD, question, request, site, start
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, PV1, question, request, site, start
 from tests.optimizer.test_planner import short, truth
+from tests.optimizer.test_problem import DESAL
 from tests.optimizer.test_search import asked, followed, isle, problem, state
 
 LOOK_S = 100.0
@@ -66,6 +67,16 @@ def test_the_answer_near_the_old_plan_is_used_when_the_whole_is_cut() -> None:
 def test_a_solve_that_is_cut_before_it_finds_anything_takes_no_answers_place(looks: int) -> None:
     """HiGHS hands out zeros then, which would be the cheapest plan of all."""
     assert ending(LOOK_S * looks + HARDLY_S) in ("near", "whole", "solver: no time left")
+
+
+def test_what_was_found_is_kept_where_time_is_out_before_the_next_way() -> None:
+    """With a deferrable the relaxation's part comes first, the sketch second: there is time for the first alone."""
+    of = site(LOAD, PV1, DG1, DG2, INV1, BESS1, DESAL)
+    two = PlanProblem(of, (HOUR,) * 8)
+    two.fill(question(of, [HOUR] * 8, [60.0, 120.0, 170.0, 190.0, 60.0, 40.0, 130.0, 90.0], start(of, soc=0.4), sun=20.0))
+    found = search(two, Effort(1e-9, None, 1.5 * LOOK_S, Clock()))
+    assert found.limit_hit
+    assert found.objective_l >= search(two, Effort(1e-3, 2000)).objective_l - 1e-3
 
 
 @pytest.mark.parametrize("effort", [Effort(0.01, 0), Effort(0.01, None, HARDLY_S)])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from ems.bands import ErrorBands
-from ems.plan import Forecast, Grid
+from ems.plan import Forecast, Grid, Storm
 from optimizer.leaning import DARK, LEAN, LEAST, leaning
+from optimizer.security import without_sun
 from tests.optimizer.cases import BESS1, DG1, INV1, LOAD, NOON, PV1, site
 
 HOUR = 3600.0
@@ -64,3 +66,11 @@ def test_a_bad_day_stays_where_it_was() -> None:
 def test_without_a_battery_there_is_no_bright_side() -> None:
     bare = site(LOAD, PV1, DG1)
     assert leaning(bare, forecast(10.0, 900.0, 40.0)).available_kw["pv1"][2] == 900.0
+
+
+def test_what_a_storm_takes_is_no_sun_to_lean_on() -> None:
+    """The planner takes the storm's sun away first, so a bad day in a storm is what it was: no sun, and the error beside it."""
+    storm = Storm(NOON + timedelta(hours=1), NOON + timedelta(hours=3))
+    found = leaning(SITE, without_sun(forecast(500.0, 100.0, 80.0), storm))
+    assert found.available_kw["pv1"][1:3] == (0.0, 0.0)
+    assert found.floor_up_kw[1:3] == (80.0, 80.0)

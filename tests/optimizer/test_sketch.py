@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from ems.errors import Failed
 from ems.model import Limits
 from ems.plan import DieselStart
 from ems.plan_check import PlanCheck
-from optimizer.answer import plan_of
 from optimizer.coarse import coarse
 from optimizer.frame import Question
-from optimizer.planner import plan_question, solve_question
+from optimizer.planner import plan_question
 from optimizer.problem import PlanProblem
 from optimizer.search import search, sketched
 from optimizer.sketch import MOST_SETS, arcs, interpolated, sketch
@@ -142,6 +141,8 @@ def test_a_random_question_is_answered_near_the_optimum_and_within_what_may_be(s
     sets = [next(k for k, s in enumerate(problem.frame.sets) if k and set(s) == {d for d, (v, _) in found.items() if v[t]}) for t in range(len(STEPS))]
     live = problem.frame.allowed.value[sets, np.arange(len(STEPS))] > 0.5
     assert live.all()
+    problem.frame.narrow(found)
+    solve(problem.cp, Effort(), relaxed=True)  # it would fail where what a sketch fixes cannot be
     plan, solved = plan_question(problem, asked, EFFORT, "sketched")
     exact = solve(filled(problem, asked).cp, Effort(1e-3, 20000))
     litres = PlanCheck(hybrid()).fuel_l(plan, asked.start)
@@ -220,6 +221,7 @@ def test_more_sets_than_it_goes_through_are_left_to_the_search() -> None:
     problem = relaxed(many, question(many, [HOUR] * 2, 300.0, start(many, on=["dg0"])))
     assert int(problem.frame.allowed.value.any(axis=1).sum()) > MOST_SETS
     assert sketch(problem) is None
+    assert not sketched(problem)  # a plan near the one that is followed is looked for instead
 
 
 def test_a_window_is_not_sketched() -> None:
@@ -228,14 +230,28 @@ def test_a_window_is_not_sketched() -> None:
     assert not sketched(PlanProblem(hybrid(), (HOUR,) * 2, "window"))
 
 
-def test_runs_and_rests_of_a_plan_last_as_long_as_they_must() -> None:
-    """An evening of ups and downs in quarters of an hour: every run in the plan lasts 30 minutes, every rest 15."""
-    rng = np.random.default_rng(3)
-    load = rng.choice([20.0, 190.0], 16).tolist()
-    isle = site(LOAD, DG1, DG2, INV1, {**BESS1, "capacity_kwh": 80.0, "discharge_kw": 60.0})
-    asked = question(isle, [QUARTER] * 16, load, start(isle, on=["dg1"]))
-    problem = PlanProblem(isle, asked.grid.step_s)
-    plan = plan_of(problem, asked, solve_question(problem, asked, EFFORT), "ups", asked.grid.end)
-    for on in plan.on.values():
-        changes = [k for k in range(1, 16) if on[k] != on[k - 1]]
-        assert all(b - a >= 2 for a, b in pairwise(changes) if on[a])
+def test_runs_and_rests_last_as_long_as_they_must() -> None:
+    """An evening of ups and downs in quarters of an hour: every run in the sketch lasts 30 minutes, every rest 45."""
+    load = np.random.default_rng(3).choice([20.0, 190.0], 16).tolist()
+    tired = {"min_down_s": 2700.0}
+    isle = site(LOAD, DG1 | tired, DG2 | tired, INV1, {**BESS1, "capacity_kwh": 80.0, "discharge_kw": 60.0})
+    found = drawn(isle, question(isle, [QUARTER] * 16, load, start(isle, on=["dg1"])))
+    stretches = [x for flags in found.values() for x in [(on, len(list(same))) for on, same in groupby(flags)][1:-1]]
+    assert stretches
+    assert all(length >= (2 if on == "1" else 3) for on, length in stretches)
+
+
+@pytest.mark.parametrize(("share", "runs"), [((1.0,), True), ((0.4, 0.3, 0.3), False)])
+def test_a_kilowatt_in_the_dark_costs_what_its_tier_costs(share: tuple[float, ...], runs: bool) -> None:
+    """2.4 kW for ten minutes beyond the inverter: 80 L where all are of the first tier, 8 L where some are of the third; a start takes 30 L."""
+    town = {**LOAD, "feeders": [{"id": f"f{k}", "priority": k + 1, "share": s} for k, s in enumerate(share)]}
+    bare_reserve = {"load_fraction": 0.0, "solar_fraction": 0.0, "largest_unit": False}
+    isle = site(town, {**DG1, "start_l": 30.0, "start_s": 1.0, "warmup_s": 0.0, "sync_s": 1.0}, {**INV1, "rated_kw": 60.0}, BESS1, reserve=bare_reserve)
+    load = [30.0] * 3 + [62.4] * 2 + [30.0] * 13
+    assert ("1" in drawn(isle, question(isle, [300.0] * 18, load, start(isle, soc=0.9)))["dg1"]) is runs
+
+
+@pytest.mark.parametrize(("combine", "share"), [("sum", 0.25), ("max", 0.0)])
+def test_beside_a_loss_a_share_of_the_sun_is_asked_only_with_sum(combine: str, share: float) -> None:
+    isle = site(LOAD, PV1, DG1, DG2, INV1, BESS1, reserve={"combine": combine, "solar_fraction": 0.25})
+    assert coarse(relaxed(isle, question(isle, [HOUR] * 2, 40.0, start(isle), sun=50.0))).sun_share == share
