@@ -86,7 +86,7 @@ def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float)
     if drawn is not None:
         with suppress(EmsError):  # what a sketch leaves out may forbid it; then there are the windows
             first = Answer.of(problem, fixed(problem, drawn, gap, below, below.solve_s))
-            if first.enough(gap):
+            if first.solved.gap is not None and first.solved.gap <= gap:
                 return first.solved
         below = relaxed(problem, question, gap)  # `fixed` has narrowed it
     try:

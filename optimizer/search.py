@@ -13,7 +13,9 @@ import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 
+from ems.config.site import Diesel
 from ems.errors import Failed
+from ems.physics import best_slope_l_per_kwh
 from optimizer.assets.tank import KL
 from optimizer.frame import MW, Array, Bounds, Frame
 from optimizer.problem import PlanProblem
@@ -34,11 +36,15 @@ OPEN_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What to leave open (`bounds`), to which gap to search it, and up to which its answer is believed where it leaves nothing grave unmet."""
+    """What to leave open (`bounds`), to which gap to search it, and up to which its answer is believed where it leaves nothing grave unmet.
+
+    `usual_l` is what that gap is of at least [L]: in summer what is stored at the end outweighs the litres, and a gap of next to nothing is none.
+    """
 
     bounds: Bounds
     gap: float
     believed: float = 0.0
+    usual_l: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,12 @@ class Answer:
         """Keep what the variables hold."""
         return cls(solved, [(v, v.value) for v in problem.cp.variables()], grave_l(problem))
 
-    def enough(self, *gaps: float) -> bool:
-        """Return whether it is as near to what no answer can be below as any of these gaps."""
-        return self.solved.gap is not None and self.solved.gap <= max(gaps)
+    def enough(self, gap: float, way: Way, unmet_l: float = 0.0) -> bool:
+        """Return whether it is near enough to what no answer can be below, or is believed; `unmet_l` is what the relaxation leaves unmet [L]."""
+        if self.solved.gap is None or self.solved.gap <= gap:
+            return self.solved.gap is not None
+        off_l = self.solved.objective_l - self.solved.bound_l
+        return self.grave_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l), way.usual_l)
 
     def restored(self) -> Solved:
         """Put it back into the variables."""
@@ -91,7 +100,7 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
         if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:
             break
         best = part(problem, way.bounds, replace(rest_of, gap=way.gap), below, best, once=once)
-        if best is not None and best.enough(effort.gap, way.believed if best.grave_l <= unmet_l + UNMET_L else 0.0):
+        if best is not None and best.enough(effort.gap, way, unmet_l):
             return best.restored()
     return rest(problem, effort, began, below, best, once=once)
 
@@ -102,7 +111,10 @@ def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
     drawn = sketch(problem)
     if drawn is None:
         return found
-    return [Way(drawn, effort.gap, effort.believed), *found] if sketched(problem) else [*found, Way(drawn, effort.gap)]
+    if not sketched(problem):
+        return [*found, Way(drawn, effort.gap)]
+    usual_l = float(problem.load.load.value[0] @ problem.frame.dt_h) / MW * best_slope_l_per_kwh(problem.site.of(Diesel))
+    return [Way(drawn, effort.gap, effort.believed, usual_l), *found]
 
 
 def sketched(problem: PlanProblem) -> bool:

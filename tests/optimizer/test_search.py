@@ -23,8 +23,8 @@ from optimizer.neighbourhood import near, shifted, whole_because
 from optimizer.planner import plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.ranking import useful_sets
-from optimizer.search import search, widened
-from optimizer.solver import Effort, solve
+from optimizer.search import Answer, Way, search, widened
+from optimizer.solver import Effort, Solved, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, planned, question, site, start
 from tests.optimizer.test_plans import faults
 from tests.optimizer.test_problem import DESAL, RIVER
@@ -338,3 +338,19 @@ def test_nine_diesels_and_a_bound_of_eight_are_refused() -> None:
         PlanProblem(fleet(*(100.0,) * 9), (HOUR,))
     with pytest.raises(BadInput, match="8 diesels"):
         PlanProblem(fleet(*(100.0,) * 8), (HOUR,), "bound")
+
+
+@pytest.mark.parametrize(
+    ("objective_l", "grave_l", "usual_l", "enough"),
+    [
+        (1005.0, 0.0, 0.0, True),  # within the gap
+        (1030.0, 0.0, 0.0, True),  # believed
+        (1030.0, 40.0, 0.0, False),  # not where load is left in the dark that the relaxation serves
+        (1060.0, 0.0, 0.0, False),
+        (1060.0, 0.0, 2000.0, True),  # 60 L of what the load would burn
+    ],
+)
+def test_how_far_a_sketch_is_believed(objective_l: float, grave_l: float, usual_l: float, enough: bool) -> None:
+    """A bound of 1000 L, a gap of 1 %, and 4 % for a sketch."""
+    solved = Solved(objective_l, 1000.0, (objective_l - 1000.0) / objective_l, 0.0, limit_hit=False)
+    assert Answer(solved, [], grave_l).enough(0.01, Way({}, 0.01, 0.04, usual_l)) is enough
