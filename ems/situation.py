@@ -9,7 +9,7 @@ from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Sol
 from ems.dispatch import Situation
 from ems.guards import Bound
 from ems.memory import Memory
-from ems.model import LONG_STEP_S, NOTHING, Image
+from ems.model import NOTHING, Image
 from ems.plan import Target
 from ems.water import available_kw
 
@@ -25,7 +25,6 @@ class Situations:
 
     def __init__(self, site: Site) -> None:
         self._diesels = [d.id for d in site.of(Diesel)]
-        self._start_s = {d.id: sequencer.total_start_s(d) for d in site.of(Diesel)}
         self._others = [a.id for a in site.assets if isinstance(a, Solar | Hydro | Inverter)]
         self._must_run = [h.id for h in site.of(Hydro) if h.mode == "fixed"]
         self._solars = site.of(Solar)
@@ -69,8 +68,6 @@ class Situations:
         """Return the power of units that take no command now [kW]."""
         units = [a for a in self._others if a not in taken]
         running = sequencer.online(memory.units)
-        if image.dt_s >= LONG_STEP_S:  # a start that is shorter than a step has ended inside it: the set takes commands from now on
-            running |= {d for d, unit in memory.units.items() if unit.phase in sequencer.COMING and image.dt_s >= self._start_s[d]}
         units += [d for d in self._diesels if d not in taken and d in running]
         # A set that should be off and shows power gives it, whatever its breaker's switch says.
         units += [d for d in self._diesels if d not in running and (image.assets[d].power_kw or 0.0) > SHOWS * self._rated[d]]

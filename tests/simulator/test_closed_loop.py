@@ -136,18 +136,6 @@ def test_a_diesel_that_is_started_out_of_its_cool_down_is_on_the_bus_in_that_ste
     assert made.violations.counts["min_loading"].count == 0
 
 
-def test_a_diesel_that_was_started_takes_commands_in_the_interval_after() -> None:
-    """From then on the sun leaves it 50 kW: the battery is to take what it gives above that at its minimum loading of 180 kW."""
-    site = site_of()
-    sun = np.where(np.arange(16) < 10, 0.0, 350.0)
-    table = SeriesTable(site, START, 900.0, {"load_kw": np.full(16, 500.0), "pv1.available_kw": sun, "river.inflow_m3s": np.full(16, 0.3)}, "abc")
-    made = run(case_of(site, hours=4, table=table), "mpc", Pause())
-    rows = [dict(zip(made.columns, r, strict=True)) for r in made.rows]
-    assert [r["dg1.on"] for r in rows[8:11]] == [0, 1, 1]
-    assert rows[10]["dg1.power_kw"] == pytest.approx(180.0)
-    assert made.violations.counts["min_loading"].count == 0
-
-
 class Script:
     """A plan that keeps dg1 alone on and the battery idle, from the third interval on."""
 
