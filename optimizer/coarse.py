@@ -199,7 +199,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         added=rule.load_fraction * (problem.load.peak.value[0] + drawn) * (rule.combine == "sum"),
         risen=reserve.risen.value[0] * (rule.combine == "sum"),
         sun_share=rule.solar_fraction * (rule.combine == "sum"),
-        unserved_l_per_kwh=frame.prices.unserved_l_per_kwh[min(len(problem.load.shares) - 1, 2)],
+        unserved_l_per_kwh=frame.prices.tier_l_per_kwh(len(problem.load.shares) - 1),
         fed=reserve.fed.value * rolling,
         fallen=reserve.fallen.value * rolling,
         store=store_of(stores, rows, live[:, None]) if stores else None,

@@ -81,14 +81,14 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
 
 def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
     """Bound by the relaxation, on and off by a sketch or else by windows, the rest by the whole problem with these fixed; None where that fails."""
-    below = relaxed(problem, question, gap)
+    below = relaxation(problem, question, gap)
     drawn, first = sketch(problem) if sketched(problem) else None, None
     if drawn is not None:
         with suppress(EmsError):  # what a sketch leaves out may forbid it; then there are the windows
             first = Answer.of(problem, fixed(problem, drawn, gap, below, below.solve_s))
             if first.solved.gap is not None and first.solved.gap <= gap:
                 return first.solved
-        below = relaxed(problem, question, gap)  # `fixed` has narrowed it
+        below = relaxation(problem, question, gap)  # `fixed` has narrowed it
     try:
         on, spent = windows(site, problem, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
         loads = {x.load.id for x in problem.deferrables}  # a run may be left out where the whole sees it better
@@ -99,7 +99,7 @@ def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float)
     return found if first is None or found.objective_l <= first.solved.objective_l else first.restored()
 
 
-def relaxed(problem: PlanProblem, question: Question, gap: float) -> Solved:
+def relaxation(problem: PlanProblem, question: Question, gap: float) -> Solved:
     """Fill the problem and solve its relaxation, which is left in its variables."""
     problem.fill(question)
     return solve(problem.cp, Effort(gap), once=True, relaxed=True)

@@ -97,6 +97,10 @@ class Prices:
     in_hand_l_per_l: float = 0.2
     changed_starts_per_h: float = 1.0
 
+    def tier_l_per_kwh(self, tier: int) -> float:
+        """Return the price of load that is not served, by its tier from 0; from the third on it is one."""
+        return self.unserved_l_per_kwh[min(tier, len(self.unserved_l_per_kwh) - 1)]
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

@@ -126,7 +126,7 @@ def sketched(problem: PlanProblem) -> bool:
 def grave_l(problem: PlanProblem) -> float:
     """Return what load, reserve and fuel that are not met cost in the answer that the variables hold [L]."""
     prices, hours = problem.frame.prices, problem.frame.dt_h / MW
-    tiers = [float(kw @ hours) * prices.unserved_l_per_kwh[min(k, 2)] for k, kw in enumerate(problem.load.unserved.value)]
+    tiers = [float(kw @ hours) * prices.tier_l_per_kwh(k) for k, kw in enumerate(problem.load.unserved.value)]
     short = float(problem.reserve.shortfall.value.sum(axis=0) @ hours) * prices.shortfall_l_per_kwh
     lack = sum(float(i.lack.value @ hours) for i in problem.inverters if i.lack is not None) * prices.lack_l_per_kwh_h
     dry = sum(float(t.dry.value.sum()) for t in problem.tanks) * prices.dry_l_per_l / KL

@@ -33,7 +33,7 @@ class LoadBlock:
             frame.saved = cp.Variable(n + 1, nonneg=True, name="saved")
             frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.dt_h)]
         for tier in range(k):
-            frame.energy_price(self.unserved[tier], frame.prices.unserved_l_per_kwh[min(tier, 2)])
+            frame.energy_price(self.unserved[tier], frame.prices.tier_l_per_kwh(tier))
         # What nothing can take is dumped as late as can be: the check asks of each step whether its battery was full.
         early = LATER * (1.0 - frame.elapsed_s / sum(frame.step_s)) if frame.purpose == "plan" else 0.0
         frame.energy_price(cp.multiply(frame.total(self.surplus), 1.0 + early), frame.prices.surplus_l_per_kwh)
