@@ -115,7 +115,8 @@ class Controller:
     def _met(self, image: Image, requests: Sequence[Request], memory: Memory) -> Met:
         """Work in what people ordered, and what bus, breakers and emergency stops show."""
         taken = self._orders.take(image, memory, requests)
-        effects = self._orders.effects(image, self._sequences.adopted(image, taken.memory, self._stage_of(image, taken.memory) is CONTROL))
+        memory, arrivals = self._sequences.arrived(image, self._sequences.adopted(image, taken.memory, self._stage_of(image, taken.memory) is CONTROL))
+        effects = self._orders.effects(image, memory)
         if not image.alone and lower(self._stage, effects.memory.stage) is not CONTROL:
             image = changed(image, rivals=NOTHING, watched=True)  # who only watches may well watch another controller
         bus = self._bus.found(image)
@@ -124,7 +125,7 @@ class Controller:
         start = memory.black_start
         if start is not None and start.step == FAILED and bus.state is BusState.LIVE and memory.mode is not Mode.BLACKSTART:
             memory = changed(memory, black_start=None)
-        return Met(image, memory, bus, taken.accepted, (*taken.outcomes, *effects.outcomes), (*taken.events, *feeders.events, *stops))
+        return Met(image, memory, bus, taken.accepted, (*taken.outcomes, *effects.outcomes), (*taken.events, *arrivals, *feeders.events, *stops))
 
     def _entered(self, met: Met, doubt: DoubtMemory, formers: tuple[str, ...], planned: bool) -> tuple[Memory, tuple[Event, ...]]:
         """Return the memory with the mode of this cycle and all that is counted, and what is to be told of the mode."""

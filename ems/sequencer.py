@@ -125,6 +125,13 @@ def rebuilt(
     return found
 
 
+def arrived(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float, dt_s: float) -> UnitMemory | None:
+    """Return the memory of a unit whose start has brought it to the bus, None where none has; a start that fits into one step counts from its beginning."""
+    if memory.phase not in COMING or not on_bus(image):
+        return None
+    return changed(adopt_running(memory, memory.since_s if dt_s >= total_start_s(diesel) else now_s), failed_starts=0)
+
+
 def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float, economic: bool) -> bool:
     """Whether a start may be commanded.
 
@@ -181,7 +188,7 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
         return _from_rest(diesel, memory, seen_on, wanted, why, moment.now_s)
     if phase in ON_LINE:
         return _on_line(diesel, memory, image, seen_on, wanted, why, moment)
-    return Advance(memory) if phase is LOCKED else _coming(diesel, memory, image, seen_on, wanted, moment)
+    return Advance(memory) if phase is LOCKED else _coming(diesel, memory, image, wanted, moment)
 
 
 def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float) -> Advance:
@@ -205,13 +212,8 @@ def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, 
     return Advance(memory)
 
 
-def _coming(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: bool, wanted: bool, moment: Moment) -> Advance:
+def _coming(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool, moment: Moment) -> Advance:
     now_s = moment.now_s
-    if seen_on:
-        # A start that fits into one step counts from that step's beginning.
-        since = memory.since_s if moment.dt_s >= total_start_s(diesel) else now_s
-        running = changed(adopt_running(memory, since), failed_starts=0, why=memory.why)
-        return Advance(running, events=(Event("on_line", diesel.id, memory.why.reason.value),))
     if not wanted and not image.fault:
         rest = changed(memory, phase=Phase.OFF, since_s=now_s, why=Explanation(Reason.NOT_NEEDED))
         return Advance(rest, (Write(diesel.id, "running", 0.0),), (Event("start_cancelled", diesel.id, "no longer needed"),))

@@ -39,6 +39,13 @@ class Sequences:
             return memory
         return changed(memory, units=sequencer.rebuilt(self._diesels, memory.units, image.assets, image.now_s, watch))
 
+    def arrived(self, image: Image, memory: Memory) -> tuple[Memory, list[Event]]:
+        """Return the memory with the sets that a start has brought to the bus on line, and what is to be told: whoever decides now counts them."""
+        found = {d: a for d, u in memory.units.items() if (a := sequencer.arrived(self._diesels[d], u, image.assets[d], image.now_s, image.dt_s)) is not None}
+        if not found:
+            return memory, []
+        return changed(memory, units={**memory.units, **found}), [Event("on_line", d, u.why.reason.value) for d, u in found.items()]
+
     def kept(self, image: Image, memory: Memory, outlook: Outlook, commitment: Commitment, online: Collection[str]) -> Commitment:
         """Return the commitment with the last diesels kept where the bus may not be handed to anybody else now."""
         leaving = [d for d in online if d not in commitment.wanted and memory.units[d].phase is not Phase.COOLDOWN]

@@ -10,7 +10,7 @@ from ems.config.site import Diesel
 from ems.decision import Write
 from ems.memory import UnitMemory
 from ems.model import AssetImage, Quality
-from ems.sequencer import HELD_S, Moment, advance, must_stay, startable
+from ems.sequencer import HELD_S, Moment, advance, arrived, must_stay, startable
 from ems.terms import Explanation, Phase, Reason
 from tests.ems.island import site
 
@@ -28,7 +28,7 @@ def unit(on: bool | None, power_kw: float = 0.0, **points: float) -> AssetImage:
 
 def cycles(memory: UnitMemory, *rows: tuple[float, AssetImage, bool, Phase, tuple[Write, ...]], dt_s: float = 1.0) -> UnitMemory:
     for k, (now, image, wanted, phase, writes) in enumerate(rows):
-        moved = advance(DIESEL, memory, image, wanted, WHY, Moment(now, dt_s))
+        moved = advance(DIESEL, arrived(DIESEL, memory, image, now, dt_s) or memory, image, wanted, WHY, Moment(now, dt_s))
         assert (moved.memory.phase, moved.writes) == (phase, writes), f"row {k}"
         memory = moved.memory
     return memory
