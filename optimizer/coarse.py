@@ -27,8 +27,12 @@ class Store:
 
     Attributes
     ----------
-    energy_0, err : float
-        Stored at the beginning; the error of its state of charge.
+    energy_0 : float
+        Stored at the beginning.
+    err : float
+        The error of its state of charge.
+    unsure : Array
+        What the forecast may be off by the end of each step, shape (n_steps,).
     floor, top, path, roof : Array
         The band; what a bad day wants stored, and the most that it wants stored, shape (n_steps + 1,).
     to_bus, into : float
@@ -47,6 +51,7 @@ class Store:
 
     energy_0: float
     err: float
+    unsure: Array
     floor: Array
     top: Array
     path: Array
@@ -265,6 +270,7 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
     return Store(
         energy_0=sum(float(b.stored_0.value) for b in stores),
         err=sum(b.battery.soc_error * b.capacity for b in stores),
+        unsure=np.sum([b.unsure.value for b in stores], axis=0),
         floor=np.sum([b.floor.value for b in stores], axis=0),
         top=np.sum([b.top.value for b in stores], axis=0),
         path=np.sum([b.path.value for b in stores], axis=0),

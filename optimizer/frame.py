@@ -50,7 +50,10 @@ class Prices:
     shortfall_l_per_kwh : float
         Reserve that is missing, per kWh of power times time.
     lack_l_per_kwh_h : float
-        Energy that reserve would need and the battery does not hold, per hour.
+        Energy that reserve would need and the battery does not hold, per hour: as dear as the shortfall in power that control makes of it, so that
+        a plan does not pay where control would start a set all the same, at the worst moment.
+    spent_l_per_kwh_h : float
+        Energy behind a reserve that is there if the forecast is right and else not, per hour: an hour or two of it is a longer run, not another start.
     low_l_per_kwh : float
         Reserve downwards that is missing, per kWh of power times time.
     thin_l_per_kwh_h : float
@@ -86,7 +89,8 @@ class Prices:
     curtailed_l_per_kwh: float = 0.0005
     unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
     shortfall_l_per_kwh: float = 15.0
-    lack_l_per_kwh_h: float = 5.0
+    lack_l_per_kwh_h: float = 20.0
+    spent_l_per_kwh_h: float = 0.2
     low_l_per_kwh: float = 5.0
     thin_l_per_kwh_h: float = 0.5
     kept_l_per_kwh_h: float = 0.001

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ems.config.site import Battery, Site
 from ems.plan import Forecast
@@ -29,12 +30,14 @@ LEAST = 0.2
 DAY_S = 86400.0
 
 
-def leaning(site: Site, forecast: Forecast) -> Forecast:
+def leaning(site: Site, forecast: Forecast, running: bool) -> Forecast:
     """Return the forecast with its sun moved to the dark side at first and to the bright side then, and its errors counted from there.
 
     Parameters
     ----------
     site : Site
+    running : bool
+        Whether an engine runs: only what may stop waits for the sun to be sure; what would have to start waits for it to fail.
     forecast : Forecast
         Unchanged where its errors are not learned; later hours also where no day is bright enough to fill a part of the batteries.
     """
@@ -44,9 +47,9 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
     total: Array = sum(sun.values(), np.zeros(forecast.grid.n_steps))
     up, down = np.array(forecast.floor_up_kw), np.array(forecast.floor_down_kw)
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
-    lit = total > 0.0
-    moved = LEAN * down * (lit & (begins >= BRIGHT_S)) * filled(site, forecast, total + down * lit, begins)
-    moved -= np.minimum(DARK * up, (1.0 - LEAST) * total) * ((begins >= DARK_S[0]) & (begins < DARK_S[1]))
+    more = brighter(forecast, total, down, begins)
+    moved = LEAN * more * (begins >= BRIGHT_S) * filled(site, forecast, total + more, begins)
+    moved -= running * np.minimum(DARK * up, (1.0 - LEAST) * total) * ((begins >= DARK_S[0]) & (begins < DARK_S[1]))
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     return replace(
         forecast,
@@ -56,6 +59,20 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
     )
 
 
+def brighter(forecast: Forecast, sun_kw: Array, down_kw: Array, begins_s: Array) -> Array:
+    """Return the sun [kW] that a bright day adds, shape (n_steps,): as much energy as the errors of its light, by one factor over the day.
+
+    So a dawn stays nearly as dark as it is: there a battery is at its lowest, and what is missing then is an engine's start.
+    """
+    hours = np.array(forecast.grid.step_s) / 3600.0
+    found = np.zeros(len(begins_s))
+    for day in days(begins_s):
+        lit = day & (sun_kw > 0.0)
+        if lit.any():
+            found[lit] = sun_kw[lit] * float((down_kw * hours)[lit].sum() / (sun_kw * hours)[lit].sum())
+    return found
+
+
 def filled(site: Site, forecast: Forecast, bright_kw: Array, begins_s: Array) -> Array:
     """Return by step which part of the batteries a bright day would fill, 0 to 1, shape (n_steps,)."""
     band_kwh = sum((b.soc_max - b.soc_min) * b.capacity_kwh for b in site.of(Battery))
@@ -63,7 +80,11 @@ def filled(site: Site, forecast: Forecast, bright_kw: Array, begins_s: Array) ->
     found = np.zeros(len(begins_s))
     if band_kwh <= 0.0:
         return found
-    for day in range(int(begins_s[-1] // DAY_S) + 1):
-        inside = begins_s // DAY_S == day
-        found[inside] = min(1.0, float(surplus[inside].sum()) / band_kwh)
+    for day in days(begins_s):
+        found[day] = min(1.0, float(surplus[day].sum()) / band_kwh)
     return found
+
+
+def days(begins_s: Array) -> list[npt.NDArray[np.bool_]]:
+    """Return which steps begin on each day from now, each of shape (n_steps,)."""
+    return [begins_s // DAY_S == day for day in range(int(begins_s[-1] // DAY_S) + 1)]

@@ -79,14 +79,20 @@ def whole_because(site: Site, frame: Frame, question: Question) -> str:
 
     To be asked with the problem filled, so that what must or may not run is known.
     """
+    plan, due = question.previous, due_because(question)
+    if plan is None or due:
+        return due
+    return _state_departs(site, plan, question) or _forecast_departs(site, plan, question) or _forced(frame, question)
+
+
+def due_because(question: Question) -> str:
+    """Return why the whole is due whatever has happened, in words; empty where it is not."""
     plan = question.previous
     if plan is None:
         return "no plan to begin from"
     if plan.grid.index(question.grid.start) is None:
         return "the last plan is over"
-    if question.at.timestamp() // WHOLE_EVERY_S != plan.made_at.timestamp() // WHOLE_EVERY_S:
-        return "a new part of the day"
-    return _state_departs(site, plan, question) or _forecast_departs(site, plan, question) or _forced(frame, question)
+    return "a new part of the day" if question.at.timestamp() // WHOLE_EVERY_S != plan.made_at.timestamp() // WHOLE_EVERY_S else ""
 
 
 def _state_departs(site: Site, plan: Plan, question: Question) -> str:

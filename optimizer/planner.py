@@ -20,9 +20,9 @@ from optimizer.forecasting.given import stale
 from optimizer.frame import Bounds, Question
 from optimizer.keeping import keeping, with_promise
 from optimizer.leaning import leaning
-from optimizer.neighbourhood import GRAVE, near, whole_because
+from optimizer.neighbourhood import GRAVE, due_because, near, whole_because
 from optimizer.problem import PlanProblem
-from optimizer.search import left, remaining, search, sketched
+from optimizer.search import drawable, drawn, left, remaining, search, sketched
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
@@ -113,12 +113,13 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
             storm = storm_of(request)
-            forecast = leaning(self._site, without_sun(forecast, storm))  # in this order: what a storm takes is no sun to lean on
+            running = any(d.on for d in request.start.diesels.values())
+            forecast = leaning(self._site, without_sun(forecast, storm), running)  # in this order: what a storm takes is no sun to lean on
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem, searched_s = self._built(), self._effort.now_s()
             plan, solved = plan_question(problem, question, self._effort, request.id)
-            kept = keeping(problem, question, plan, remaining(self._effort, searched_s), solve_question)
+            kept = keeping(problem, question, plan, remaining(self._effort, searched_s), kept_question)
         except EmsError as error:
             return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
         except MemoryError:
@@ -138,17 +139,16 @@ class PlanMaker:
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
     """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
-    Where a sketch says all that is on or off, it is of the whole and as quick: then nothing is searched near the old plan. Else, in a
-    replay (no time limit), the whole is searched only where `whole_because` gives a reason, or where the plan near the old one leaves one
-    of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    Near: as a sketch of the whole has it where that is quicker (a replay of diesels and batteries), else with the old commitments but
+    near their switchings. In a replay (no time limit) the whole is searched only where that is due (`near_enough`), or where the near
+    plan leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
     first: tuple[Plan, Solved] | None = None
-    if not sketched(problem) and not whole_because(problem.site, problem.frame, question):
+    if near_enough(problem, question, effort):
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
-            solved = solve_question(problem, question, effort, narrow=near(problem.frame, question))
-            solved = replace(solved, bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
+            solved = near_question(problem, question, effort)
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
             if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
                 return first
@@ -165,22 +165,50 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None) -> Solved:
+def by_sketch(problem: PlanProblem, effort: Effort) -> bool:
+    """Return whether a sketch alone is taken for a plan between two searches of the whole."""
+    return effort.believed > 0.0 and drawable(problem)
+
+
+def near_enough(problem: PlanProblem, question: Question, effort: Effort) -> bool:
+    """Return whether to begin near; a sketch is of the whole, and is only now and then to be held against the relaxation."""
+    if by_sketch(problem, effort):
+        return not due_because(question)
+    return not sketched(problem) and not whole_because(problem.site, problem.frame, question)
+
+
+def near_question(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
+    """Solve as a sketch has it where that is enough, else near the plan that is followed; bounds nothing."""
+    if by_sketch(problem, effort):
+        return solve_question(problem, question, effort, drawn_only=True)
+    # What bounds the neighbourhood bounds nothing else.
+    return replace(solve_question(problem, question, effort, narrow=near(problem.frame, question)), bound_l=-math.inf, gap=None)
+
+
+def kept_question(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
+    """Solve a question whose promises must be kept, as its best plan was solved: two sketches err alike."""
+    return solve_question(problem, question, effort, drawn_only=by_sketch(problem, effort))
+
+
+def solve_question(
+    problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None, drawn_only: bool = False
+) -> Solved:
     """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
 
-    The bound is that of the first solve, which no restriction but `narrow` has touched.
+    The bound is that of the first solve, which no restriction but `narrow` has touched; none where only a sketch was drawn.
     """
     began = effort.now_s()
     problem.fill(question)
     if narrow is not None:
         problem.narrow(question, narrow)
-    first = solved = search(problem, effort, once=once)
+    look = drawn if drawn_only else search
+    first = solved = look(problem, effort, once=once)
     spent = first.solve_s
     for _ in range(2):
         if not problem.separate():
             break
         # Cut here there is no answer: energy burnt in two directions is no plan, and would be cheaper than one that was found before.
-        solved = search(problem, left(effort, began), once=once)
+        solved = look(problem, left(effort, began), once=once)
         spent += solved.solve_s
     if solved is first:
         return first

@@ -7,6 +7,7 @@ Where that is not near enough, what the relaxation decided is kept and the rest 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import cvxpy as cp
@@ -123,34 +124,61 @@ def sketched(problem: PlanProblem) -> bool:
     return problem.frame.purpose != "window" and diesels_alone and int(problem.frame.allowed.value.any(axis=1).sum()) <= MOST_SETS
 
 
+def drawable(problem: PlanProblem) -> bool:
+    """Return whether a sketch needs no relaxation: it says all that is on or off, and no river or deferrable is to be read from one."""
+    return sketched(problem) and not problem.hydros and not problem.deferrables
+
+
 def grave_l(problem: PlanProblem) -> float:
-    """Return what load, reserve and fuel that are not met cost in the answer that the variables hold [L]."""
-    prices, hours = problem.frame.prices, problem.frame.dt_h / MW
-    tiers = [float(kw @ hours) * prices.tier_l_per_kwh(k) for k, kw in enumerate(problem.load.unserved.value)]
-    short = float(problem.reserve.shortfall.value.sum(axis=0) @ hours) * prices.shortfall_l_per_kwh
-    lack = sum(float(i.lack.value @ hours) for i in problem.inverters if i.lack is not None) * prices.lack_l_per_kwh_h
-    dry = sum(float(t.dry.value.sum()) for t in problem.tanks) * prices.dry_l_per_l / KL
-    return sum(tiers) + short + lack + dry
+    """Return what load and fuel that are not met cost in the answer that the variables hold [L].
+
+    Not what lacks of reserve: it has its price in the sketch as in the problem, and a search for better takes long and finds none.
+    """
+    tiers = [float(kw @ problem.frame.dt_h) / MW * problem.frame.prices.tier_l_per_kwh(k) for k, kw in enumerate(problem.load.unserved.value)]
+    return sum(tiers) + sum(float(t.dry.value.sum()) for t in problem.tanks) * problem.frame.prices.dry_l_per_l / KL
 
 
 def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:
     """Search what some bounds leave open; return the cheaper of this answer and the best before, None where there is neither."""
+    try:
+        found = narrowed(problem, bounds, effort, once=once)
+    except Failed:
+        return best
+    found = joined(found, below if best is None else best.solved, below.bound_l)
+    if best is not None and best.solved.objective_l <= found.objective_l:
+        return replace(best, solved=replace(best.solved, solve_s=found.solve_s))
+    return Answer.of(problem, found)
+
+
+def narrowed(problem: PlanProblem, bounds: Bounds, effort: Effort, *, once: bool) -> Solved:
+    """Search what some bounds leave open, and put the limits back as they were; raises `Failed` where there is no answer."""
     frame = problem.frame
     limits, allowed = [(s.low.value, s.high.value) for s in frame.switches], frame.allowed.value
     frame.narrow(bounds)
     decided = all((s.low.value == s.high.value).all() for s in frame.switches)  # then it is linear
     try:
-        found = solve(problem.cp, effort, once=once, relaxed=decided)
-    except Failed:
-        return best
+        return solve(problem.cp, effort, once=once, relaxed=decided)
     finally:
         frame.allowed.value = allowed
         for switch, (low, high) in zip(frame.switches, limits, strict=True):
             switch.low.value, switch.high.value = low, high
-    found = joined(found, below if best is None else best.solved, below.bound_l)
-    if best is not None and best.solved.objective_l <= found.objective_l:
-        return replace(best, solved=replace(best.solved, solve_s=found.solve_s))
-    return Answer.of(problem, found)
+
+
+def drawn(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solved:
+    """Return the answer as a sketch has it, unproven: without the relaxation, which a sketch of diesels and batteries alone does not need.
+
+    Raises
+    ------
+    Failed
+        Where nothing can be drawn, or load or fuel would be left unmet: that is not for a sketch alone to say.
+    """
+    bounds = sketch(problem)
+    if bounds is None:
+        raise Failed("sketch: there is no way through")
+    found = narrowed(problem, bounds, effort, once=once)
+    if grave_l(problem) > UNMET_L:
+        raise Failed("sketch: it leaves something grave unmet")
+    return replace(found, bound_l=-math.inf, gap=None)
 
 
 def rest(problem: PlanProblem, effort: Effort, began_s: float, below: Solved, best: Answer | None, *, once: bool) -> Solved:

@@ -13,16 +13,27 @@ import numpy as np
 from ems.plan import Forecast, Storm
 from optimizer.frame import Array, Question
 
+OFF = 0.5
+"""Of the error that a bad day exceeds: about what is usual."""
 FILL_S = 3600.0
 """A battery is to be full so long before a storm [s]: the warning may be late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Energy at the busbar by point in time [kWh], shape (n_steps + 1,): to be stored at least, and room to be left at least."""
+    """Energy at the busbar by point in time [kWh], shape (n_steps + 1,).
+
+    Attributes
+    ----------
+    stored_kwh, room_kwh : Array
+        To be stored at least, and room to be left at least.
+    unsure_kwh : Array
+        What the forecast may have been off until then: so much less may be stored than was planned.
+    """
 
     stored_kwh: Array
     room_kwh: Array
+    unsure_kwh: Array
 
 
 def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) -> Paths:
@@ -44,7 +55,8 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     """
     hours = np.array(question.grid.step_s) / 3600.0
     up, down = (np.array(x) if x else np.zeros(len(hours)) for x in (question.forecast.floor_up_kw, question.forecast.floor_down_kw))
-    return Paths(backwards((net_kw + up - able_kw) * hours), backwards((must_kw + down * (must_kw > -down)) * hours))
+    off_kwh = OFF * np.concatenate([[0.0], np.cumsum(up * hours)])
+    return Paths(backwards((net_kw + up - able_kw) * hours), backwards((must_kw + down * (must_kw > -down)) * hours), off_kwh)
 
 
 def backwards(lacking_kwh: Array) -> Array:

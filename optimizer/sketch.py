@@ -272,5 +272,7 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
     if store is not None:
         firm = (stored - store.floor[t + 1] - store.err) * store.to_bus
         lack = np.maximum(np.minimum(asked, reach) * column(of.hold_h, t), np.maximum(0.0, at_once - short) * (AT_ONCE_S / 3600.0)) - firm
-        found = found + np.maximum(0.0, lack) * (prices.lack_l_per_kwh_h / MW / store.to_bus)
+        unsure = store.unsure[t] * store.to_bus
+        priced = np.maximum(0.0, lack) * prices.lack_l_per_kwh_h + np.clip(lack + unsure, 0.0, unsure) * prices.spent_l_per_kwh_h
+        found = found + priced * (1.0 / MW / store.to_bus)
     return np.asarray(found)

@@ -14,6 +14,8 @@ from optimizer.security import Paths
 DAY_H = 24.0
 OFF_TARGET = 1.3
 """A window that ends off the relaxation's charge pays this many times its value."""
+UNSURE = 0.02
+"""Of its capacity: what a forecast may be off is kept behind the reserve up to this; what is more comes with time to think again."""
 
 
 class BatteryBlock:
@@ -50,6 +52,7 @@ class BatteryBlock:
         self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         if frame.purpose == "plan":
             self._paths()
+        self.unsure = cp.Parameter(n, nonneg=True, value=np.zeros(n))
         self.wear = WearBlock(frame, battery, self.stored, self.to_bus)
         self._end_value(under)
 
@@ -69,6 +72,7 @@ class BatteryBlock:
         need = paths.stored_kwh * (self.share * MW / self.to_bus)
         room = paths.room_kwh * (self.share * MW * self.inverter.efficiency * b.charge_efficiency)
         self.path.value = floor + np.where(full > 0.0, band, np.minimum(need, band))
+        self.unsure.value = np.minimum(paths.unsure_kwh[1:] * (self.share * MW / self.to_bus), UNSURE * self.capacity)
         self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
 
     def _end_value(self, under: cp.Variable) -> None:

@@ -68,10 +68,13 @@ class InverterBlock:
         left = cp.multiply(self.reach, frame.w) - self.power
         self.lack = lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
         asked = frame.total(cp.multiply(frame.hold_h, reserve + self.discharge - self.charge)) / store.to_bus
-        firm = store.firm()
+        # What the forecast may be off by then is kept beside it, but no engine is started for that alone.
+        spent = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.spent")
+        firm, spare = store.firm(), store.unsure - spent
         frame.held[self.inverter.id] = reserve
-        frame.constraints += [reserve <= left, asked - lack <= firm[:n], asked - lack <= firm[1:]]
+        frame.constraints += [reserve <= left, spent <= store.unsure, asked - lack + spare <= firm[:n], asked - lack + spare <= firm[1:]]
         frame.energy_price(lack, frame.prices.lack_l_per_kwh_h)
+        frame.energy_price(spent, frame.prices.spent_l_per_kwh_h)
         if self.reacts:
             at_once = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.at_once")
             bridged = at_once * (AT_ONCE_S / 3600.0 / store.to_bus)
