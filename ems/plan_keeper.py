@@ -8,7 +8,7 @@ while there is a plan to follow, the check of the next takes a few milliseconds 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from ems.config.site import Battery, Deferrable, Diesel, Hydro, Site, Tank
 from ems.decision import Decision, Event
 from ems.engines import CLEAN, burn_left_s
 from ems.memory import Memory
-from ems.model import Image, Limits
+from ems.model import Image
 from ems.observing import Observer
 from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
@@ -159,7 +159,6 @@ class PlanKeeper:
 
 def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     """Return the true state from which a plan starts."""
-    limits: Mapping[str, Limits] = memory.limits
     soc = {b.id: s for b in site.of(Battery) if (s := surely_stored(image.assets[b.id])) is not None}
     diesels = {}
     for d in site.of(Diesel):
@@ -168,9 +167,10 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
             diesels[d.id] = DieselStart(False, 0.0, usable=False)
             continue
         on = unit.phase in (*COMING, Phase.ONLINE)
-        manual, limit = memory.manual.get(d.id), limits.get(d.id)
+        manual = memory.manual.get(d.id)
         ordered_off = manual is not None and manual.run is False
-        usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off and not (limit is not None and limit.out_of_service)
+        # One out of service may be so for an hour only: that is a limit, which a plan sees end.
+        usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off
         since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
         run_h = image.assets[d.id].get("run_h")
         diesels[d.id] = DieselStart(

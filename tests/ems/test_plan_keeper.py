@@ -276,7 +276,7 @@ def test_what_was_not_seen_for_half_the_time_is_left_out_not_guessed() -> None:
         (UnitMemory(Phase.UNLOADING, 95.0, started_s=0.0), {}, (False, 5.0, True, False)),
         (UnitMemory(Phase.LOCKED, 50.0), {}, (False, 50.0, False, False)),
         (UnitMemory(Phase.OFF, 20.0), {"manual": {"dg2": Manual(run=False)}}, (False, 80.0, False, False)),
-        (UnitMemory(Phase.OFF, 20.0), {"limits": {"dg2": Limits(out_of_service=True)}}, (False, 80.0, False, False)),
+        (UnitMemory(Phase.OFF, 20.0), {"limits": {"dg2": Limits(out_of_service=True)}}, (False, 80.0, True, False)),  # the limit says so, and may end
         (None, {}, (False, 0.0, False, False)),
     ],
 )

@@ -198,6 +198,16 @@ def test_a_limit_ends_when_it_expires() -> None:
     assert plan.power_kw["pv1"] == pytest.approx((10.0, 10.0, 100.0, 100.0), abs=1e-3)
 
 
+def test_an_engine_out_of_service_for_an_hour_runs_after_it() -> None:
+    """200 kW with an inverter of 50 need the large engine; it is away for the first hour, and nobody is in the dark longer than that."""
+    of = site(LOAD, DG1, DG2, {**INV1, "rated_kw": 50.0}, BESS1)
+    limit = Limits(out_of_service=True, expires_at=NOON + timedelta(hours=1))
+    plan = planned(of, [HOUR] * 3, 190.0, start(of, on=["dg2"]), limits={"dg1": limit})
+    assert plan.on["dg1"] == (False, True, True)
+    assert plan.unserved_kw[0] > 30.0
+    assert plan.unserved_kw[1:] == pytest.approx((0.0, 0.0), abs=1e-3)
+
+
 RIVER: dict[str, Any] = {
     "id": "hydro1",
     "kind": "hydro",
