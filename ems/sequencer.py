@@ -173,6 +173,7 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
     ----------
     diesel : Diesel
     memory : UnitMemory
+        After `arrived`: a set that a start has brought to the bus is on line already.
     image : AssetImage
     wanted : bool
         Whether it shall be on the bus; every rule about that has been applied before.

@@ -145,7 +145,7 @@ class Coarse:
 
 
 def coarse(problem: PlanProblem) -> Coarse:
-    """Return a filled problem, whose variables hold its relaxation's answer, in few numbers."""
+    """Return a filled problem in few numbers; with rivers or deferrables its variables hold its relaxation's answer."""
     frame, diesels, reserve = problem.frame, problem.diesels, problem.reserve
     rolling = frame.purpose == "plan"  # a bound counts litres alone, and asks for no reserve downwards
     allowed = frame.allowed.value > 0.5

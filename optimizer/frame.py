@@ -50,10 +50,10 @@ class Prices:
     shortfall_l_per_kwh : float
         Reserve that is missing, per kWh of power times time.
     lack_l_per_kwh_h : float
-        Energy that reserve would need and the battery does not hold, per hour: as dear as the shortfall in power that control makes of it, so that
-        a plan does not pay where control would start a set all the same, at the worst moment.
+        Energy that reserve would need and the battery does not hold, per hour: dear enough that a plan does not pay where control
+        would start a set all the same, at the worst moment.
     spent_l_per_kwh_h : float
-        Energy behind a reserve that is there if the forecast is right and else not, per hour: an hour or two of it is a longer run, not another start.
+        Energy behind a reserve that is there if the forecast is right and else not, per hour: an hour or two of it is worth a longer run, seldom another start.
     low_l_per_kwh : float
         Reserve downwards that is missing, per kWh of power times time.
     thin_l_per_kwh_h : float

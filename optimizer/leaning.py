@@ -36,10 +36,10 @@ def leaning(site: Site, forecast: Forecast, running: bool) -> Forecast:
     Parameters
     ----------
     site : Site
-    running : bool
-        Whether an engine runs: only what may stop waits for the sun to be sure; what would have to start waits for it to fail.
     forecast : Forecast
         Unchanged where its errors are not learned; later hours also where no day is bright enough to fill a part of the batteries.
+    running : bool
+        Whether an engine runs: only what may stop waits for the sun to be sure; what would have to start waits for it to fail.
     """
     if forecast.bands is None or not forecast.bands.learned or not forecast.floor_down_kw:
         return forecast
@@ -48,7 +48,7 @@ def leaning(site: Site, forecast: Forecast, running: bool) -> Forecast:
     up, down = np.array(forecast.floor_up_kw), np.array(forecast.floor_down_kw)
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
     more = brighter(forecast, total, down, begins)
-    moved = LEAN * more * (begins >= BRIGHT_S) * filled(site, forecast, total + more, begins)
+    moved = np.minimum(LEAN * more * filled(site, forecast, total + more, begins), down) * (begins >= BRIGHT_S)  # no more than the error of the hour allows
     moved -= running * np.minimum(DARK * up, (1.0 - LEAST) * total) * ((begins >= DARK_S[0]) & (begins < DARK_S[1]))
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     return replace(

@@ -186,8 +186,11 @@ def near_question(problem: PlanProblem, question: Question, effort: Effort) -> S
 
 
 def kept_question(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
-    """Solve a question whose promises must be kept, as its best plan was solved: two sketches err alike."""
-    return solve_question(problem, question, effort, drawn_only=by_sketch(problem, effort))
+    """Solve a question whose promises must be kept: by a sketch where that is enough for a plan, and by a search where it finds no way."""
+    if by_sketch(problem, effort):
+        with suppress(Failed):
+            return solve_question(problem, question, effort, drawn_only=True)
+    return solve_question(problem, question, effort)
 
 
 def solve_question(

@@ -50,23 +50,23 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that was found, kept while another is looked for; `grave_l` is what it leaves unmet [L]."""
+    """An answer that was found, kept while another is looked for; `dark_or_dry_l` is what it leaves unmet [L]."""
 
     solved: Solved
     values: list[tuple[cp.Variable, Array]]
-    grave_l: float
+    dark_or_dry_l: float
 
     @classmethod
     def of(cls, problem: PlanProblem, solved: Solved) -> Answer:
         """Keep what the variables hold."""
-        return cls(solved, [(v, v.value) for v in problem.cp.variables()], grave_l(problem))
+        return cls(solved, [(v, v.value) for v in problem.cp.variables()], dark_or_dry_l(problem))
 
     def enough(self, gap: float, way: Way, unmet_l: float = 0.0) -> bool:
         """Return whether it is near enough to what no answer can be below, or is believed; `unmet_l` is what the relaxation leaves unmet [L]."""
         if self.solved.gap is None or self.solved.gap <= gap:
             return self.solved.gap is not None
         off_l = self.solved.objective_l - self.solved.bound_l
-        return self.grave_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l), way.usual_l)
+        return self.dark_or_dry_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l), way.usual_l)
 
     def restored(self) -> Solved:
         """Put it back into the variables."""
@@ -95,7 +95,7 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     share = open_share(problem.frame)
     if share == 0.0:
         return below
-    best, unmet_l = None, grave_l(problem)
+    best, unmet_l = None, dark_or_dry_l(problem)
     for way in ways(problem, effort, share):
         rest_of = remaining(effort, began)
         if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:
@@ -129,7 +129,7 @@ def drawable(problem: PlanProblem) -> bool:
     return sketched(problem) and not problem.hydros and not problem.deferrables
 
 
-def grave_l(problem: PlanProblem) -> float:
+def dark_or_dry_l(problem: PlanProblem) -> float:
     """Return what load and fuel that are not met cost in the answer that the variables hold [L].
 
     Not what lacks of reserve: it has its price in the sketch as in the problem, and a search for better takes long and finds none.
@@ -176,7 +176,7 @@ def drawn(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solved
     if bounds is None:
         raise Failed("sketch: there is no way through")
     found = narrowed(problem, bounds, effort, once=once)
-    if grave_l(problem) > UNMET_L:
+    if dark_or_dry_l(problem) > UNMET_L:
         raise Failed("sketch: it leaves something grave unmet")
     return replace(found, bound_l=-math.inf, gap=None)
 

@@ -13,7 +13,7 @@ import numpy as np
 from ems.plan import Forecast, Storm
 from optimizer.frame import Array, Question
 
-OFF = 0.5
+OFF_SHARE = 0.5
 """Of the error that a bad day exceeds: about what is usual."""
 FILL_S = 3600.0
 """A battery is to be full so long before a storm [s]: the warning may be late."""
@@ -55,7 +55,7 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     """
     hours = np.array(question.grid.step_s) / 3600.0
     up, down = (np.array(x) if x else np.zeros(len(hours)) for x in (question.forecast.floor_up_kw, question.forecast.floor_down_kw))
-    off_kwh = OFF * np.concatenate([[0.0], np.cumsum(up * hours)])
+    off_kwh = OFF_SHARE * np.concatenate([[0.0], np.cumsum(up * hours)])
     return Paths(backwards((net_kw + up - able_kw) * hours), backwards((must_kw + down * (must_kw > -down)) * hours), off_kwh)
 
 

@@ -52,7 +52,7 @@ class Arcs:
 def sketch(problem: PlanProblem) -> Bounds | None:
     """Return on and off of each diesel by step, to be fixed: (low, high) that are equal; None where nothing can be said.
 
-    The problem is filled, perhaps narrowed, and its variables hold the answer of its relaxation.
+    The problem is filled, perhaps narrowed; with rivers or deferrables its variables hold the answer of its relaxation.
     """
     if not problem.diesels or problem.frame.purpose == "window":  # a window is to end where the relaxation of the whole does, which a sketch does not know
         return None
@@ -247,7 +247,7 @@ def band_l(of: Coarse, store: Store, t: int, after: Array) -> Array:
 def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored: Array) -> Array:
     """Return what missing reserve costs [L/h], as `optimizer/reserve.py` counts it: what is held, and what is added at once.
 
-    A loss that the inverter can carry in power but not in energy is a lack of energy, which is cheaper than a shortfall.
+    Energy that a loss would take and the battery does not hold costs as a lack, or as the shortfall in power that would do without it, whichever is less.
     """
     store, rule, prices = of.store, of.frame.site.reserve, of.frame.prices
     idle, capacity, share = column(of.idle, t), column(of.capacity, t), of.share[:, None, None]
@@ -255,10 +255,9 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
     given, reach = (flow - idle, column(store.reach, t) + idle) if store is not None else (NOTHING, NOTHING)
     added = np.maximum(of.added[t] + of.sun_share * sun, of.risen[t])
     lost = np.maximum(of.need[t], rule.solar_fraction * sun)
-    others, asked, at_once = NOTHING, NOTHING, NOTHING  # of the diesels alone; of the inverter, to be held; within seconds
+    others, at_once = NOTHING, NOTHING  # of the diesels alone; within seconds
     if rule.largest_unit:
         lost = np.maximum(lost, np.maximum(sun * of.sun_lost[t], of.river[t]) + added)
-        asked = (flow + power + added - column(of.spared, t)) * of.members.any(axis=1).astype(float)[:, None, None]
         if store is not None:
             counted = (1.0 - column(of.excused, t)) * (given > 0.0)
             rest = (1.0 - store.largest) * (reach - flow)
@@ -266,13 +265,20 @@ def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored:
         at_once = (share * (power + quick) + added) * (share > 0.0) - quick
     at_once = np.maximum(at_once, lost - quick)
     others = np.maximum(others, at_once - (reach - flow) * (store.instant if store is not None else 0.0))
-    asked = np.maximum(asked, flow + lost - left)
+    asked = flow + lost - left  # of the inverter, to be held: below 0 where diesels hold more than is asked
+    if rule.largest_unit:
+        manned = np.asarray(of.members.any(axis=1))[:, None, None]
+        asked = np.where(manned, np.maximum(asked, flow + power + added - column(of.spared, t)), asked)
     short = np.maximum(0.0, np.maximum(asked - reach, others))
     found = short * (prices.shortfall_l_per_kwh / MW)
     if store is not None:
+        hold_h = np.maximum(1e-9, column(of.hold_h, t))
         firm = (stored - store.floor[t + 1] - store.err) * store.to_bus
-        lack = np.maximum(np.minimum(asked, reach) * column(of.hold_h, t), np.maximum(0.0, at_once - short) * (AT_ONCE_S / 3600.0)) - firm
+        missing = hold_h * (asked - short) - firm
+        bridge = np.maximum(0.0, at_once - short) * (AT_ONCE_S / 3600.0) - firm
+        a_lack = prices.lack_l_per_kwh_h / store.to_bus
+        lack = np.maximum(missing * np.minimum(a_lack, prices.shortfall_l_per_kwh / hold_h), bridge * a_lack)
         unsure = store.unsure[t] * store.to_bus
-        priced = np.maximum(0.0, lack) * prices.lack_l_per_kwh_h + np.clip(lack + unsure, 0.0, unsure) * prices.spent_l_per_kwh_h
-        found = found + priced * (1.0 / MW / store.to_bus)
+        spent = np.clip(missing + unsure, 0.0, unsure) * (prices.spent_l_per_kwh_h / store.to_bus)
+        found = found + (np.maximum(0.0, lack) + spent) / MW
     return np.asarray(found)

@@ -68,7 +68,7 @@ class InverterBlock:
         left = cp.multiply(self.reach, frame.w) - self.power
         self.lack = lack = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.lack")
         asked = frame.total(cp.multiply(frame.hold_h, reserve + self.discharge - self.charge)) / store.to_bus
-        # What the forecast may be off by then is kept beside it, but no engine is started for that alone.
+        # What the forecast may be off by then is kept beside it, at a price that is seldom worth a start.
         spent = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.spent")
         firm, spare = store.firm(), store.unsure - spent
         frame.held[self.inverter.id] = reserve

@@ -9,13 +9,16 @@ from functools import cache
 import numpy as np
 import pytest
 
+from ems.config.site import Battery, Diesel, Site
 from ems.errors import Failed
 from ems.plan import DieselStart, Plan
+from optimizer.coarse import coarse
 from optimizer.frame import Question
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import drawable
-from optimizer.solver import Effort
+from optimizer.sketch import reserve_l
+from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, INV1, LOAD, PV1, question, site, start
 from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, problem
 
@@ -63,3 +66,52 @@ def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
 def test_where_a_river_turns_a_sketch_alone_is_no_plan() -> None:
     assert not drawable(problem())
     assert drawable(dry()[0])
+
+
+def priced(problem: PlanProblem, row_of: tuple[bool, ...]) -> tuple[float, float]:
+    """Return what missing reserve costs along the problem's own answer: as the problem has it, and as the sketch counts it [L]."""
+    hours, prices, inverter = problem.frame.dt_h, problem.frame.prices, problem.inverters[0]
+    spent = next(v for v in problem.cp.variables() if v.name() == "inv1.spent")
+    assert inverter.lack is not None and inverter.store is not None
+    missing = inverter.lack.value * prices.lack_l_per_kwh_h + spent.value * prices.spent_l_per_kwh_h
+    missing = missing + problem.reserve.shortfall.value.sum(axis=0) * prices.shortfall_l_per_kwh
+    of, stored = coarse(problem), inverter.store.stored.value
+    row = [tuple(m.tolist()) for m in of.members].index(row_of)
+    flow = (inverter.discharge.value - inverter.charge.value).sum(axis=0)
+    power = sum(d.power.value.sum(axis=0) for d in problem.diesels)
+    ours = 0.0
+    for t in range(problem.frame.n):
+        at = [np.full((len(of.rows), 1, 1), x) for x in (power[t], flow[t], 0.0, min(stored[t], stored[t + 1]))]
+        ours += hours[t] * reserve_l(of, t, *at)[row, 0, 0]
+    return float(missing @ hours) * 1e3, ours
+
+
+def held(of: Site, load_kw: float, on: tuple[bool, ...], above: float) -> tuple[float, float]:
+    """The same with these diesels on and the battery at rest so much above its floor, its error and a forecast that errs by far."""
+    b, steps = of.of(Battery)[0], (900.0,) * 4
+    ids = [d.id for d in of.of(Diesel)]
+    asked = question(of, steps, load_kw, start(of, soc=b.soc_min + b.soc_error + above, on=[d for d, runs in zip(ids, on, strict=True) if runs], since_s=0.0))
+    asked = replace(asked, forecast=replace(asked.forecast, floor_up_kw=(1000.0,) * 4, floor_down_kw=(0.0,) * 4))
+    built = PlanProblem(of, steps)
+    built.fill(asked)
+    built.frame.narrow({d: (np.full(4, float(runs)),) * 2 for d, runs in zip(ids, on, strict=True)})
+    built.inverters[0].charge_max.value = 0.0 * built.inverters[0].charge_max.value
+    solve(built.cp, Effort(), relaxed=True)
+    return priced(built, on)
+
+
+@pytest.mark.parametrize("warmup_s", [30.0, 600.0, 1800.0])
+def test_energy_that_must_last_long_is_priced_as_the_problem_prices_it(warmup_s: float) -> None:
+    """For a reserve of hours the shortfall in power is cheaper than the energy that lacks."""
+    sets = [{**d, "warmup_s": warmup_s} for d in (DG1, DG2)]
+    problem_l, sketch_l = held(site(LOAD, *sets, INV1, {**BESS1, "capacity_kwh": 1000.0}), 150.0, (True, False), 0.03)
+    assert sketch_l == pytest.approx(problem_l, rel=1e-3)
+    assert problem_l > 100.0
+
+
+@pytest.mark.parametrize(("above", "some"), [(0.0, True), (0.005, True), (0.015, False)])
+def test_what_the_forecast_may_be_off_is_asked_only_of_what_the_inverter_holds(above: float, some: bool) -> None:
+    sets = [DG1, {**DG1, "id": "dg2", "forming": "droop"}, {**DG1, "id": "dg3", "forming": "droop"}]
+    problem_l, sketch_l = held(site(LOAD, *sets, INV1, {**BESS1, "capacity_kwh": 4000.0}), 190.0, (True, True, True), above)
+    assert sketch_l == pytest.approx(problem_l, abs=1e-3)
+    assert (problem_l > 0.1) is some

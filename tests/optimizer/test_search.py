@@ -341,7 +341,7 @@ def test_nine_diesels_and_a_bound_of_eight_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective_l", "grave_l", "usual_l", "enough"),
+    ("objective_l", "dark_or_dry_l", "usual_l", "enough"),
     [
         (1005.0, 0.0, 0.0, True),  # within the gap
         (1030.0, 0.0, 0.0, True),  # believed
@@ -350,7 +350,7 @@ def test_nine_diesels_and_a_bound_of_eight_are_refused() -> None:
         (1060.0, 0.0, 2000.0, True),  # 60 L of what the load would burn
     ],
 )
-def test_how_far_a_sketch_is_believed(objective_l: float, grave_l: float, usual_l: float, enough: bool) -> None:
+def test_how_far_a_sketch_is_believed(objective_l: float, dark_or_dry_l: float, usual_l: float, enough: bool) -> None:
     """A bound of 1000 L, a gap of 1 %, and 4 % for a sketch."""
     solved = Solved(objective_l, 1000.0, (objective_l - 1000.0) / objective_l, 0.0, limit_hit=False)
-    assert Answer(solved, [], grave_l).enough(0.01, Way({}, 0.01, 0.04, usual_l)) is enough
+    assert Answer(solved, [], dark_or_dry_l).enough(0.01, Way({}, 0.01, 0.04, usual_l)) is enough
