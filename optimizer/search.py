@@ -109,13 +109,13 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
 def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
     """Return what to leave open in turn, after the relaxation left a share of all on and off open."""
     found = [Way(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH else []
-    drawn = sketch(problem)
-    if drawn is None:
+    bounds = sketch(problem)
+    if bounds is None:
         return found
     if not sketched(problem):
-        return [*found, Way(drawn, effort.gap)]
+        return [*found, Way(bounds, effort.gap)]
     usual_l = float(problem.load.load.value[0] @ problem.frame.dt_h) / MW * best_slope_l_per_kwh(problem.site.of(Diesel))
-    return [Way(drawn, effort.gap, effort.believed, usual_l), *found]
+    return [Way(bounds, effort.gap, effort.believed, usual_l), *found]
 
 
 def sketched(problem: PlanProblem) -> bool:
