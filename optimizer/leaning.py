@@ -1,10 +1,9 @@
-"""The sun that a plan counts on: less than is expected in the next hours, and more than that later, where a bright day would fill the batteries.
+"""The sun that a plan counts on: more than is expected where a bright day would fill the batteries.
 
-Later: both errors cost, but not the same. A diesel's kWh that is stored for a dark day is lost when the sun comes and the battery is
+Both errors cost, but not the same. A diesel's kWh that is stored for a dark day is lost when the sun comes and the battery is
 full; a kWh that is missing on a dark day is made by a diesel then, for the same litres. So the value of what is stored falls
-with what a bright day would bring, which the mean of the forecast does not show. Soon: an engine that stops because the sun is about
-to come starts again when it does not, and one that goes on for an hour has only filled the battery a little. What secures the supply
-leans nowhere: the paths of a bad day (`optimizer.security`) stay where they were, and reserve has its own errors.
+with what a bright day would bring, which the mean of the forecast does not show. What secures the supply leans nowhere: the
+paths of a bad day (`optimizer.security`) stay where they were, and reserve has its own errors.
 """
 
 from __future__ import annotations
@@ -19,27 +18,21 @@ from ems.plan import Forecast
 from optimizer.answer import series
 from optimizer.frame import Array
 
-LEAN = 0.25
-"""So far towards the day that is exceeded with 10 % probability: what is won in litres beyond that is lost in starts (docs/benchmarks.md)."""
-DARK = 0.4
-"""So far towards the day that is undercut with 10 % probability: twice as much saves two starts more of 40, and burns 300 L more (docs/benchmarks.md)."""
-DARK_S, BRIGHT_S = (900.0, 7200.0), 3600.0
-"""The dark side counts for what begins in this time, the bright one from this time on, in between both [s]: sooner it is known from what is measured now."""
-LEAST = 0.2
-"""A share of the sun that is left of it in any case: a cloud is no night."""
+LEAN = 0.75
+"""So far towards the day that is exceeded with 10 % probability: all of the way burns no less (docs/decisions/0028)."""
+BRIGHT_S = 3600.0
+"""From this time on [s]: sooner it is known from what is measured now."""
 DAY_S = 86400.0
 
 
-def leaning(site: Site, forecast: Forecast, running: bool) -> Forecast:
-    """Return the forecast with its sun moved to the dark side at first and to the bright side then, and its errors counted from there.
+def leaning(site: Site, forecast: Forecast) -> Forecast:
+    """Return the forecast with its sun moved to the bright side, and its errors counted from there.
 
     Parameters
     ----------
     site : Site
     forecast : Forecast
-        Unchanged where its errors are not learned; later hours also where no day is bright enough to fill a part of the batteries.
-    running : bool
-        Whether an engine runs: only what may stop waits for the sun to be sure; what would have to start waits for it to fail.
+        Unchanged where its errors are not learned; also where no day is bright enough to fill a part of the batteries.
     """
     if forecast.bands is None or not forecast.bands.learned or not forecast.floor_down_kw:
         return forecast
@@ -49,7 +42,6 @@ def leaning(site: Site, forecast: Forecast, running: bool) -> Forecast:
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
     more = brighter(forecast, total, down, begins)
     moved = np.minimum(LEAN * more * filled(site, forecast, total + more, begins), down) * (begins >= BRIGHT_S)  # no more than the error of the hour allows
-    moved -= running * np.minimum(DARK * up, (1.0 - LEAST) * total) * ((begins >= DARK_S[0]) & (begins < DARK_S[1]))
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     return replace(
         forecast,

@@ -1,4 +1,4 @@
-"""The sun that a plan counts on: on the dark side soon, on the bright side later where a bright day fills the batteries, and never for security."""
+"""The sun that a plan counts on: on the bright side where a bright day fills the batteries, and never for security."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from ems.bands import ErrorBands
 from ems.plan import Forecast, Grid, Storm
-from optimizer.leaning import DARK, LEAN, LEAST, leaning
+from optimizer.leaning import LEAN, leaning
 from optimizer.security import without_sun
 from tests.optimizer.cases import BESS1, DG1, INV1, LOAD, NOON, PV1, site
 
@@ -25,54 +25,44 @@ def forecast(load_kw: float, sun_kw: float, down_kw: float, *, learned: bool = T
     return Forecast(Grid(NOON, (HOUR,) * 24), (load_kw,) * 24, {"pv1": sun}, {}, bands=bands, floor_up_kw=(down_kw,) * 24, floor_down_kw=(down_kw,) * 24)
 
 
-def test_now_is_as_measured_the_next_hour_dark_and_a_bright_day_that_fills_the_batteries_counts_in_part() -> None:
+def test_this_hour_is_as_measured_and_a_bright_day_that_fills_the_batteries_counts_in_part() -> None:
     sunny, kw = forecast(10.0, 10.0 + BAND_KWH, 40.0), 10.0 + BAND_KWH
-    found = leaning(SITE, sunny, running=True)
-    assert found.available_kw["pv1"][:5] == pytest.approx((kw, kw + 40.0 * (LEAN - DARK), kw + 40.0 * LEAN, kw + 40.0 * LEAN, 0.0))
+    found = leaning(SITE, sunny)
+    assert found.available_kw["pv1"][:5] == pytest.approx((kw, *(kw + 40.0 * LEAN,) * 3, 0.0))
     assert found.load_kw == sunny.load_kw
-
-
-def test_with_nothing_running_the_next_hours_are_as_expected() -> None:
-    """Nothing can stop too early there, and what would be started for a sun that comes as expected runs for nothing."""
-    sunny = forecast(10.0, 10.0 + BAND_KWH, 40.0)
-    assert leaning(SITE, sunny, running=False).available_kw["pv1"][1] == pytest.approx(10.0 + BAND_KWH + 40.0 * LEAN)
 
 
 def test_a_bright_day_is_brighter_by_one_factor_and_its_dawn_stays_dark() -> None:
     sunny = forecast(10.0, 10.0 + BAND_KWH, 40.0)
     kw = 10.0 + BAND_KWH
     dawning = replace(sunny, available_kw={"pv1": (0.0, 0.0, 0.1 * kw, kw, kw, *(0.0,) * 19)})
-    found = leaning(SITE, dawning, running=False).available_kw["pv1"]
+    found = leaning(SITE, dawning).available_kw["pv1"]
     factor = 1.0 + LEAN * 3 * 40.0 / (2.1 * kw)
-    assert found[2:5] == pytest.approx((0.1 * kw * factor, kw * factor, kw * factor))
-
-
-def test_some_of_the_sun_is_always_counted_on() -> None:
-    assert leaning(SITE, forecast(500.0, 10.0, 400.0), running=True).available_kw["pv1"][1] == pytest.approx(10.0 * LEAST)
+    assert found[2:5] == pytest.approx((0.1 * kw * factor, kw + 40.0, kw + 40.0))  # no hour by more than its error
 
 
 @pytest.mark.parametrize(
     "case", [forecast(500.0, 100.0, 40.0), forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)]
 )
 def test_where_it_fills_nothing_or_nothing_is_learned_the_later_sun_is_what_is_expected(case: Forecast) -> None:
-    assert leaning(SITE, case, running=True).available_kw["pv1"][2:] == pytest.approx(case.available_kw["pv1"][2:])
+    assert leaning(SITE, case).available_kw["pv1"][2:] == pytest.approx(case.available_kw["pv1"][2:])
 
 
 @pytest.mark.parametrize("case", [forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)])
 def test_what_is_not_learned_leans_nowhere(case: Forecast) -> None:
-    assert leaning(SITE, case, running=True) is case
+    assert leaning(SITE, case) is case
 
 
 def test_half_a_filled_battery_counts_half() -> None:
     half = forecast(100.0, 60.0 + BAND_KWH / 8.0, 40.0)  # a bright day leaves an eighth of the band in each of four hours
-    more = leaning(SITE, half, running=True).available_kw["pv1"][2] - half.available_kw["pv1"][2]
+    more = leaning(SITE, half).available_kw["pv1"][2] - half.available_kw["pv1"][2]
     assert more == pytest.approx(0.5 * LEAN * 40.0)
 
 
 def test_a_bad_day_stays_where_it_was() -> None:
     """Net load of a bad and of a bright day, as `optimizer.security` adds them up, do not move."""
     before = forecast(10.0, 10.0 + BAND_KWH, 40.0)
-    after = leaning(SITE, before, running=True)
+    after = leaning(SITE, before)
     for sign, errors in ((-1.0, "floor_up_kw"), (1.0, "floor_down_kw")):
         bad = [[sun + sign * error for sun, error in zip(f.available_kw["pv1"], getattr(f, errors), strict=True)] for f in (before, after)]
         assert bad[1] == pytest.approx(bad[0])
@@ -80,12 +70,12 @@ def test_a_bad_day_stays_where_it_was() -> None:
 
 def test_without_a_battery_there_is_no_bright_side() -> None:
     bare = site(LOAD, PV1, DG1)
-    assert leaning(bare, forecast(10.0, 900.0, 40.0), running=True).available_kw["pv1"][2] == 900.0
+    assert leaning(bare, forecast(10.0, 900.0, 40.0)).available_kw["pv1"][2] == 900.0
 
 
 def test_what_a_storm_takes_is_no_sun_to_lean_on() -> None:
     """The planner takes the storm's sun away first, so a bad day in a storm is what it was: no sun, and the error beside it."""
     storm = Storm(NOON + timedelta(hours=1), NOON + timedelta(hours=3))
-    found = leaning(SITE, without_sun(forecast(500.0, 100.0, 80.0), storm), running=True)
+    found = leaning(SITE, without_sun(forecast(500.0, 100.0, 80.0), storm))
     assert found.available_kw["pv1"][1:3] == (0.0, 0.0)
     assert found.floor_up_kw[1:3] == (80.0, 80.0)
