@@ -31,6 +31,8 @@ class Store:
         Stored at the beginning.
     err : float
         The error of its state of charge.
+    kept : Array
+        Price of what waits [L/MWh/h], shape (n_steps,).
     unsure : Array
         What the forecast may be off by the end of each step, shape (n_steps,).
     floor, top, path, roof : Array
@@ -51,6 +53,7 @@ class Store:
 
     energy_0: float
     err: float
+    kept: Array
     unsure: Array
     floor: Array
     top: Array
@@ -270,6 +273,7 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
     return Store(
         energy_0=sum(float(b.stored_0.value) for b in stores),
         err=sum(b.battery.soc_error * b.capacity for b in stores),
+        kept=np.max([b.kept.value for b in stores], axis=0) / first.frame.dt_h,
         unsure=np.sum([b.unsure.value for b in stores], axis=0),
         floor=np.sum([b.floor.value for b in stores], axis=0),
         top=np.sum([b.top.value for b in stores], axis=0),

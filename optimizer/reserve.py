@@ -149,7 +149,7 @@ class ReserveBlock:
         self.need.value = each(np.maximum(rule.load_fraction * peak, risen) + beyond, frame.n_sets)
         self.risen.value = each(risen, frame.n_sets)
         self.fed.value = largest_feeder(frame.site) * self.load.load.value[0] * taking
-        self.fallen.value = fallen * taking
+        self.fallen.value = np.minimum(fallen, self.load.load.value[0]) * taking  # a brighter sun is cut, and no load is below nothing
         tops = {d.diesel.id: d.ceiling for d in self.diesels}
         none = np.zeros(n)
         self.capacity.value = np.array([sum((tops[d] for d in members), none) for members in frame.sets])

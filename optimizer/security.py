@@ -55,8 +55,10 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     """
     hours = np.array(question.grid.step_s) / 3600.0
     up, down = (np.array(x) if x else np.zeros(len(hours)) for x in (question.forecast.floor_up_kw, question.forecast.floor_down_kw))
+    river_kw = must_kw + np.array(question.forecast.load_kw)
+    surplus_kw = np.minimum(must_kw + down * (must_kw > -down), river_kw)  # no more than the river itself: a brighter sun is cut, no load is below nothing
     off_kwh = OFF_SHARE * np.concatenate([[0.0], np.cumsum(up * hours)])
-    return Paths(backwards((net_kw + up - able_kw) * hours), backwards((must_kw + down * (must_kw > -down)) * hours), off_kwh)
+    return Paths(backwards((net_kw + up - able_kw) * hours), backwards(surplus_kw * hours), off_kwh)
 
 
 def backwards(lacking_kwh: Array) -> Array:

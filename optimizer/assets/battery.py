@@ -50,6 +50,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
         self.path = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
+        self.kept = cp.Parameter(n, nonneg=True, value=np.zeros(n))
         if frame.purpose == "plan":
             self._paths()
         self.unsure = cp.Parameter(n, nonneg=True, value=np.zeros(n))
@@ -63,7 +64,7 @@ class BatteryBlock:
         frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
         # Of two plans that burn the same, the one that uses what is stored first can still turn back when the sun is brighter than forecast.
-        frame.cost.append(cp.sum(cp.multiply(self.stored[1:], frame.dt_h * frame.prices.kept_l_per_kwh_h / MW)))
+        frame.cost.append(cp.sum(cp.multiply(self.stored[1:], self.kept)))
 
     def follow(self, paths: Paths, full: Array) -> None:
         """Set the path of one question, after `fill`; `full` is 1 where a storm is near. Never more than the band holds."""
@@ -123,8 +124,19 @@ class BatteryBlock:
         self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity
+        self.kept.value = self.frame.dt_h * (self.frame.prices.kept_l_per_kwh_h / MW * (not self._lasts(question)))
         if self.width is not None:
             self.width.value = self._widths(question, float(self.top.value[n] - self.floor.value[n]))
+
+    def _lasts(self, question: Question) -> bool:
+        """Return whether sun and what is stored carry the load to the end: then nothing is won by using it early, and sun would be thrown away to do so."""
+        stored, least = float(self.stored_0.value), float(self.floor.value.max()) + (self.battery.soc_error + UNSURE) * self.capacity
+        into = self.inverter.efficiency * self.battery.charge_efficiency
+        for lacks, top in zip(net_load_kw(question) * self.frame.dt_h * (MW * self.share), self.top.value[1:], strict=True):
+            stored = min(top, stored - (lacks / self.to_bus if lacks > 0.0 else lacks * into))
+            if stored < least:
+                return False
+        return True
 
     def _widths(self, question: Question, band: float) -> Array:
         """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""

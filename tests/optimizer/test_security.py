@@ -18,7 +18,7 @@ from optimizer.planner import PlanMaker, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
 from optimizer.security import backwards, before_storm, without_sun
 from optimizer.solver import Effort
-from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, forecast, hybrid, planned, question, request, site, start
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, forecast, hybrid, planned, question, request, site, start
 from tests.optimizer.test_problem import RIVER, unmet
 
 
@@ -209,3 +209,25 @@ def test_bound_and_plan_differ_only_in_wishes() -> None:
     _, plan = solved(hybrid(), asked)
     corrected = PlanCheck(hybrid()).fuel_l(plan, begin) + (plan.soc["bess1"][0] - plan.soc["bess1"][-1]) * 400.0 * 0.96 * 0.975 * 0.25
     assert below <= corrected + TINY_WEAR * sum(abs(kw + 2.0) for kw in plan.power_kw["inv1"]) + 1e-4
+
+
+def test_a_full_battery_at_a_bright_noon_stays_full_and_the_sun_carries_the_load() -> None:
+    """A brighter sun is cut, so nothing is to be made room for; and with sun enough until evening nothing is won by using the battery early."""
+    isle = site(LOAD, PV1, DG1, INV1, BESS1)
+    asked = question(isle, [HOUR] * 6, 100.0, start(isle, soc=0.95), sun=150.0)
+    bright = replace(asked.forecast, floor_up_kw=(20.0,) * 6, floor_down_kw=(300.0,) * 6, error_up_kw=(20.0,) * 6, error_down_kw=(300.0,) * 6)
+    problem, plan = solved(isle, replace(asked, forecast=bright))
+    assert plan.power_kw["pv1"] == pytest.approx((100.0 + isle.station_kw,) * 6, abs=10.0)  # the first step makes room for a lost feeder
+    assert plan.soc["bess1"][-1] == pytest.approx(0.95, abs=0.02)
+    assert plan.unmet == ()
+    assert problem.inverters[0].store is not None
+    assert problem.inverters[0].store.clear.value.max() == pytest.approx(0.05 * 0.4)  # no more than the band leaves
+
+
+def test_what_waits_has_a_price_only_where_a_diesel_will_run() -> None:
+    isle = site(LOAD, PV1, DG1, INV1, BESS1)
+    for soc, waits in ((0.9, False), (0.3, True)):
+        problem = PlanProblem(isle, (HOUR,) * 6)
+        problem.fill(question(isle, [HOUR] * 6, 60.0, start(isle, soc=soc), sun=20.0))
+        assert problem.inverters[0].store is not None
+        assert bool(problem.inverters[0].store.kept.value.any()) is waits
