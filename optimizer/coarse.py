@@ -280,7 +280,7 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
         path=np.sum([b.path.value for b in stores], axis=0),
         roof=np.sum([b.capacity - b.clear.value for b in stores], axis=0),
         to_bus=float(weight @ [b.to_bus for b in stores]),
-        into=float(weight @ [i.inverter.efficiency * b.battery.charge_efficiency for i, b in pairs]),
+        into=float(weight @ [b.into for b in stores]),
         discharge=np.sum([i.discharge_max.value for i, _ in pairs], axis=0)[rows] * live,
         charge=np.sum([i.charge_max.value for i, _ in pairs], axis=0)[rows] * live,
         reach=np.sum(reach, axis=0)[rows],

@@ -175,7 +175,7 @@ def interpolated(values: Array, grid: Array, at: Array) -> Array:
 
 
 def clip(values: npt.NDArray[Any], low: ArrayLike, high: ArrayLike) -> npt.NDArray[Any]:
-    """Return `np.clip` of the values, in half of its time for small arrays."""
+    """Return `np.clip` of the values, in two thirds of its time for arrays of this size."""
     return np.asarray(np.minimum(np.maximum(values, low), high))
 
 

@@ -17,7 +17,7 @@ import cvxpy as cp
 
 from ems.clock import cpu_s
 from ems.config.load import load_site
-from ems.config.site import Battery, Diesel, Site, Solar
+from ems.config.site import Battery, Diesel, Site
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart
 from ems.series import read_series
 from optimizer.answer import plan_of
@@ -27,11 +27,10 @@ from optimizer.planner import BELIEVED, GAP, NODE_LIMIT, plan_question, solve_qu
 from optimizer.problem import PlanProblem
 from optimizer.sketch import sketch
 from optimizer.solver import Effort, solve
+from tools.year import files
 
 ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
-SERIES_KWP = 1000.0
-"""The series that a bench site is run on gives the sun of so many kWp."""
 CASES = (
     ("configs/sites/river", "composite_2016_1h", "2016-03-01T00:00:00+00:00"),
     ("configs/sites/ouessant", "ouessant_2016_1h", "2016-05-01T00:00:00+00:00"),
@@ -85,8 +84,7 @@ def hour_steps(steps: Sequence[float]) -> int:
 def day(name: str, series: str, first: str) -> list[Paired]:
     """Plan every hour of a day, each from where the last one leads, every way on every question."""
     site = load_site(ROOT / f"{name}.yaml").site
-    scale = {f"{s.id}.available_kw": s.rated_kw / SERIES_KWP for s in site.of(Solar)} if "/bench/" in name else {}
-    table = read_series(SERIES / f"{series}.csv", site, scale=scale)
+    table = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
     steps = step_lengths(site.planner.grid)
     problem, state = PlanProblem(site, steps), begin(site)
     previous: Plan | None = None

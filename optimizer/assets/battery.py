@@ -29,6 +29,7 @@ class BatteryBlock:
         self.capacity = battery.capacity_kwh * MW
         self.share = battery.capacity_kwh / sum(b.capacity_kwh for b in frame.site.of(Battery))
         self.to_bus = battery.discharge_efficiency * inverter.efficiency
+        self.into = inverter.efficiency * battery.charge_efficiency
         self.stored_0 = cp.Parameter(nonneg=True)
         self.floor = cp.Parameter(n + 1, nonneg=True)
         self.top = cp.Parameter(n + 1, nonneg=True)
@@ -68,10 +69,10 @@ class BatteryBlock:
 
     def follow(self, paths: Paths, full: Array) -> None:
         """Set the path of one question, after `fill`; `full` is 1 where a storm is near. Never more than the band holds."""
-        b, floor, top = self.battery, self.floor.value, self.top.value
+        floor, top = self.floor.value, self.top.value
         band = np.maximum(0.0, top - floor)
         need = paths.stored_kwh * (self.share * MW / self.to_bus)
-        room = paths.room_kwh * (self.share * MW * self.inverter.efficiency * b.charge_efficiency)
+        room = paths.room_kwh * (self.share * MW * self.into)
         self.path.value = floor + np.where(full > 0.0, band, np.minimum(need, band))
         self.unsure.value = np.minimum(paths.unsure_kwh[1:] * (self.share * MW / self.to_bus), UNSURE * self.capacity)
         self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
@@ -131,9 +132,8 @@ class BatteryBlock:
     def _lasts(self, question: Question) -> bool:
         """Return whether sun and what is stored carry the load to the end: then nothing is won by using it early, and sun would be thrown away to do so."""
         stored, least = float(self.stored_0.value), float(self.floor.value.max()) + (self.battery.soc_error + UNSURE) * self.capacity
-        into = self.inverter.efficiency * self.battery.charge_efficiency
         for lacks, top in zip(net_load_kw(question) * self.frame.dt_h * (MW * self.share), self.top.value[1:], strict=True):
-            stored = min(top, stored - (lacks / self.to_bus if lacks > 0.0 else lacks * into))
+            stored = min(top, stored - (lacks / self.to_bus if lacks > 0.0 else lacks * self.into))
             if stored < least:
                 return False
         return True
@@ -143,7 +143,7 @@ class BatteryBlock:
         net = net_load_kw(question)
         hours = self.frame.dt_h
         day = np.cumsum(hours[::-1])[::-1] <= DAY_H + 1e-6
-        surplus = float(np.sum(np.maximum(0.0, -net[day]) * hours[day])) * MW * self.inverter.efficiency * self.battery.charge_efficiency
+        surplus = float(np.sum(np.maximum(0.0, -net[day]) * hours[day])) * MW * self.into
         deficit = float(np.sum(np.maximum(0.0, net[day]) * hours[day])) * MW / self.to_bus
         no_room = min(band, surplus)
         needed = min(band - no_room, deficit)
