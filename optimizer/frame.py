@@ -59,7 +59,8 @@ class Prices:
     thin_l_per_kwh_h : float
         Stored energy under the path that a bad forecast would need, per hour.
     kept_l_per_kwh_h : float
-        Stored energy that waits while a diesel will run, per hour: 0.1 of the litres that it saves in a day, about the chance that the sun would have filled its place.
+        Stored energy that waits while a diesel will run, per hour: 0.1 of the litres that it saves in a day, about the chance
+        that the sun would have filled its place.
     unmet_l_per_kwh : float
         Daily energy of a deferrable that is not given.
     surplus_l_per_kwh : float
