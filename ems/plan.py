@@ -112,6 +112,8 @@ class Forecast:
         For a path of the SoC's floor and ceiling: mean net load of each step above (below) forecast that is
         exceeded with 10 % probability, scaled so that its energy over the first 24 h is that of the bands [kW],
         both >= 0, shape (n_steps,); empty without bands. Net load = load - sun - river.
+    bright_kw : tuple[float, ...]
+        Sun of a bright day, of all solar assets together [kW], shape (n_steps,); empty where none was seen.
     error_up_kw, error_down_kw : tuple[float, ...]
         By how much the net load of each step may rise above (fall below) what was expected shortly before, P98 and P02,
         until new capacity runs [kW], both >= 0, shape (n_steps,); empty until it is learned.
@@ -128,6 +130,7 @@ class Forecast:
     floor_down_kw: Series = ()
     error_up_kw: Series = ()
     error_down_kw: Series = ()
+    bright_kw: Series = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Price:
     Attributes
     ----------
     litres : float
-        Litres with starts, less those that its stored energy is worth at the end; unserved load and short reserve priced in.
+        Litres with starts and what starts and hours wear, less those that its stored energy is worth at the end; unserved load and short reserve priced in.
     unserved_kwh : float
     short_kwh : float
         Reserve that is missing, power times time.
@@ -115,8 +115,8 @@ class PlanCheck:
             unserved += plan.unserved_kw[k] * hours
         stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
-        fuel = self.fuel_l(plan, case.start)
-        litres = fuel + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
+        burnt = self.fuel_l(plan, case.start) + self._worn_l(plan, case.start)
+        litres = burnt + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
         return Price(litres, unserved, short)
 
     def fuel_l(self, plan: Plan, start: PlantStart) -> float:
@@ -127,6 +127,15 @@ class PlanCheck:
             flags = (before[d.id], *plan.on[d.id])
             litres += sum(burnt_l(plan, d, k, flags[k]) for k in range(plan.grid.n_steps))
         return litres
+
+    def _worn_l(self, plan: Plan, start: PlantStart) -> float:
+        """Return what starts and engine hours wear, as litres: a plan may burn more to spare them."""
+        worn = 0.0
+        for d in self._diesels:
+            flags = (d.id in start.diesels and start.diesels[d.id].on, *plan.on[d.id])
+            worn += d.start_wear_l * sum(on and not before for before, on in zip(flags, flags[1:], strict=False))
+            worn += d.hour_wear_l * sum(s for s, on in zip(plan.grid.step_s, plan.on[d.id], strict=True) if on) / 3600.0
+        return worn
 
     def _bus_faults(self, case: Case) -> Iterator[str]:
         """The balance of every step, and somebody to hold the bus in it."""

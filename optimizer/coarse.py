@@ -31,12 +31,12 @@ class Store:
         Stored at the beginning.
     err : float
         The error of its state of charge.
-    kept : Array
-        Price of what waits [L/MWh/h], shape (n_steps,).
+    lost_l : Array
+        Price of what is stored above `bright` [L/MWh/h], shape (n_steps,).
     unsure : Array
         What the forecast may be off by the end of each step, shape (n_steps,).
-    floor, top, path, roof : Array
-        The band; what a bad day wants stored, and the most that it wants stored, shape (n_steps + 1,).
+    floor, top, path, roof, bright : Array
+        The band; what a bad day wants stored, and the most that it wants stored; where a bright day has room for all, shape (n_steps + 1,).
     to_bus, into : float
         Power at the busbar per power out of the battery; power into the battery per power taken from the busbar.
     discharge, charge, reach : Array
@@ -53,7 +53,8 @@ class Store:
 
     energy_0: float
     err: float
-    kept: Array
+    lost_l: Array
+    bright: Array
     unsure: Array
     floor: Array
     top: Array
@@ -251,12 +252,12 @@ def merit(diesels: Sequence[DieselBlock], lows: Sequence[Array], highs: Sequence
 
 
 def running_l(block: DieselBlock) -> Array:
-    """Return what an engine costs in each step that it runs, beside fuel: promise and rank, hours past a service, running hours [L], shape (n_steps,)."""
+    """Return what an engine costs in each step that it runs, beside fuel: promise and rank, its hours, those past a service [L], shape (n_steps,)."""
     frame, d = block.frame, block.diesel
     if frame.purpose != "plan":
         return np.zeros(frame.n)
     overdue = OVERDUE * full_l_per_h(d) * (block.service_left.value <= 0.0)
-    return np.asarray(block.on_price.value + frame.dt_h * (frame.prices.om_l_per_currency * d.om_per_h + overdue))
+    return np.asarray(block.on_price.value + frame.dt_h * overdue)
 
 
 def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], live: Array) -> Store:
@@ -273,7 +274,8 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
     return Store(
         energy_0=sum(float(b.stored_0.value) for b in stores),
         err=sum(b.battery.soc_error * b.capacity for b in stores),
-        kept=np.max([b.kept.value for b in stores], axis=0) / first.frame.dt_h,
+        lost_l=np.max([b.lost_l.value for b in stores], axis=0) / first.frame.dt_h,
+        bright=np.sum([b.roof.value for b in stores], axis=0),
         unsure=np.sum([b.unsure.value for b in stores], axis=0),
         floor=np.sum([b.floor.value for b in stores], axis=0),
         top=np.sum([b.top.value for b in stores], axis=0),

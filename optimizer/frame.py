@@ -58,9 +58,8 @@ class Prices:
         Reserve downwards that is missing, per kWh of power times time.
     thin_l_per_kwh_h : float
         Stored energy under the path that a bad forecast would need, per hour.
-    kept_l_per_kwh_h : float
-        Stored energy that waits while a diesel will run, per hour: 0.1 of the litres that it saves in a day, about the chance
-        that the sun would have filled its place.
+    lost_l_per_kwh_h : float
+        Stored energy whose place a bright day would fill, per hour of light: over a day about half of the litres that it saves.
     unmet_l_per_kwh : float
         Daily energy of a deferrable that is not given.
     surplus_l_per_kwh : float
@@ -94,7 +93,7 @@ class Prices:
     spent_l_per_kwh_h: float = 0.2
     low_l_per_kwh: float = 5.0
     thin_l_per_kwh_h: float = 0.5
-    kept_l_per_kwh_h: float = 0.001
+    lost_l_per_kwh_h: float = 0.02
     unmet_l_per_kwh: float = 2.0
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0

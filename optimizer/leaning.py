@@ -1,4 +1,4 @@
-"""The sun that a plan counts on: more than is expected where a bright day would fill the batteries.
+"""The sun that a plan counts on: a little more than is expected where a bright day would fill the batteries.
 
 Both errors cost, but not the same. A diesel's kWh that is stored for a dark day is lost when the sun comes and the battery is
 full; a kWh that is missing on a dark day is made by a diesel then, for the same litres. So the value of what is stored falls
@@ -18,8 +18,8 @@ from ems.plan import Forecast
 from optimizer.answer import series
 from optimizer.frame import Array
 
-LEAN = 0.75
-"""So far towards the day that is exceeded with 10 % probability: all of the way burns no less (docs/decisions/0028)."""
+LEAN = 0.25
+"""So far towards a bright day (docs/decisions/0029)."""
 BRIGHT_S = 3600.0
 """From this time on [s]: sooner it is known from what is measured now."""
 DAY_S = 86400.0
@@ -32,37 +32,23 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
     ----------
     site : Site
     forecast : Forecast
-        Unchanged where its errors are not learned; also where no day is bright enough to fill a part of the batteries.
+        Unchanged where no bright day was seen; also where none is bright enough to fill a part of the batteries.
     """
-    if forecast.bands is None or not forecast.bands.learned or not forecast.floor_down_kw:
+    if not forecast.bright_kw:
         return forecast
     sun = {s: np.array(v) for s, v in forecast.available_kw.items()}
     total: Array = sum(sun.values(), np.zeros(forecast.grid.n_steps))
-    up, down = np.array(forecast.floor_up_kw), np.array(forecast.floor_down_kw)
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
-    more = brighter(forecast, total, down, begins)
-    moved = np.minimum(LEAN * more * filled(site, forecast, total + more, begins), down) * (begins >= BRIGHT_S)  # no more than the error of the hour allows
+    bright = np.maximum(total, forecast.bright_kw)
+    moved = LEAN * (bright - total) * filled(site, forecast, bright, begins) * (begins >= BRIGHT_S)
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
+    up, down = (np.array(x) if x else np.zeros_like(total) for x in (forecast.floor_up_kw, forecast.floor_down_kw))
     return replace(
         forecast,
         available_kw={s: series(v * (1.0 + ratio)) for s, v in sun.items()},
         floor_up_kw=series(up + moved),
-        floor_down_kw=series(down - moved),
+        floor_down_kw=series(np.maximum(0.0, down - moved)),
     )
-
-
-def brighter(forecast: Forecast, sun_kw: Array, down_kw: Array, begins_s: Array) -> Array:
-    """Return the sun [kW] that a bright day adds, shape (n_steps,): as much energy as the errors of its light, by one factor over the day.
-
-    So a dawn stays nearly as dark as it is: there a battery is at its lowest, and what is missing then is an engine's start.
-    """
-    hours = np.array(forecast.grid.step_s) / 3600.0
-    found = np.zeros(len(begins_s))
-    for day in days(begins_s):
-        lit = day & (sun_kw > 0.0)
-        if lit.any():
-            found[lit] = sun_kw[lit] * float((down_kw * hours)[lit].sum() / (sun_kw * hours)[lit].sum())
-    return found
 
 
 def filled(site: Site, forecast: Forecast, bright_kw: Array, begins_s: Array) -> Array:

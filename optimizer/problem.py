@@ -23,8 +23,10 @@ from optimizer.assets.tank import TankBlock
 from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
-from optimizer.security import before_storm, paths_of
+from optimizer.security import before_storm, bright_kw, paths_of
 
+KNOWN_S = 3600.0
+"""The sun of the next hour is known from what is measured now [s]."""
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
 
@@ -32,7 +34,7 @@ TINY_WEAR = 1e-5
 def prices_of(site: Site, purpose: Purpose) -> Prices:
     """Return the prices under the site's objective; the bound counts litres alone."""
     if purpose != "plan":
-        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, kept_l_per_kwh_h=0.0)
+        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, lost_l_per_kwh_h=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
     per_l = site.costs.diesel_per_l
@@ -121,11 +123,12 @@ class PlanProblem:
         fixed = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros if h.hydro.mode == "fixed"), np.zeros(self.frame.n))
         able = sum((d.ceiling / MW * d.on_max.value for d in self.diesels), np.zeros(self.frame.n))
         load = np.asarray(question.forecast.load_kw) + self.site.station_kw
-        paths = paths_of(question, net_load_kw(question) + self.site.station_kw - river, able, fixed - load)
-        full = before_storm(question)
+        net = net_load_kw(question) + self.site.station_kw - river
+        paths = paths_of(question, net, able, fixed - load)
+        full, lit = before_storm(question), (bright_kw(question) > 0.0) * (self.frame.elapsed_s >= KNOWN_S).astype(float)
         for inverter in self.inverters:
             if inverter.store is not None:
-                inverter.store.follow(paths, full)
+                inverter.store.follow(paths, full, net, lit)
 
     def separate(self) -> bool:
         """After a solve: forbid charging and discharging at once where it happened; return whether it did."""

@@ -27,12 +27,15 @@ class Paths:
     ----------
     stored_kwh, room_kwh : Array
         To be stored at least, and room to be left at least.
+    bright_kwh : Array
+        Room that a bright day would fill by itself.
     unsure_kwh : Array
         What the forecast may have been off until then: so much less may be stored than was planned.
     """
 
     stored_kwh: Array
     room_kwh: Array
+    bright_kwh: Array
     unsure_kwh: Array
 
 
@@ -58,7 +61,18 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     river_kw = must_kw + np.array(question.forecast.load_kw)
     surplus_kw = np.minimum(must_kw + down * (must_kw > -down), river_kw)  # no more than the river itself: a brighter sun is cut, no load is below nothing
     off_kwh = OFF_SHARE * np.concatenate([[0.0], np.cumsum(up * hours)])
-    return Paths(backwards((net_kw + up - able_kw) * hours), backwards(surplus_kw * hours), off_kwh)
+    bright_kwh = np.maximum(0.0, bright_kw(question) - sun_kw(question) - net_kw) * hours
+    return Paths(backwards((net_kw + up - able_kw) * hours), backwards(surplus_kw * hours), backwards(bright_kwh), off_kwh)
+
+
+def sun_kw(question: Question) -> Array:
+    """Return the expected sun [kW], shape (n_steps,)."""
+    return np.asarray(sum((np.asarray(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps)))
+
+
+def bright_kw(question: Question) -> Array:
+    """Return the sun of a bright day [kW], shape (n_steps,); what is expected where nothing is known of one."""
+    return np.maximum(sun_kw(question), question.forecast.bright_kw or 0.0)
 
 
 def backwards(lacking_kwh: Array) -> Array:
@@ -89,4 +103,5 @@ def without_sun(forecast: Forecast, storm: Storm | None) -> Forecast:
     if not any(dark):
         return forecast
     sun = {s: tuple(0.0 if hidden else v for v, hidden in zip(values, dark, strict=True)) for s, values in forecast.available_kw.items()}
-    return replace(forecast, available_kw=sun, source={**forecast.source, **dict.fromkeys(sun, "storm")})
+    bright = tuple(0.0 if hidden else v for v, hidden in zip(forecast.bright_kw, dark, strict=False))
+    return replace(forecast, available_kw=sun, bright_kw=bright, source={**forecast.source, **dict.fromkeys(sun, "storm")})

@@ -269,7 +269,8 @@ def band_l(of: Coarse, store: Store, t: int, after: Array) -> Array:
     prices = of.frame.prices
     under = np.maximum(0.0, store.floor[t + 1] - after)
     thin = np.maximum(0.0, np.maximum(store.path[t + 1] - after, after - store.roof[t + 1]))
-    return np.asarray((under * prices.under_l_per_kwh_h + thin * prices.thin_l_per_kwh_h) / MW + after * store.kept[t])
+    lost = np.maximum(0.0, after - store.bright[t + 1])
+    return np.asarray((under * prices.under_l_per_kwh_h + thin * prices.thin_l_per_kwh_h) / MW + lost * store.lost_l[t])
 
 
 def reserve_l(of: Coarse, t: int, power: Array, flow: Array, sun: Array, stored: Array) -> Array:

@@ -51,7 +51,8 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
         self.path = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
-        self.kept = cp.Parameter(n, nonneg=True, value=np.zeros(n))
+        self.roof = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
+        self.lost_l = cp.Parameter(n, nonneg=True, value=np.zeros(n))
         if frame.purpose == "plan":
             self._paths()
         self.unsure = cp.Parameter(n, nonneg=True, value=np.zeros(n))
@@ -64,18 +65,42 @@ class BatteryBlock:
         thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
         frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
-        # Of two plans that burn the same, the one that uses what is stored first can still turn back when the sun is brighter than forecast.
-        frame.cost.append(cp.sum(cp.multiply(self.stored[1:], self.kept)))
+        # A diesel that waits can be left out when the day is brighter than forecast; what it has stored is then in the way of the sun.
+        lost = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.lost")
+        frame.constraints.append(self.stored - lost <= self.roof)
+        frame.cost.append(cp.sum(cp.multiply(lost[1:], self.lost_l)))
 
-    def follow(self, paths: Paths, full: Array) -> None:
-        """Set the path of one question, after `fill`; `full` is 1 where a storm is near. Never more than the band holds."""
+    def follow(self, paths: Paths, full: Array, net_kw: Array, lit: Array) -> None:
+        """Set the paths of one question, after `fill`. Never more than the band holds.
+
+        Parameters
+        ----------
+        paths : Paths
+        full : Array
+            1 where a storm is near, shape (n_steps + 1,).
+        net_kw : Array
+            Load less sun less river [kW], shape (n_steps,).
+        lit : Array
+            1 where a bright day has sun that nothing is known of yet, shape (n_steps,).
+        """
         floor, top = self.floor.value, self.top.value
         band = np.maximum(0.0, top - floor)
         need = paths.stored_kwh * (self.share * MW / self.to_bus)
         room = paths.room_kwh * (self.share * MW * self.into)
         self.path.value = floor + np.where(full > 0.0, band, np.minimum(need, band))
         self.unsure.value = np.minimum(paths.unsure_kwh[1:] * (self.share * MW / self.to_bus), UNSURE * self.capacity)
+        bright = paths.bright_kwh * (self.share * MW * self.into)
+        self.roof.value = np.maximum(self._unburnt(net_kw), top - np.where(full > 0.0, 0.0, bright))
+        self.lost_l.value = self.frame.dt_h * lit * (self.frame.prices.lost_l_per_kwh_h / MW)
         self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
+
+    def _unburnt(self, net_kw: Array) -> Array:
+        """Return what is stored where no diesel fills it [MWh], shape (n_steps + 1,): with less a plan would throw sun away."""
+        least, floor, top = [float(self.stored_0.value)], self.floor.value, self.top.value
+        for t, lacks in enumerate((net_kw * self.frame.dt_h * (MW * self.share)).tolist()):
+            left = least[t] - (lacks / self.to_bus if lacks > 0.0 else lacks * self.into)
+            least.append(min(top[t + 1], max(min(floor[t + 1], least[t]), left)))
+        return np.array(least)
 
     def _end_value(self, under: cp.Variable) -> None:
         """What is left in it: linear for the bound, else concave in three pieces (formulation.md)."""
@@ -125,18 +150,8 @@ class BatteryBlock:
         self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity
-        self.kept.value = self.frame.dt_h * (self.frame.prices.kept_l_per_kwh_h / MW * (not self._lasts(question)))
         if self.width is not None:
             self.width.value = self._widths(question, float(self.top.value[n] - self.floor.value[n]))
-
-    def _lasts(self, question: Question) -> bool:
-        """Return whether sun and what is stored carry the load to the end: then nothing is won by using it early, and sun would be thrown away to do so."""
-        stored, least = float(self.stored_0.value), float(self.floor.value.max()) + (self.battery.soc_error + UNSURE) * self.capacity
-        for lacks, top in zip(net_load_kw(question) * self.frame.dt_h * (MW * self.share), self.top.value[1:], strict=True):
-            stored = min(top, stored - (lacks / self.to_bus if lacks > 0.0 else lacks * self.into))
-            if stored < least:
-                return False
-        return True
 
     def _widths(self, question: Question, band: float) -> Array:
         """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""

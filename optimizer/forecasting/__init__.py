@@ -32,6 +32,8 @@ from optimizer.forecasting.sky import ClearSky, located
 METHODS = ("perfect", "persistence", "seasonal", "clearsky", "blend", "file")
 KEEP_S = 3600.0
 """What was learned is written down this often [s]."""
+SURPRISE = 3.0
+"""A bright day is brighter than expected by at most so many times what is exceeded with 10 % probability: what comes after dark days errs twice as far."""
 CLOCK_JUMP = 35 * DAY
 """An observation this far back is a clock that was set, not a late message [slots]."""
 
@@ -150,7 +152,8 @@ class Forecasting:
             return np.concatenate([np.full(now - first, path[0]), path])
 
         up, down = from_first(errors.floor_up_kw), from_first(errors.floor_down_kw)
-        near = [() if path is None else peaks(from_first(path), slots, grid) for path in (errors.near_up_kw, errors.near_down_kw)]
+        bright = self._bright(slots, values, down)
+        near_up, near_down = (() if path is None else peaks(from_first(path), slots, grid) for path in (errors.near_up_kw, errors.near_down_kw))
         return Forecast(
             grid,
             means(values["load"], slots, grid),
@@ -161,8 +164,20 @@ class Forecasting:
             errors.bands,
             means(up, slots, grid),
             means(down, slots, grid),
-            *near,
+            near_up,
+            near_down,
+            () if bright is None else means(bright, slots, grid),
         )
+
+    def _bright(self, slots: Slots, values: dict[str, Values], down_kw: Values) -> Values | None:
+        """Return the sun of a bright day [kW], as far as the errors of late allow one; None where no day was seen."""
+        suns = [s.id for s in self._site.of(Solar)]
+        seen = [self._history.brightest(s, slots) for s in suns]
+        if not seen or not any(np.isfinite(x).any() for x in seen):
+            return None
+        expected = np.sum([values[s] for s in suns], axis=0)
+        brightest = np.sum([np.fmax(values[s], x) for s, x in zip(suns, seen, strict=True)], axis=0)
+        return np.asarray(np.minimum(brightest, expected + SURPRISE * down_kw))
 
     # ------------------------------------------------------------------ what was learned
     def state(self) -> dict[str, Values]:

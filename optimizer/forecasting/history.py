@@ -19,6 +19,8 @@ DAY = 96
 """Slots of a day. Slots are counted from 1970-01-01T00:00Z."""
 KEEP_SLOTS = 35 * DAY
 """Five weeks: enough for a weekly rhythm, and it does not grow for years."""
+BRIGHT_DAYS = 22
+"""Three weeks before the day after tomorrow: long enough that one of them had a clear sky, short enough that the sun stood nearly as high."""
 MOST_TAKEN = 2 * KEEP_SLOTS
 
 
@@ -69,6 +71,10 @@ class History:
         total, weight, stamp = ring[:, slots % KEEP_SLOTS]
         known = (stamp == slots) & (weight > 0.0)
         return np.where(known, total / np.where(known, weight, 1.0), np.nan)
+
+    def brightest(self, name: str, slots: Slots) -> Values:
+        """Return the most that was seen at the same time of the last days, NaN where nothing was; shape as `slots`."""
+        return np.asarray(np.fmax.reduce([self.at(name, slots - DAY * k) for k in range(1, BRIGHT_DAYS + 1)]))
 
     def mean(self, name: str, start: datetime, seconds: float) -> float | None:
         """Return the mean over an interval, or None unless at least half of it was seen."""

@@ -28,6 +28,7 @@ DG1: dict[str, Any] = {
     "fuel": {"no_load_l_per_h": 4.0, "slope_l_per_kwh": 0.25},
     "start_l": 1.0,
     "start_wear_l": 0.0,
+    "hour_wear_l": 0.0,
 }
 DG2: dict[str, Any] = {
     **DG1,

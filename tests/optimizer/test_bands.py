@@ -11,10 +11,10 @@ import pytest
 
 from ems.config.site import Site
 from ems.plan import Forecast, Observation
-from optimizer.forecasting import Forecasting
+from optimizer.forecasting import SURPRISE, Forecasting
 from optimizer.forecasting.bands import MOST, SHARES, Bands, quantiles
 from optimizer.forecasting.fading import LEADS
-from optimizer.forecasting.history import DAY, SLOT_S
+from optimizer.forecasting.history import BRIGHT_DAYS, DAY, SLOT_S
 from optimizer.forecasting.sky import clear_wm2
 from tests.optimizer.cases import DG1, LOAD, PV1, site
 from tests.optimizer.test_learning import BEGIN, TOWN, days, foretold, isle, sine, slot_of
@@ -178,3 +178,23 @@ def test_errors_by_step_begin_when_they_are_learned(grown: Forecast) -> None:
     young.learn(noisy(9, 10))
     assert (early := foretold(young, BEGIN + timedelta(days=10))).error_up_kw == early.error_down_kw == ()
     assert early.bands is not None and not early.bands.learned
+
+
+def test_a_bright_day_is_the_brightest_of_the_last_weeks_as_far_as_errors_allow() -> None:
+    """Nine days of 40 kW with one of 100 at noon among them: at noon so much is possible again, in other hours what is usual."""
+    made, noon = Forecasting(isle(), "persistence"), 3 * 4  # 12 h in Japan
+    made.learn(days(BEGIN, 9.0, lambda _: 100.0, lambda k: 0.0 if not 0 < k % DAY < 30 else 100.0 if k // DAY == 4 and k % DAY // 4 == noon // 4 else 40.0))
+    at = BEGIN + timedelta(days=9)
+    found = foretold(made, at)
+    errors = found.floor_down_kw[3]
+    assert found.available_kw["pv1"][3] == pytest.approx(40.0)
+    assert found.bright_kw[3] == pytest.approx(min(100.0, 40.0 + SURPRISE * errors))
+    assert errors > 0.0
+    assert found.bright_kw[5] == pytest.approx(40.0)
+    assert found.bright_kw[12] == 0.0
+    assert foretold(made, at + timedelta(days=BRIGHT_DAYS)).bright_kw == ()
+
+
+def test_before_a_day_was_seen_nothing_is_said_of_a_bright_one() -> None:
+    assert foretold(Forecasting(isle(), "blend"), BEGIN).bright_kw == ()
+    assert foretold(Forecasting(TOWN, "blend"), BEGIN).bright_kw == ()

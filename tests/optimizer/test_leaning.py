@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from ems.bands import ErrorBands
 from ems.plan import Forecast, Grid, Storm
 from optimizer.leaning import LEAN, leaning
 from optimizer.security import without_sun
@@ -18,11 +17,11 @@ SITE = site(LOAD, PV1, DG1, INV1, BESS1)
 BAND_KWH = sum((b.soc_max - b.soc_min) * b.capacity_kwh for b in SITE.assets if b.kind == "battery")
 
 
-def forecast(load_kw: float, sun_kw: float, down_kw: float, *, learned: bool = True) -> Forecast:
-    """Four hours of sun, then night; errors of the same size both ways."""
-    sun = (sun_kw,) * 4 + (0.0,) * 20
-    bands = ErrorBands((900.0,), (0.0,), (0.0,), 0.0, 0.0, learned)
-    return Forecast(Grid(NOON, (HOUR,) * 24), (load_kw,) * 24, {"pv1": sun}, {}, bands=bands, floor_up_kw=(down_kw,) * 24, floor_down_kw=(down_kw,) * 24)
+def forecast(load_kw: float, sun_kw: float, more_kw: float) -> Forecast:
+    """Four hours of sun, then night; a bright day has more of it, and errors are as large both ways."""
+    sun, bright = (sun_kw,) * 4 + (0.0,) * 20, (sun_kw + more_kw,) * 4 + (0.0,) * 20
+    errors = (more_kw,) * 24
+    return Forecast(Grid(NOON, (HOUR,) * 24), (load_kw,) * 24, {"pv1": sun}, {}, floor_up_kw=errors, floor_down_kw=errors, bright_kw=bright)
 
 
 def test_this_hour_is_as_measured_and_a_bright_day_that_fills_the_batteries_counts_in_part() -> None:
@@ -32,24 +31,13 @@ def test_this_hour_is_as_measured_and_a_bright_day_that_fills_the_batteries_coun
     assert found.load_kw == sunny.load_kw
 
 
-def test_a_bright_day_is_brighter_by_one_factor_and_its_dawn_stays_dark() -> None:
-    sunny = forecast(10.0, 10.0 + BAND_KWH, 40.0)
-    kw = 10.0 + BAND_KWH
-    dawning = replace(sunny, available_kw={"pv1": (0.0, 0.0, 0.1 * kw, kw, kw, *(0.0,) * 19)})
-    found = leaning(SITE, dawning).available_kw["pv1"]
-    factor = 1.0 + LEAN * 3 * 40.0 / (2.1 * kw)
-    assert found[2:5] == pytest.approx((0.1 * kw * factor, kw + 40.0, kw + 40.0))  # no hour by more than its error
+@pytest.mark.parametrize("case", [forecast(500.0, 100.0, 40.0), replace(forecast(10.0, 900.0, 40.0), bright_kw=(0.0,) * 24)])
+def test_where_it_fills_nothing_or_no_day_is_brighter_the_sun_is_what_is_expected(case: Forecast) -> None:
+    assert leaning(SITE, case).available_kw["pv1"] == pytest.approx(case.available_kw["pv1"])
 
 
-@pytest.mark.parametrize(
-    "case", [forecast(500.0, 100.0, 40.0), forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)]
-)
-def test_where_it_fills_nothing_or_nothing_is_learned_the_later_sun_is_what_is_expected(case: Forecast) -> None:
-    assert leaning(SITE, case).available_kw["pv1"][2:] == pytest.approx(case.available_kw["pv1"][2:])
-
-
-@pytest.mark.parametrize("case", [forecast(10.0, 10.0 + BAND_KWH, 40.0, learned=False), replace(forecast(10.0, 900.0, 40.0), bands=None)])
-def test_what_is_not_learned_leans_nowhere(case: Forecast) -> None:
+def test_where_no_bright_day_was_seen_it_leans_nowhere() -> None:
+    case = replace(forecast(10.0, 900.0, 40.0), bright_kw=())
     assert leaning(SITE, case) is case
 
 
@@ -74,8 +62,10 @@ def test_without_a_battery_there_is_no_bright_side() -> None:
 
 
 def test_what_a_storm_takes_is_no_sun_to_lean_on() -> None:
-    """The planner takes the storm's sun away first, so a bad day in a storm is what it was: no sun, and the error beside it."""
+    """The planner takes the storm's sun away first, the bright day's as well, so a bad day in a storm is what it was: no sun, and the error beside it."""
     storm = Storm(NOON + timedelta(hours=1), NOON + timedelta(hours=3))
-    found = leaning(SITE, without_sun(forecast(500.0, 100.0, 80.0), storm))
+    dark = without_sun(forecast(500.0, 100.0, 80.0), storm)
+    assert dark.bright_kw[:4] == (180.0, 0.0, 0.0, 180.0)
+    found = leaning(SITE, dark)
     assert found.available_kw["pv1"][1:3] == (0.0, 0.0)
     assert found.floor_up_kw[1:3] == (80.0, 80.0)

@@ -65,15 +65,6 @@ def test_surplus_under_minimum_loading_is_low_load_and_said() -> None:
     assert unmet(plan) == {"min_loading"}
 
 
-def test_what_is_stored_is_used_first_where_that_costs_nothing() -> None:
-    """150 kW all along, no sun: the battery saves one stop of dg1 whenever it takes over; the first hours leave the rest of the day open."""
-    one = site(LOAD, DG1, INV1, BESS1)
-    plan = planned(one, [HOUR] * 2 + [2 * HOUR] * 17, 150.0, start(one, soc=0.6, on=["dg1"]))
-    assert not plan.on["dg1"][1]
-    assert all(plan.on["dg1"][2:])
-    assert max(plan.soc["bess1"][3:]) < 0.25
-
-
 def test_the_battery_carries_the_load_alone_and_its_charge_follows_physics() -> None:
     plan = planned(hybrid(), [HOUR] * 3, 40.0, start(hybrid(), soc=0.9))
     assert plan.on["dg1"] == plan.on["dg2"] == (False,) * 3

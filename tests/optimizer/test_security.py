@@ -224,10 +224,37 @@ def test_a_full_battery_at_a_bright_noon_stays_full_and_the_sun_carries_the_load
     assert problem.inverters[0].store.clear.value.max() == pytest.approx(0.05 * 0.4)  # no more than the band leaves
 
 
-def test_what_waits_has_a_price_only_where_a_diesel_will_run() -> None:
+def test_room_for_a_bright_day_is_what_it_brings_above_the_load_and_no_more_than_waiting_can_make() -> None:
+    """200 kWh above the load fill 200 * 0.975 * 0.96 of 400 kWh; where no diesel runs the battery falls by the load itself, and what it then holds is free."""
     isle = site(LOAD, PV1, DG1, INV1, BESS1)
-    for soc, waits in ((0.9, False), (0.3, True)):
-        problem = PlanProblem(isle, (HOUR,) * 6)
-        problem.fill(question(isle, [HOUR] * 6, 60.0, start(isle, soc=soc), sun=20.0))
-        assert problem.inverters[0].store is not None
-        assert bool(problem.inverters[0].store.kept.value.any()) is waits
+    asked = question(isle, [HOUR] * 4, 100.0, start(isle, soc=0.9), sun=[0.0, 0.0, 50.0, 50.0])
+    lacks = (100.0 + isle.station_kw) / 0.975 / 0.96
+    for bright, roof_kwh in (((0.0, 0.0, 60.0, 90.0), 380.0), ((0.0, 0.0, 200.0 + isle.station_kw, 200.0 + isle.station_kw), 380.0 - 200.0 * 0.975 * 0.96)):
+        problem = PlanProblem(isle, (HOUR,) * 4)
+        problem.fill(replace(asked, forecast=replace(asked.forecast, bright_kw=bright)))
+        store = problem.inverters[0].store
+        assert store is not None
+        assert store.roof.value[2] * 1e3 == pytest.approx(max(roof_kwh, 360.0 - 2.0 * lacks))
+        assert (store.lost_l.value > 0.0).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("bright_kw", "stored"), [(0.0, True), (150.0, False)])
+def test_a_diesel_waits_where_a_bright_day_would_fill_the_place_of_what_it_stores(bright_kw: float, stored: bool) -> None:
+    """The set has to run for some of the day: in the morning, full and into the battery, or where a bright day may leave it out, as late as it can."""
+    isle = site(LOAD, PV1, {**DG1, "hour_wear_l": 0.0}, INV1, BESS1)
+    asked = question(isle, [HOUR] * 8, 100.0, start(isle, soc=0.5, on=["dg1"]), sun=[10.0] * 8)
+    _, plan = solved(isle, replace(asked, forecast=replace(asked.forecast, bright_kw=(bright_kw,) * 8)))
+    assert (max(plan.soc["bess1"][1:4]) > 0.5) is stored
+
+
+def test_an_hour_less_of_an_engine_is_worth_what_it_wears() -> None:
+    """Ten hours of 80 kW: a set without no-load fuel follows them, or it runs for some of them at full load and through the battery, which burns more."""
+    hours = []
+    for wear_l in (0.0, 20.0):
+        isle = site(LOAD, {**DG1, "hour_wear_l": wear_l, "fuel": {"no_load_l_per_h": 0.0, "slope_l_per_kwh": 0.25}}, INV1, BESS1)
+        asked = question(isle, [HOUR] * 10, 80.0, start(isle, soc=0.15, on=["dg1"]))
+        _, plan = solved(isle, asked)
+        hours.append(sum(plan.on["dg1"]))
+        assert PlanCheck(isle).faults(plan, asked.start, asked.forecast) == []
+    assert hours[0] == 10
+    assert hours[1] <= 6
