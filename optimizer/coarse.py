@@ -275,7 +275,7 @@ def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], liv
         energy_0=sum(float(b.stored_0.value) for b in stores),
         err=sum(b.battery.soc_error * b.capacity for b in stores),
         lost_l=np.max([b.lost_l.value for b in stores], axis=0) / first.frame.dt_h,
-        bright=np.sum([b.roof.value for b in stores], axis=0),
+        bright=np.sum([b.bright.value for b in stores], axis=0),
         unsure=np.sum([b.unsure.value for b in stores], axis=0),
         floor=np.sum([b.floor.value for b in stores], axis=0),
         top=np.sum([b.top.value for b in stores], axis=0),

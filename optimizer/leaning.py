@@ -17,11 +17,10 @@ from ems.config.site import Battery, Site
 from ems.plan import Forecast
 from optimizer.answer import series
 from optimizer.frame import Array
+from optimizer.security import KNOWN_S
 
 LEAN = 0.25
 """So far towards a bright day (docs/decisions/0029)."""
-BRIGHT_S = 3600.0
-"""From this time on [s]: sooner it is known from what is measured now."""
 DAY_S = 86400.0
 
 
@@ -40,7 +39,7 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
     total: Array = sum(sun.values(), np.zeros(forecast.grid.n_steps))
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
     bright = np.maximum(total, forecast.bright_kw)
-    moved = LEAN * (bright - total) * filled(site, forecast, bright, begins) * (begins >= BRIGHT_S)
+    moved = LEAN * (bright - total) * filled(site, forecast, bright, begins) * (begins >= KNOWN_S)
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     up, down = (np.array(x) if x else np.zeros_like(total) for x in (forecast.floor_up_kw, forecast.floor_down_kw))
     return replace(

@@ -23,10 +23,8 @@ from optimizer.assets.tank import TankBlock
 from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
-from optimizer.security import before_storm, bright_kw, paths_of
+from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of
 
-KNOWN_S = 3600.0
-"""The sun of the next hour is known from what is measured now [s]."""
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
 
@@ -34,7 +32,7 @@ TINY_WEAR = 1e-5
 def prices_of(site: Site, purpose: Purpose) -> Prices:
     """Return the prices under the site's objective; the bound counts litres alone."""
     if purpose != "plan":
-        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0, lost_l_per_kwh_h=0.0)
+        return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
     per_l = site.costs.diesel_per_l

@@ -15,6 +15,8 @@ from optimizer.frame import Array, Question
 
 OFF_SHARE = 0.5
 """Of the error that a bad day exceeds: about what is usual."""
+KNOWN_S = 3600.0
+"""The sun of the next hour is known from what is measured now [s]: no brighter one is counted with."""
 FILL_S = 3600.0
 """A battery is to be full so long before a storm [s]: the warning may be late."""
 

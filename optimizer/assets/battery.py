@@ -9,7 +9,7 @@ from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
 from optimizer.assets.wear import WearBlock
 from optimizer.frame import MW, Array, Frame, Question
-from optimizer.security import Paths
+from optimizer.security import Paths, sun_kw
 
 DAY_H = 24.0
 OFF_TARGET = 1.3
@@ -51,7 +51,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
         self.path = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
-        self.roof = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
+        self.bright = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.lost_l = cp.Parameter(n, nonneg=True, value=np.zeros(n))
         if frame.purpose == "plan":
             self._paths()
@@ -67,7 +67,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
         # A diesel that waits can be left out when the day is brighter than forecast; what it has stored is then in the way of the sun.
         lost = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.lost")
-        frame.constraints.append(self.stored - lost <= self.roof)
+        frame.constraints.append(self.stored - lost <= self.bright)
         frame.cost.append(cp.sum(cp.multiply(lost[1:], self.lost_l)))
 
     def follow(self, paths: Paths, full: Array, net_kw: Array, lit: Array) -> None:
@@ -89,8 +89,8 @@ class BatteryBlock:
         room = paths.room_kwh * (self.share * MW * self.into)
         self.path.value = floor + np.where(full > 0.0, band, np.minimum(need, band))
         self.unsure.value = np.minimum(paths.unsure_kwh[1:] * (self.share * MW / self.to_bus), UNSURE * self.capacity)
-        bright = paths.bright_kwh * (self.share * MW * self.into)
-        self.roof.value = np.maximum(self._unburnt(net_kw), top - np.where(full > 0.0, 0.0, bright))
+        sunny = paths.bright_kwh * (self.share * MW * self.into)
+        self.bright.value = np.maximum(self._unburnt(net_kw), top - np.where(full > 0.0, 0.0, sunny))
         self.lost_l.value = self.frame.dt_h * lit * (self.frame.prices.lost_l_per_kwh_h / MW)
         self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
 
@@ -167,5 +167,4 @@ class BatteryBlock:
 
 def net_load_kw(question: Question) -> Array:
     """Return load less sun by step [kW], shape (n_steps,)."""
-    sun = sum((np.asarray(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))
-    return np.asarray(np.asarray(question.forecast.load_kw) - sun)
+    return np.asarray(np.asarray(question.forecast.load_kw) - sun_kw(question))

@@ -234,7 +234,7 @@ def test_room_for_a_bright_day_is_what_it_brings_above_the_load_and_no_more_than
         problem.fill(replace(asked, forecast=replace(asked.forecast, bright_kw=bright)))
         store = problem.inverters[0].store
         assert store is not None
-        assert store.roof.value[2] * 1e3 == pytest.approx(max(roof_kwh, 360.0 - 2.0 * lacks))
+        assert store.bright.value[2] * 1e3 == pytest.approx(max(roof_kwh, 360.0 - 2.0 * lacks))
         assert (store.lost_l.value > 0.0).tolist() == [False, False, True, True]
 
 
