@@ -27,7 +27,7 @@ from ems.memory import Memory
 from ems.model import Limits, Outcome, Quality, Status
 from ems.record import ClockInfo
 from ems.terms import Mode, Stage
-from tests.e2e.service import free_port
+from tests.ports import free_port
 
 SITE = """\
 site: {{id: isle}}

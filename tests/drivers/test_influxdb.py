@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +12,7 @@ from influxdb_client.client.write.point import Point
 from drivers.influxdb import Busy, Denied, InfluxSink, Refused, Target, ledger_lines, line, minute_lines, send
 from ems.errors import ConnectionLost, Failed
 from tests.drivers.influx_server import OK, Answer, FakeInflux, fake_influx
+from tests.ports import free_port
 
 AT_US = 1_772_366_400_000_000
 
@@ -145,9 +145,7 @@ def test_how_long_to_wait_is_what_the_server_says(influx: FakeInflux, sink: Infl
 
 
 def test_nobody_there_is_a_lost_connection() -> None:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with closing(InfluxSink(Target(url, "t", "o", "b"), connect_s=1.0)) as sink, pytest.raises(ConnectionLost):
         sink.write(["a x=1.0 5"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 EMS = str(Path(sys.executable).with_name("ems"))
 SITE = """\
@@ -38,11 +39,6 @@ def until(holds: Callable[[], Any], limit_s: float = 60.0) -> Any:
         assert time.monotonic() < end, "it did not come true in time"
         threading.Event().wait(0.05)
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def children(pid: int) -> dict[str, int]:
@@ -123,7 +119,8 @@ class Command:
         return state
 
     def ready(self) -> bool:
-        return self.process.poll() is None and self.get("/readyz")[0] == 200
+        assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.err.read_text()}"
+        return self.get("/readyz")[0] == 200
 
 
 class Service(Command):

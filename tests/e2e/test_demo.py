@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.e2e.service import EMS, Command, alive, children, free_port, until
+from tests.e2e.service import EMS, Command, alive, children, until
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(240)]
 

@@ -14,8 +14,9 @@ from ems.config.profile import Profile
 from ems.config.site import Device
 from ems.errors import BadInput, ConnectionLost
 from ems.model import Quality
+from tests.ports import free_port
 from tests.wire.certificates import made, written
-from tests.wire.mosquitto import broker, free_port, publish
+from tests.wire.mosquitto import broker, publish
 
 PROFILE = Profile.model_validate(
     {

@@ -18,8 +18,8 @@ from ems.config.site import Device
 from ems.errors import BadInput, ConnectionLost, Failed
 from ems.model import Quality
 from tests.conftest import find_peer
+from tests.ports import free_port
 from tests.wire.certificates import made, written
-from tests.wire.mosquitto import free_port
 from tests.wire.node_opcua import Turbine, needed, turbine
 
 pytestmark = [

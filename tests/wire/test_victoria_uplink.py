@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from drivers.influxdb import InfluxSink, Target
 from drivers.store.history import History
 from drivers.store.ledger import LedgerStore
 from ems.clock import SimClock
+from tests.ports import free_port
 
 MINUTES = 3 * 24 * 60
 
@@ -29,9 +28,7 @@ MINUTES = 3 * 24 * 60
 @pytest.fixture
 def victoria(peer: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
     program = peer("victoria-metrics")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command: list[str] = [str(program), f"-storageDataPath={tmp_path / 'vm'}", f"-httpListenAddr={address}", "-retentionPeriod=10y", "-search.latencyOffset=0s"]
     with (tmp_path / "vm.log").open("wb") as log:
         process = subprocess.Popen([*command, "-loggerLevel=WARN"], stdout=log, stderr=log)
