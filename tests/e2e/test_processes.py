@@ -52,8 +52,8 @@ def cycles(folder: Path) -> list[int]:
         return [number for (number,) in db.execute("SELECT cycle FROM cycles ORDER BY rowid")]
 
 
-def last_cycle(folder: Path) -> int:
-    return HistoryReader(folder / "data" / "history.db").last_cycle()
+def last_cycle(folder: Path, data: str = "data") -> int:
+    return HistoryReader(folder / data / "history.db").last_cycle()
 
 
 def test_the_island_is_run_over_the_wire(plant: Path, service: Service) -> None:
@@ -152,14 +152,14 @@ def test_sigterm_ends_all_with_streams_open(plant: Path, service: Service) -> No
 
 
 def test_children_of_a_killed_supervisor_end_and_the_next_one_goes_on(plant: Path) -> None:
-    first = Service(plant, "as-simulated.yaml")
+    first = Service(plant, "as-simulated.yaml", data="left")
     try:
         until(first.ready)
         family = children(first.pid)
         everyone = [*family.values(), *children(family["control"]).values()]
-        at = last_cycle(plant)
+        at = last_cycle(plant, "left")
         first.end(signal.SIGKILL)
-        second = Service(plant, "as-simulated.yaml")
+        second = Service(plant, "as-simulated.yaml", data="left")
         try:
             until(second.ready)
             assert [pid for pid in everyone if alive(pid)] == []
