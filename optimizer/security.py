@@ -13,8 +13,6 @@ import numpy as np
 from ems.plan import Forecast, Storm
 from optimizer.frame import Array, Question
 
-OFF_SHARE = 0.5
-"""Of the error that a bad day exceeds: about what is usual."""
 KNOWN_S = 3600.0
 """The sun of the next hour is known from what is measured now [s]: no brighter one is counted with."""
 FILL_S = 3600.0
@@ -30,9 +28,9 @@ class Paths:
     stored_kwh, room_kwh : Array
         To be stored at least, and room to be left at least.
     bright_kwh : Array
-        Room that a bright day would fill by itself.
+        Room that a bright day would fill by itself; what the night before it takes makes some.
     unsure_kwh : Array
-        What the forecast may have been off until then: so much less may be stored than was planned.
+        What a bad day, which one of ten exceeds, has taken until then: so much less may be stored than was planned.
     """
 
     stored_kwh: Array
@@ -62,8 +60,8 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     up, down = (np.array(x) if x else np.zeros(len(hours)) for x in (question.forecast.floor_up_kw, question.forecast.floor_down_kw))
     river_kw = must_kw + np.array(question.forecast.load_kw)
     surplus_kw = np.minimum(must_kw + down * (must_kw > -down), river_kw)  # no more than the river itself: a brighter sun is cut, no load is below nothing
-    off_kwh = OFF_SHARE * np.concatenate([[0.0], np.cumsum(up * hours)])
-    bright_kwh = np.maximum(0.0, bright_kw(question) - sun_kw(question) - net_kw) * hours
+    off_kwh = np.concatenate([[0.0], np.cumsum(up * hours)])
+    bright_kwh = (bright_kw(question) - sun_kw(question) - net_kw) * hours
     return Paths(backwards((net_kw + up - able_kw) * hours), backwards(surplus_kw * hours), backwards(bright_kwh), off_kwh)
 
 

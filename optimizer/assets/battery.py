@@ -14,7 +14,7 @@ from optimizer.security import Paths, sun_kw
 DAY_H = 24.0
 OFF_TARGET = 1.3
 """A window that ends off the relaxation's charge pays this many times its value."""
-UNSURE = 0.02
+UNSURE = 0.03
 """Of its capacity: what a forecast may be off is kept behind the reserve up to this; what is more comes with time to think again."""
 
 

@@ -109,7 +109,7 @@ def test_energy_that_must_last_long_is_priced_as_the_problem_prices_it(warmup_s:
     assert problem_l > 100.0
 
 
-@pytest.mark.parametrize(("above", "some"), [(0.0, True), (0.005, True), (0.015, False)])
+@pytest.mark.parametrize(("above", "some"), [(0.0, True), (0.005, True), (0.025, False)])
 def test_what_the_forecast_may_be_off_is_asked_only_of_what_the_inverter_holds(above: float, some: bool) -> None:
     sets = [DG1, {**DG1, "id": "dg2", "forming": "droop"}, {**DG1, "id": "dg3", "forming": "droop"}]
     problem_l, sketch_l = held(site(LOAD, *sets, INV1, {**BESS1, "capacity_kwh": 4000.0}), 190.0, (True, True, True), above)

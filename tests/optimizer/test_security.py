@@ -238,6 +238,21 @@ def test_room_for_a_bright_day_is_what_it_brings_above_the_load_and_no_more_than
         assert (store.lost_l.value > 0.0).tolist() == [False, False, True, True]
 
 
+def test_what_a_night_takes_makes_room_for_the_bright_day_after_it() -> None:
+    """300 kWh above the load fill 281 of 400 kWh in the last hour; the hour before takes as much as it lacks, and the one before that."""
+    isle = site(LOAD, PV1, DG1, INV1, BESS1)
+    asked = question(isle, [HOUR] * 4, 100.0, start(isle, soc=0.95, on=["dg1"]))
+    problem = PlanProblem(isle, (HOUR,) * 4)
+    lacks = 100.0 + isle.station_kw
+    problem.fill(replace(asked, forecast=replace(asked.forecast, bright_kw=(0.0, 0.0, 0.0, 300.0 + lacks))))
+    store = problem.inverters[0].store
+    assert store is not None
+    unburnt = [max(40.0, 380.0 - k * lacks / 0.975 / 0.96) for k in range(4)]
+    roofs = [380.0 - max(0.0, 300.0 - (3 - k) * lacks) * 0.975 * 0.96 for k in range(4)]
+    assert store.bright.value[:4] * 1e3 == pytest.approx(np.maximum(unburnt, roofs))
+    assert roofs[1] > unburnt[1]
+
+
 @pytest.mark.parametrize(("bright_kw", "stored"), [(0.0, True), (150.0, False)])
 def test_a_diesel_waits_where_a_bright_day_would_fill_the_place_of_what_it_stores(bright_kw: float, stored: bool) -> None:
     """The set has to run for some of the day: in the morning, full and into the battery, or where a bright day may leave it out, as late as it can."""
