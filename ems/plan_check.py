@@ -134,7 +134,7 @@ class PlanCheck:
         for d in self._diesels:
             flags = (d.id in start.diesels and start.diesels[d.id].on, *plan.on[d.id])
             worn += d.start_wear_l * sum(on and not before for before, on in zip(flags, flags[1:], strict=False))
-            worn += d.hour_wear_l * sum(s for s, on in zip(plan.grid.step_s, plan.on[d.id], strict=True) if on) / 3600.0
+            worn += self._site.hour_l(d) * sum(s for s, on in zip(plan.grid.step_s, plan.on[d.id], strict=True) if on) / 3600.0
         return worn
 
     def _bus_faults(self, case: Case) -> Iterator[str]:

@@ -78,14 +78,13 @@ class Prices:
         What wear a discharged kWh costs there and back (objective cost); None where it is not counted.
     changed_starts_per_h : float
         An hour of an engine that is other than promised, in starts of it.
-    om_l_per_currency, curtailed_l_per_kwh : float
-        Running hours (objective cost), and unused sun.
+    curtailed_l_per_kwh : float
+        Unused sun.
     """
 
     wear_l_per_kwh: float = 0.002
     least_wear_l_per_kwh: float = 0.002
     storage_l_per_kwh: float | None = None
-    om_l_per_currency: float = 0.0
     curtailed_l_per_kwh: float = 0.0005
     unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
     shortfall_l_per_kwh: float = 15.0

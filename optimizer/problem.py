@@ -35,11 +35,10 @@ def prices_of(site: Site, purpose: Purpose) -> Prices:
         return Prices(wear_l_per_kwh=TINY_WEAR, curtailed_l_per_kwh=0.0)
     if site.planner.objective == "diesel" or site.costs.diesel_per_l <= 0:
         return Prices()
-    per_l = site.costs.diesel_per_l
     usual = Prices()
-    storage = site.costs.storage_wear_per_kwh / per_l
+    storage = site.costs.storage_wear_per_kwh / site.costs.diesel_per_l
     wear = max(usual.least_wear_l_per_kwh, storage / 2.0)
-    return replace(usual, wear_l_per_kwh=wear, storage_l_per_kwh=storage, om_l_per_currency=1.0 / per_l)
+    return replace(usual, wear_l_per_kwh=wear, storage_l_per_kwh=storage)
 
 
 class PlanProblem:

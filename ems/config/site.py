@@ -250,6 +250,11 @@ class Site(Strict):
         """Declared auxiliary use [kW]."""
         return sum(load.station_kw for load in self.of(Load))
 
+    def hour_l(self, diesel: Diesel) -> float:
+        """Return what an engine hour is worth in a plan beside fuel [L]: `om_per_h` in litres under `objective: cost`, else what it wears."""
+        per_l = self.costs.diesel_per_l
+        return diesel.om_per_h / per_l if self.planner.objective == "cost" and per_l > 0.0 else diesel.hour_wear_l
+
     @property
     def fuel_constants(self) -> FuelConstants:
         """Of `mrv`, else the usual ones of diesel oil."""

@@ -120,7 +120,7 @@ class DieselBlock:
 
     def _fill_wishes(self, question: Question, since: DieselStart, top: Array) -> None:
         frame, d = self.frame, self.diesel
-        self.on_price.value = self.change + frame.dt_h * (SPARED_L_PER_H * self._rank(question) + hour_l(frame, d))
+        self.on_price.value = self.change + frame.dt_h * (SPARED_L_PER_H * self._rank(question) + frame.site.hour_l(d))
         left = since.service_in_h
         self.service_left.value = max(0.0, left) if left is not None else float(frame.dt_h.sum())
         self.burn.value = BURN_LOADING * d.rated_kw * MW if since.burn_s > 0.0 and top.min() >= BURN_LOADING * d.rated_kw else 0.0
@@ -173,12 +173,6 @@ class DieselBlock:
         if question.keep:
             low[(signs < 0.0) & (high > 0.0)] = 1.0
             high[(signs > 0.0) & (low < 1.0)] = 0.0
-
-
-def hour_l(frame: Frame, diesel: Diesel) -> float:
-    """Return what an engine hour costs in a plan beside fuel [L]: by its price under `objective: cost`, else what it wears."""
-    per_currency = frame.prices.om_l_per_currency
-    return per_currency * diesel.om_per_h if per_currency else diesel.hour_wear_l
 
 
 def fuel_lines(diesel: Diesel) -> list[tuple[float, float]]:

@@ -133,19 +133,26 @@ def test_a_wasteful_plan_is_refused() -> None:
     assert dear > cheap
 
 
-def test_what_starts_and_hours_wear_counts_in_the_comparison() -> None:
-    """7 L for each hour and 3 L for each start of either set, as the plan has them."""
+@pytest.mark.parametrize(("objective", "hour_l"), [("diesel", 7.0), ("cost", 4.0)])
+def test_what_starts_and_hours_wear_counts_in_the_comparison(objective: str, hour_l: float) -> None:
+    """7 L for each hour, or its 6 of money at 1.5 a litre, and 3 L for each start of either set, as the plan has them."""
     hours = starts = 0.0
     for on, before in ((GOOD.on["dg1"], True), (GOOD.on["dg2"], False)):
         hours += sum(s for s, runs in zip(GRID.step_s, on, strict=True) if runs) / 3600.0
         starts += sum(runs and not was for was, runs in zip((before, *on), on, strict=False))
     worn, free = (
-        SITE.model_copy(update={"assets": [a.model_copy(update=wear) if a.kind == "diesel" else a for a in SITE.assets]})
-        for wear in ({"hour_wear_l": 7.0, "start_wear_l": 3.0}, {"hour_wear_l": 0.0, "start_wear_l": 0.0})
+        SITE.model_copy(
+            update={
+                "assets": [a.model_copy(update=wear) if a.kind == "diesel" else a for a in SITE.assets],
+                "planner": SITE.planner.model_copy(update={"objective": objective}),
+                "costs": SITE.costs.model_copy(update={"diesel_per_l": 1.5}),
+            }
+        )
+        for wear in ({"hour_wear_l": 7.0, "start_wear_l": 3.0, "om_per_h": 6.0}, {"hour_wear_l": 0.0, "start_wear_l": 0.0, "om_per_h": 0.0})
     )
     dear, cheap = (PlanCheck(of).price(case_of(of, GOOD, FROM, FORECAST, {})).litres for of in (worn, free))
     assert starts > 0
-    assert dear - cheap == pytest.approx(7.0 * hours + 3.0 * starts)
+    assert dear - cheap == pytest.approx(hour_l * hours + 3.0 * starts)
 
 
 def test_a_plan_gives_means_over_the_time_asked_for() -> None:
