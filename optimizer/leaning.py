@@ -17,7 +17,7 @@ from ems.config.site import Battery, Site
 from ems.plan import Forecast
 from optimizer.answer import series
 from optimizer.frame import Array
-from optimizer.security import KNOWN_S
+from optimizer.security import KNOWN_S, bright_kw, sun_kw
 
 LEAN = 0.25
 """So far towards a bright day (docs/decisions/0029)."""
@@ -36,9 +36,9 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
     if not forecast.bright_kw:
         return forecast
     sun = {s: np.array(v) for s, v in forecast.available_kw.items()}
-    total: Array = sum(sun.values(), np.zeros(forecast.grid.n_steps))
+    total = sun_kw(forecast)
     begins = np.concatenate([[0.0], np.cumsum(forecast.grid.step_s)[:-1]])
-    bright = np.maximum(total, forecast.bright_kw)
+    bright = bright_kw(forecast)
     moved = LEAN * (bright - total) * filled(site, forecast, bright, begins) * (begins >= KNOWN_S)
     ratio = np.divide(moved, total, out=np.zeros_like(total), where=total > 0.0)
     up, down = (np.array(x) if x else np.zeros_like(total) for x in (forecast.floor_up_kw, forecast.floor_down_kw))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ems.config.site import Battery, Site
 from ems.plan import Plan
 from optimizer.frame import Bounds, Frame, Question
+from optimizer.security import sun_kw
 
 AROUND_S = 3600.0
 """A switching may move by so much [s], at least by a step."""
@@ -112,9 +113,9 @@ def _forecast_departs(site: Site, plan: Plan, question: Question) -> str:
     steps = shifted(plan, question)
     known = (steps >= 0) & np.array([begin < question.at + AHEAD for begin in question.grid.starts()])
     drawn = sum((np.array(plan.power_kw[a]) for a in plan.deferrables), np.zeros(plan.grid.n_steps))
-    sun = sum((np.array(v) for v in plan.available_kw.values()), np.zeros(plan.grid.n_steps))
+    sun = sun_kw(plan)
     before = (np.array(plan.load_kw) - drawn - sun)[steps]
-    sun_now = sum((np.array(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps))
+    sun_now = sun_kw(question.forecast)
     change = np.abs(np.array(question.forecast.load_kw) - sun_now - before) * np.array(question.grid.step_s) * known
     mean_kw = float(change.sum() / max(1.0, float((np.array(question.grid.step_s) * known).sum())))
     return "the forecast has moved" if mean_kw > OFF_LOAD * site.peak_kw else ""

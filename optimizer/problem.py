@@ -122,7 +122,7 @@ class PlanProblem:
         load = np.asarray(question.forecast.load_kw) + self.site.station_kw
         net = net_load_kw(question) + self.site.station_kw - river
         paths = paths_of(question, net, able, fixed - load)
-        full, lit = before_storm(question), (bright_kw(question) > 0.0) * (self.frame.elapsed_s >= KNOWN_S).astype(float)
+        full, lit = before_storm(question), (bright_kw(question.forecast) > 0.0) * (self.frame.elapsed_s >= KNOWN_S).astype(float)
         for inverter in self.inverters:
             if inverter.store is not None:
                 inverter.store.follow(paths, full, net, lit)

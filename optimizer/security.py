@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ems.plan import Forecast, Storm
+from ems.plan import Forecast, Plan, Storm
 from optimizer.frame import Array, Question
 
 KNOWN_S = 3600.0
@@ -61,18 +61,18 @@ def paths_of(question: Question, net_kw: Array, able_kw: Array, must_kw: Array) 
     river_kw = must_kw + np.array(question.forecast.load_kw)
     surplus_kw = np.minimum(must_kw + down * (must_kw > -down), river_kw)  # no more than the river itself: a brighter sun is cut, no load is below nothing
     off_kwh = np.concatenate([[0.0], np.cumsum(up * hours)])
-    bright_kwh = (bright_kw(question) - sun_kw(question) - net_kw) * hours
+    bright_kwh = (bright_kw(question.forecast) - sun_kw(question.forecast) - net_kw) * hours
     return Paths(backwards((net_kw + up - able_kw) * hours), backwards(surplus_kw * hours), backwards(bright_kwh), off_kwh)
 
 
-def sun_kw(question: Question) -> Array:
-    """Return the expected sun [kW], shape (n_steps,)."""
-    return np.asarray(sum((np.asarray(v) for v in question.forecast.available_kw.values()), np.zeros(question.grid.n_steps)))
+def sun_kw(seen: Forecast | Plan) -> Array:
+    """Return the sun that a forecast, or a plan of its time, expects [kW], shape (n_steps,)."""
+    return np.asarray(sum((np.asarray(v) for v in seen.available_kw.values()), np.zeros(seen.grid.n_steps)))
 
 
-def bright_kw(question: Question) -> Array:
+def bright_kw(forecast: Forecast) -> Array:
     """Return the sun of a bright day [kW], shape (n_steps,); what is expected where nothing is known of one."""
-    return np.maximum(sun_kw(question), question.forecast.bright_kw or 0.0)
+    return np.maximum(sun_kw(forecast), forecast.bright_kw or 0.0)
 
 
 def backwards(lacking_kwh: Array) -> Array:
@@ -103,5 +103,5 @@ def without_sun(forecast: Forecast, storm: Storm | None) -> Forecast:
     if not any(dark):
         return forecast
     sun = {s: tuple(0.0 if hidden else v for v, hidden in zip(values, dark, strict=True)) for s, values in forecast.available_kw.items()}
-    bright = tuple(0.0 if hidden else v for v, hidden in zip(forecast.bright_kw, dark, strict=False))
+    bright = tuple(0.0 if hidden else v for v, hidden in zip(forecast.bright_kw, dark, strict=True)) if forecast.bright_kw else ()
     return replace(forecast, available_kw=sun, bright_kw=bright, source={**forecast.source, **dict.fromkeys(sun, "storm")})

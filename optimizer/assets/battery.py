@@ -167,4 +167,4 @@ class BatteryBlock:
 
 def net_load_kw(question: Question) -> Array:
     """Return load less sun by step [kW], shape (n_steps,)."""
-    return np.asarray(np.asarray(question.forecast.load_kw) - sun_kw(question))
+    return np.asarray(np.asarray(question.forecast.load_kw) - sun_kw(question.forecast))

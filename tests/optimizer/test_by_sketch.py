@@ -12,6 +12,7 @@ import pytest
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import Failed
 from ems.plan import DieselStart, Plan
+from optimizer.assets.battery import UNSURE
 from optimizer.coarse import coarse
 from optimizer.frame import Question
 from optimizer.planner import near_enough, plan_question, solve_question
@@ -109,7 +110,7 @@ def test_energy_that_must_last_long_is_priced_as_the_problem_prices_it(warmup_s:
     assert problem_l > 100.0
 
 
-@pytest.mark.parametrize(("above", "some"), [(0.0, True), (0.005, True), (0.025, False)])
+@pytest.mark.parametrize(("above", "some"), [(0.0, True), (UNSURE / 6, True), (5 * UNSURE / 6, False)])
 def test_what_the_forecast_may_be_off_is_asked_only_of_what_the_inverter_holds(above: float, some: bool) -> None:
     sets = [DG1, {**DG1, "id": "dg2", "forming": "droop"}, {**DG1, "id": "dg3", "forming": "droop"}]
     problem_l, sketch_l = held(site(LOAD, *sets, INV1, {**BESS1, "capacity_kwh": 4000.0}), 190.0, (True, True, True), above)
