@@ -1,4 +1,4 @@
-"""The planning problem in few numbers: one battery, one sun, and what is neither diesel nor battery as the relaxation has it.
+"""The planning problem in few numbers: one battery, one sun under a few skies, and what is neither diesel nor battery as the relaxation has it.
 
 What the sketch (`sketch.py`) looks at. Read from the parameters of a filled problem, so that history, limits, promises and what a
 search has narrowed are in it by construction; rivers and deferrables are read from the relaxation's answer.
@@ -17,13 +17,14 @@ from optimizer.assets.diesel import OVERDUE, DieselBlock, fuel_lines, full_l_per
 from optimizer.assets.inverter import InverterBlock, charge_lines
 from optimizer.frame import MW, Array, Frame
 from optimizer.problem import PlanProblem
+from optimizer.skies import changes_of
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """All batteries as one [MW, MWh]; by set of the sketch and by step.
+    """All batteries as one [MW, MWh]; by row of the sketch and by step.
 
     Attributes
     ----------
@@ -40,7 +41,7 @@ class Store:
     to_bus, into : float
         Power at the busbar per power out of the battery; power into the battery per power taken from the busbar.
     discharge, charge, reach : Array
-        Limits of what is converted, and of power at the busbar, shape (n_sets, n_steps).
+        Limits of what is converted, and of power at the busbar, shape (n_rows, n_steps).
     curve : list[tuple[float, float]]
         Lines over stored energy below which the charge stays [MW, MW/MWh]; none where it does not fall.
     largest, instant : float
@@ -74,21 +75,25 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Coarse:
-    """One question in few numbers [MW, MWh, L]; shape (n_sets, n_steps) but where said.
+    """One question in few numbers [MW, MWh, L]; shape (n_rows, n_steps) but where said. A row is a set under a sky.
 
     Attributes
     ----------
+    n_sets : int
+        So many rows are of the first sky, that which is expected; as many of each other one follow.
+    changes : Array
+        Chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies).
     rows : NDArray[intp]
-        The sets of the frame that may hold in some step, shape (n_sets,).
+        The sets of the frame that may hold in some step, once for each sky, shape (n_rows,).
     allowed : Flags
     members : Flags
-        Which diesels each set has, shape (n_sets, n_diesels).
+        Which diesels each set has, shape (n_rows, n_diesels).
     before : Flags
         Which of them were on before the first step, shape (n_diesels,).
     low, high, capacity, spared, quick : Array
-        Power of the set's diesels; their ceilings, all and without the largest; what they add at once (shape (n_sets,)).
+        Power of the set's diesels; their ceilings, all and without the largest; what they add at once (shape (n_rows,)).
     share : Array
-        Share of the largest diesel, 0 where its loss is excused, shape (n_sets,).
+        Share of the largest diesel, 0 where its loss is excused, shape (n_rows,).
     lines : list[tuple[Array, float]]
         Fuel rate of a set at least cost is the maximum of (at nothing [L/h], slope [L/MWh]).
     fixed_l : Array
@@ -115,6 +120,8 @@ class Coarse:
     """
 
     frame: Frame
+    n_sets: int
+    changes: Array
     rows: npt.NDArray[np.intp]
     allowed: Flags
     members: Flags
@@ -157,7 +164,8 @@ def coarse(problem: PlanProblem) -> Coarse:
     allowed[0] &= ~np.any([d.on_min.value > 0.5 for d in diesels], axis=0)  # what must run is not on a dead bus
     if allowed[1:].any(axis=0).all():
         allowed[0] = False  # nobody is left in the dark where somebody can be there
-    rows = np.flatnonzero(allowed.any(axis=1))
+    sets, skies = np.flatnonzero(allowed.any(axis=1)), problem.skies
+    rows, off = np.tile(sets, len(skies)), np.repeat(skies, len(sets), axis=0)
     members = np.array([[d.diesel.id in frame.sets[k] for d in diesels] for k in rows], dtype=bool).reshape(len(rows), len(diesels))
     live = frame.live[rows]
     lows, highs = by_set(diesels, rows, frame, "power_min"), by_set(diesels, rows, frame, "power_max")
@@ -171,6 +179,7 @@ def coarse(problem: PlanProblem) -> Coarse:
     stores = [i for i in problem.inverters if i.store is not None and (i.discharge_max.value + i.charge_max.value).any()]
     rule = frame.site.reserve
     excused = np.outer(live, none)
+    off = off * live[:, None]
     if len(stores) == 1:
         excused = (stores[0].excused.value > 0.0)[rows] & np.isin(rows, bare_rows(frame))[:, None]
     rated = np.array([d.diesel.rated_kw for d in diesels])
@@ -181,6 +190,8 @@ def coarse(problem: PlanProblem) -> Coarse:
     fixed = sum((np.outer(members[:, k], running_l(d)) for k, d in enumerate(diesels)), np.zeros((len(rows), n)))
     return Coarse(
         frame=frame,
+        n_sets=len(sets),
+        changes=changes_of(skies, np.array(frame.step_s)),
         rows=rows,
         allowed=allowed[rows],
         members=members,
@@ -196,8 +207,8 @@ def coarse(problem: PlanProblem) -> Coarse:
         start_l=np.array([d.diesel.start_l + d.diesel.start_wear_l * rolling for d in diesels]),
         up_s=np.array([d.diesel.min_up_s for d in diesels]),
         down_s=np.array([d.diesel.min_down_s for d in diesels]),
-        demand=load + drawn + idle - np.outer(live, given + sun),
-        sun=np.outer(live, sun),
+        demand=load + drawn + idle - np.outer(live, given + sun) + off,
+        sun=np.maximum(0.0, np.outer(live, sun) - off) * (sun > 0.0),
         sun_lost=np.max(suns, axis=0) / np.maximum(1e-9, sun) if suns else none,
         river=np.max([h.power.value.sum(axis=0) for h in problem.hydros], axis=0, initial=0.0) if problem.hydros else none,
         idle=idle,

@@ -28,7 +28,8 @@ from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
 BELIEVED = 0.04
-"""In replay a sketch is the plan up to this distance from its relaxation, which may be loose: 2 to 3 % with one diesel (docs/decisions/0025)."""
+"""A sketch is the plan up to this distance from its relaxation, which may be loose (2 to 3 % with one diesel) and knows one sky alone
+(docs/decisions/0025, 0031)."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
@@ -85,9 +86,8 @@ class PlanMaker:
     ) -> None:
         self._site = site
         self._forecasting = forecasting
-        replayed = time_limit_s is None
-        nodes = NODE_LIMIT if node_limit is None and replayed else node_limit
-        self._effort = Effort(GAP, nodes, time_limit_s, now_s, BELIEVED if replayed else 0.0)
+        nodes = NODE_LIMIT if node_limit is None and time_limit_s is None else node_limit
+        self._effort = Effort(GAP, nodes, time_limit_s, now_s, BELIEVED)
         self._steps = step_lengths(site.planner.grid, step_s)
         self._problem: PlanProblem | None = None
 
@@ -165,8 +165,8 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
 
 
 def by_sketch(problem: PlanProblem, effort: Effort) -> bool:
-    """Return whether a sketch alone is taken for a plan between two searches of the whole."""
-    return effort.believed > 0.0 and drawable(problem)
+    """Return whether a sketch alone is taken for a plan between two searches of the whole: in a replay, which has no time to prove how good each is."""
+    return effort.time_limit_s is None and effort.believed > 0.0 and drawable(problem)
 
 
 def near_enough(problem: PlanProblem, question: Question, effort: Effort) -> bool:

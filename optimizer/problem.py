@@ -24,6 +24,7 @@ from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, F
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
 from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of
+from optimizer.skies import skies_of
 
 TINY_WEAR = 1e-5
 """Wear in the bound [L/kWh]: enough to keep charge and discharge apart, too little to move the bound."""
@@ -66,6 +67,7 @@ class PlanProblem:
         self.inverters = [InverterBlock(frame, a, site.battery_behind(a.id)) for a in site.of(Inverter)]
         self.deferrables = [DeferrableBlock(frame, a) for a in site.of(Deferrable)]
         self.tanks = [TankBlock(frame, a) for a in site.of(Tank) if a.feeds]
+        self.skies: Array = np.zeros((1, frame.n))
         self._balance()
         self.reserve = ReserveBlock(frame, self.load, self.diesels, self.deferrables)
         self.cp = cp.Problem(cp.Minimize(cp.sum(cp.hstack(frame.cost))), frame.constraints)
@@ -100,6 +102,7 @@ class PlanProblem:
         for tank in self.tanks:
             tank.fill(question)
         self._fill_paths(question)
+        self.skies = skies_of(question.forecast)
         serving = [i.in_service(question) for i in self.inverters if i.store is not None]
         self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
 

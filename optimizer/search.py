@@ -115,7 +115,9 @@ def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
     if not sketched(problem):
         return [*found, Way(bounds, effort.gap)]
     usual_l = float(problem.load.load.value[0] @ problem.frame.dt_h) / MW * best_slope_l_per_kwh(problem.site.of(Diesel))
-    return [Way(bounds, effort.gap, effort.believed, usual_l), *found]
+    # With time to go on a sketch is believed where it knows more than the problem does: under several skies.
+    believed = effort.believed if effort.time_limit_s is None or len(problem.skies) > 1 else 0.0
+    return [Way(bounds, effort.gap, believed, usual_l), *found]
 
 
 def sketched(problem: PlanProblem) -> bool:

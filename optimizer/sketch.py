@@ -1,8 +1,9 @@
-"""A sketch of the commitments: a coarse dynamic programme over stored energy and the set of diesels that runs.
+"""A sketch of the commitments: a coarse dynamic programme over stored energy, the set of diesels that runs, and the sky.
 
-With one battery a plan is a shortest path over (step, set, stored energy). On a grid of energies, with a few powers in each
+With one battery and one sky a plan is a shortest path over (step, set, stored energy). On a grid of energies, with a few powers in each
 step, it is found in one sweep backwards and one forwards, in a fraction of the time that a search over on and off takes to find as
-good a one. It proves nothing and its litres are not used: the problem itself, with these commitments, has the last word.
+good a one. Under several skies (`skies.py`) the sweep takes the mean over those that may come next, and the path is that of the sky which
+is expected. It proves nothing and its litres are not used: the problem itself, with these commitments, has the last word.
 Bellman, R., "Dynamic Programming", Princeton 1957.
 """
 
@@ -23,7 +24,9 @@ from optimizer.frame import MW, Array, Bounds
 from optimizer.problem import PlanProblem
 
 ENERGIES = 201
-"""Points of stored energy, half a percent of a battery each: more find no better plans, half as many miss where it just carries the reserve."""
+"""Points of stored energy under one sky, half a percent of a battery each: more find no better plans, half as many miss where it just carries the reserve."""
+FEWER = 101
+"""Points under several skies: their mean does not bend as sharply, and twice as many find no better plans."""
 POWERS = 5
 """Powers of the diesels between the least that leaves nobody in the dark and the most that can be stored: more find no better plans, three miss some."""
 MOST_SETS = 33
@@ -54,7 +57,7 @@ class Arcs:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is best while a set holds in a step: by set and stored energy before it, shape (n_sets, n_energies).
+    """What is best while a set holds in a step: by set and stored energy before it, shape (n_rows, n_energies).
 
     Attributes
     ----------
@@ -76,7 +79,7 @@ def sketch(problem: PlanProblem) -> Bounds | None:
     if not problem.diesels or problem.frame.purpose == "window":  # a window is to end where the relaxation of the whole does, which a sketch does not know
         return None
     of = coarse(problem)
-    if not len(of.rows) or len(of.rows) > MOST_SETS or of.frame.n * len(of.rows) > MOST_STATES:
+    if not of.n_sets or of.n_sets > MOST_SETS or of.frame.n * len(of.rows) > MOST_STATES:
         return None
     path = shortest(of)
     if path is None:
@@ -86,19 +89,20 @@ def sketch(problem: PlanProblem) -> Bounds | None:
 
 
 def shortest(of: Coarse) -> Ints | None:
-    """Return which set holds in each step, as a row of `of`, shape (n_steps,); None where there is no way through.
+    """Return which set holds in each step under the first sky, as a row of `of`, shape (n_steps,); None where there is no way through.
 
     Forwards from what is stored now, by what the sweep found best in each state: from the nearest point of the grid as far as from there.
     """
-    grid, inner, begin = energies(of), arcs(of, of.members), arcs(of, of.before[None, :])
+    grid, inner, begin = energies(of), arcs(of, of.members[: of.n_sets]), arcs(of, of.before[None, :])
+    sets = np.arange(of.n_sets)
     found = swept(of, grid, inner, depths(inner, begin))
     energy = of.store.energy_0 if of.store is not None else 0.0
     path, row, left = np.zeros(of.frame.n, dtype=np.intp), -1, 0
     for t, held in enumerate(found):
         if left == 0:
             way, k = (begin, 0) if row < 0 else (inner, row)
-            cost = np.array([interpolated(h.cost_l, grid, np.full((len(of.rows), 1, 1), energy))[:, 0, 0] for h in held])
-            total = cost[way.hold[t, k] - 1, np.arange(len(of.rows))] + way.cost_l[k]
+            cost = np.array([interpolated(h.cost_l[: of.n_sets], grid, np.full((of.n_sets, 1, 1), energy))[:, 0, 0] for h in held])
+            total = cost[way.hold[t, k] - 1, sets] + way.cost_l[k]
             row = int(np.argmin(total))
             left = int(way.hold[t, k, row])
             if not of.allowed[row, t : t + left].all():
@@ -117,10 +121,17 @@ def swept(of: Coarse, grid: Array, inner: Arcs, deep: list[int]) -> list[list[He
     held: list[Held] = []
     for t in range(of.frame.n - 1, -1, -1):
         cost, after = moves(of, t, grid)
-        later = [free, *(h.cost_l for h in held[: deep[t] - 1])]
+        later = [of_skies(of, t, cost_l) for cost_l in (free, *(h.cost_l for h in held[: deep[t] - 1]))]
         found[t] = held = [best(cost, after, grid, follows) for follows in later]
-        free = changed(np.array([h.cost_l for h in held]), inner.cost_l, inner.hold[t])
+        by_sky = np.split(np.array([h.cost_l for h in held]), len(of.rows) // of.n_sets, axis=1)
+        free = np.concatenate([changed(cost_l, inner.cost_l, inner.hold[t]) for cost_l in by_sky])
     return found
+
+
+def of_skies(of: Coarse, t: int, cost_l: Array) -> Array:
+    """Return the mean over the skies that may follow those of a step, of what costs so much under each, shape (n_rows, n_energies)."""
+    by_sky = cost_l.reshape(of.changes.shape[1], -1)
+    return np.asarray((of.changes[t] @ by_sky).reshape(cost_l.shape))
 
 
 def energies(of: Coarse) -> Array:
@@ -129,13 +140,14 @@ def energies(of: Coarse) -> Array:
         return np.array([0.0, 1.0])
     s = of.store
     low, high = min(s.energy_0, float(s.floor.min())), max(s.energy_0, float(s.top.max()))
-    return np.linspace(low, max(high, low + 1e-6), ENERGIES)
+    return np.linspace(low, max(high, low + 1e-6), ENERGIES if len(of.rows) == of.n_sets else FEWER)
 
 
 def arcs(of: Coarse, before: Flags) -> Arcs:
     """Return the changes from sets to those of `of`: after one the new set holds until all that started may stop and all that stopped may start."""
-    started = ~before[:, None, :] & of.members[None]
-    stopped = before[:, None, :] & ~of.members[None]
+    members = of.members[: of.n_sets]
+    started = ~before[:, None, :] & members[None]
+    stopped = before[:, None, :] & ~members[None]
     seconds = np.maximum((started * of.up_s).max(axis=2, initial=0.0), (stopped * of.down_s).max(axis=2, initial=0.0))
     begins, n = of.frame.elapsed_s, of.frame.n
     ends = np.searchsorted(begins, begins[:, None, None] + seconds)  # the first step that does not begin before
@@ -164,7 +176,7 @@ def best(cost: Array, after: Array, grid: Array, follows: Array) -> Held:
 
 
 def interpolated(values: Array, grid: Array, at: Array) -> Array:
-    """Return values (n_sets, n_grid) at energies (n_sets, ...), linear in between."""
+    """Return values (n_rows, n_grid) at energies (n_rows, ...), linear in between."""
     place = clip((at - grid[0]) * ((len(grid) - 1) / (grid[-1] - grid[0])), 0.0, len(grid) - 1.0)
     below = np.minimum(place.astype(np.intp), len(grid) - 2)
     part = place - below
@@ -191,7 +203,7 @@ def end_l(of: Coarse, grid: Array) -> Array:
 
 
 def moves(of: Coarse, t: int, energy: Array) -> tuple[Array, Array]:
-    """Return what each power of each set costs in a step [L], and the energy after it [MWh], shape (n_sets, n_powers, n_energies)."""
+    """Return what each power of each row costs in a step [L], and the energy after it [MWh], shape (n_rows, n_powers, n_energies)."""
     hours, prices, store = float(of.frame.dt_h[t]), of.frame.prices, of.store
     begin = energy[None, None, :]
     demand, sun, low, live = column(of.demand, t), column(of.sun, t), column(of.low, t), of.live[:, None, None]
@@ -221,12 +233,12 @@ def moves(of: Coarse, t: int, energy: Array) -> tuple[Array, Array]:
 
 
 def column(values: Array, t: int) -> Array:
-    """Return one step of (n_sets, n_steps) so that it spreads over energies and powers."""
+    """Return one step of (n_rows, n_steps) so that it spreads over energies and powers."""
     return values[:, t, None, None]
 
 
 def limits(store: Store, t: int, begin: Array, hours: float) -> tuple[Array, Array]:
-    """Return the most that can be taken out of the battery and put into it, at the busbar [MW], shape (n_sets, 1, n_energies)."""
+    """Return the most that can be taken out of the battery and put into it, at the busbar [MW], shape (n_rows, 1, n_energies)."""
     out = np.minimum(column(store.discharge, t), np.maximum(0.0, begin - store.floor[t + 1]) * (store.to_bus / hours))
     into = np.minimum(column(store.charge, t), np.maximum(0.0, store.top[t + 1] - begin) / (store.into * hours))
     for empty, rise in store.curve:
@@ -254,7 +266,7 @@ def with_room(
 
 
 def powers(of: Coarse, t: int, most_out: Array, most_in: Array) -> Array:
-    """Return the powers of the diesels that are tried, shape (n_sets, n_powers, n_energies).
+    """Return the powers of the diesels that are tried, shape (n_rows, n_powers, n_energies).
 
     From the least that serves all to the most that can be stored; and with the battery at rest, and giving what diesels could take over at once.
     """

@@ -9,8 +9,9 @@ weights and error bands are always those of this site. Each quantity says in `Fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from optimizer.forecasting.perfect import Truth, perfect
 from optimizer.forecasting.quantity import river, sun, town
 from optimizer.forecasting.sky import ClearSky, located
 
+Begun = Callable[[dict[str, Values]], dict[str, Values]]
 METHODS = ("perfect", "persistence", "seasonal", "clearsky", "blend", "file")
 KEEP_S = 3600.0
 """What was learned is written down this often [s]."""
@@ -144,7 +146,9 @@ class Forecasting:
         values, source = {}, {}
         for q in self._quantities:
             values[q.name], source[q.name] = q.forecast(slots, now)
-        values = begun(values, slots, measured, at, {s.id: s.rated_kw for s in self._site.of(Solar)})
+        rated_kw = {s.id: s.rated_kw for s in self._site.of(Solar)}
+        from_now = partial(begun, slots=slots, measured=measured, at=at, rated_kw=rated_kw)
+        values = from_now(values)
         ahead = slots >= now
         errors = self._bands.of(now, {name: v[ahead] for name, v in values.items()})
 
@@ -152,7 +156,7 @@ class Forecasting:
             return np.concatenate([np.full(now - first, path[0]), path])
 
         up, down = from_first(errors.floor_up_kw), from_first(errors.floor_down_kw)
-        bright = self._bright(slots, values, down)
+        bright = self._bright(slots, values, from_now, down)
         near_up, near_down = (() if path is None else peaks(from_first(path), slots, grid) for path in (errors.near_up_kw, errors.near_down_kw))
         return Forecast(
             grid,
@@ -169,15 +173,15 @@ class Forecasting:
             () if bright is None else means(bright, slots, grid),
         )
 
-    def _bright(self, slots: Slots, values: dict[str, Values], down_kw: Values) -> Values | None:
-        """Return the sun of a bright day [kW], as far as the errors of late allow one; None where no day was seen."""
+    def _bright(self, slots: Slots, values: dict[str, Values], from_now: Begun, down_kw: Values) -> Values | None:
+        """Return the sun of a bright day [kW], from what is measured now on, as far as the errors of late allow one; None where no day was seen."""
         suns = [s.id for s in self._site.of(Solar)]
-        seen = [self._history.brightest(s, slots) for s in suns]
-        if not seen or not any(np.isfinite(x).any() for x in seen):
+        seen = {s: self._history.brightest(s, slots) for s in suns}
+        if not any(np.isfinite(x).any() for x in seen.values()):
             return None
-        expected = np.sum([values[s] for s in suns], axis=0)
-        brightest = np.sum([np.fmax(values[s], x) for s, x in zip(suns, seen, strict=True)], axis=0)
-        return np.asarray(np.minimum(brightest, expected + SURPRISE * down_kw))
+        bright = from_now({s: np.fmax(values[s], seen[s]) for s in suns})
+        expected, brightest = (np.sum([x[s] for s in suns], axis=0) for x in (values, bright))
+        return np.asarray(np.clip(brightest, expected, expected + SURPRISE * down_kw))
 
     # ------------------------------------------------------------------ what was learned
     def state(self) -> dict[str, Values]:

@@ -1,0 +1,42 @@
+"""The skies that a sketch reckons with: how far the net load may come out off its forecast, and when that shows.
+
+A plan for what is expected alone stops a set where the battery will just do, and starts another at noon for three hours, as if nothing were
+still to be learned. What waits may see more sun than expected, and what stops may see less and start again: both have their worth
+once a few skies are possible, and the plan may go on otherwise under each (docs/decisions/0031).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ems.plan import Forecast
+from optimizer.frame import MW, Array
+from optimizer.security import KNOWN_S
+
+CHANCES = np.array([0.4, 0.3, 0.3])
+"""Of what is expected, and of what one of ten exceeds either way, the two halves of the rest: Keefer, D. L., Bodily, S. E., "Three-point
+approximations for continuous random variables", Management Science 29 (1983), 595-609."""
+SHOWN = 0.5
+"""So much of what is open shows itself when the hour that is known ends."""
+LASTS_S = 24 * 3600.0
+"""And then a sky lasts so long on the mean until it is drawn again [s]."""
+
+
+def skies_of(forecast: Forecast) -> Array:
+    """Return by how much the net load is above its forecast under each sky [MW], the expected one first, shape (n_skies, n_steps).
+
+    One sky alone where nothing is known of errors: a perfect forecast, a bound.
+    """
+    none = np.zeros(forecast.grid.n_steps)
+    up, down = (np.array(x) * MW if x else none for x in (forecast.floor_up_kw, forecast.floor_down_kw))
+    return np.array([none, up, -down] if up.any() or down.any() else [none])
+
+
+def changes_of(skies: Array, step_s: Array) -> Array:
+    """Return the chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies)."""
+    n = len(skies)
+    ends = np.cumsum(step_s)
+    drawn = np.where(ends < KNOWN_S, 0.0, 1.0 - np.exp(-step_s / LASTS_S))
+    drawn[np.argmax(ends >= KNOWN_S)] = SHOWN
+    chances = CHANCES if n == len(CHANCES) else np.ones(1)
+    return np.asarray((1.0 - drawn)[:, None, None] * np.eye(n) + drawn[:, None, None] * chances)
