@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ems.config.site import Diesel
-from optimizer.assets.diesel import OVERDUE, DieselBlock, fuel_lines, full_l_per_h
 from optimizer.assets.inverter import InverterBlock, charge_lines
+from optimizer.fleet import Flags, Fleet, fleet_of
 from optimizer.frame import MW, Array, Frame
 from optimizer.problem import PlanProblem
 from optimizer.skies import changes_of
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +84,7 @@ class Coarse:
     rows : NDArray[intp]
         The sets of the frame that may hold in some step, once for each sky, shape (n_rows,).
     allowed : Flags
-    members : Flags
-        Which diesels each set has, shape (n_rows, n_diesels).
-    before : Flags
-        Which of them were on before the first step, shape (n_diesels,).
-    low, high, capacity, spared, quick : Array
-        Power of the set's diesels; their ceilings, all and without the largest; what they add at once (shape (n_rows,)).
-    share : Array
-        Share of the largest diesel, 0 where its loss is excused, shape (n_rows,).
-    lines : list[tuple[Array, float]]
-        Fuel rate of a set at least cost is the maximum of (at nothing [L/h], slope [L/MWh]).
-    fixed_l : Array
-        What a step costs in this set whatever its power: promises, wear, hours.
-    start_l : Array
-        Of each diesel, shape (n_diesels,).
-    up_s, down_s : Array
-        Shortest time on and off of each, shape (n_diesels,).
+    fleet : Fleet
     demand : Array
         What diesels, battery and sun are to give.
     sun, sun_lost : Array
@@ -124,19 +107,7 @@ class Coarse:
     changes: Array
     rows: npt.NDArray[np.intp]
     allowed: Flags
-    members: Flags
-    before: Flags
-    low: Array
-    high: Array
-    capacity: Array
-    spared: Array
-    quick: Array
-    share: Array
-    lines: list[tuple[Array, float]]
-    fixed_l: Array
-    start_l: Array
-    up_s: Array
-    down_s: Array
+    fleet: Fleet
     demand: Array
     sun: Array
     sun_lost: Array
@@ -157,68 +128,41 @@ class Coarse:
 
 def coarse(problem: PlanProblem) -> Coarse:
     """Return a filled problem in few numbers; with rivers or deferrables its variables hold its relaxation's answer."""
-    frame, diesels, reserve = problem.frame, problem.diesels, problem.reserve
-    rolling = frame.purpose == "plan"  # a bound counts litres alone, and asks for no reserve downwards
-    allowed = frame.allowed.value > 0.5
-    allowed[bare_rows(frame)] &= frame.formed.value > 0.5
-    allowed[0] &= ~np.any([d.on_min.value > 0.5 for d in diesels], axis=0)  # what must run is not on a dead bus
-    if allowed[1:].any(axis=0).all():
-        allowed[0] = False  # nobody is left in the dark where somebody can be there
-    sets, skies = np.flatnonzero(allowed.any(axis=1)), problem.skies
-    rows, off = np.tile(sets, len(skies)), np.repeat(skies, len(sets), axis=0)
-    members = np.array([[d.diesel.id in frame.sets[k] for d in diesels] for k in rows], dtype=bool).reshape(len(rows), len(diesels))
+    frame, reserve, rule, skies = problem.frame, problem.reserve, problem.frame.site.reserve, problem.skies
+    rolling = frame.purpose == "plan"  # a bound asks for no reserve downwards
+    both = rule.combine == "sum"
+    allowed = allowed_in(problem)
+    sets, none = np.flatnonzero(allowed.any(axis=1)), np.zeros(frame.n)
+    rows = np.tile(sets, len(skies))
     live = frame.live[rows]
-    lows, highs = by_set(diesels, rows, frame, "power_min"), by_set(diesels, rows, frame, "power_max")
-    n, none = frame.n, np.zeros(frame.n)
-    given = sum((np.maximum(0.0, h.power.value.sum(axis=0)) for h in problem.hydros), none)
+    off = np.repeat(skies, len(sets), axis=0) * live[:, None]
+    rivers = [h.power.value.sum(axis=0) for h in problem.hydros]
+    given = sum((np.maximum(0.0, power) for power in rivers), none)
     drawn = sum((np.maximum(0.0, x.power.value) for x in problem.deferrables), none)
     suns = [s.available.value[0] for s in problem.solars]
     sun = sum(suns, none)
-    idle = np.outer(live, np.full(n, sum(i.inverter.no_load_kw for i in problem.inverters) * MW))
-    load = problem.load.load.value[0]
+    idle = np.outer(live, np.full(frame.n, sum(i.inverter.no_load_kw for i in problem.inverters) * MW))
     stores = [i for i in problem.inverters if i.store is not None and (i.discharge_max.value + i.charge_max.value).any()]
-    rule = frame.site.reserve
-    excused = np.outer(live, none)
-    off = off * live[:, None]
-    if len(stores) == 1:
-        excused = (stores[0].excused.value > 0.0)[rows] & np.isin(rows, bare_rows(frame))[:, None]
-    rated = np.array([d.diesel.rated_kw for d in diesels])
-    largest = np.max(members * rated, axis=1, initial=0.0) / np.maximum(1e-9, members @ rated)
-    accepted = np.array([any(d.excused_in(int(k)).any() for d in diesels) for k in rows])
-    spared = np.zeros((frame.n_sets, n))
-    spared[reserve.manned] = reserve.spared.value if len(reserve.manned) else 0.0
-    fixed = sum((np.outer(members[:, k], running_l(d)) for k, d in enumerate(diesels)), np.zeros((len(rows), n)))
+    sole = (stores[0].excused.value > 0.0)[rows] & np.isin(rows, bare_rows(frame))[:, None] if len(stores) == 1 else np.outer(live, none)
     return Coarse(
         frame=frame,
         n_sets=len(sets),
         changes=changes_of(skies, np.array(frame.step_s)),
         rows=rows,
         allowed=allowed[rows],
-        members=members,
-        before=np.array([d.on_before.value > 0.5 for d in diesels], dtype=bool),
-        low=sum(lows, np.zeros((len(rows), n))),
-        high=sum(highs, np.zeros((len(rows), n))),
-        capacity=reserve.capacity.value[rows],
-        spared=spared[rows],
-        quick=members @ np.array([d.block_kw * MW * d.reacts for d in diesels]) if diesels else np.zeros(len(rows)),
-        share=np.where(accepted, 0.0, largest),
-        lines=merit(diesels, lows, highs, members),
-        fixed_l=fixed,
-        start_l=np.array([d.diesel.start_l + d.diesel.start_wear_l * rolling for d in diesels]),
-        up_s=np.array([d.diesel.min_up_s for d in diesels]),
-        down_s=np.array([d.diesel.min_down_s for d in diesels]),
-        demand=load + drawn + idle - np.outer(live, given + sun) + off,
+        fleet=fleet_of(problem, rows),
+        demand=problem.load.load.value[0] + drawn + idle - np.outer(live, given + sun) + off,
         sun=np.maximum(0.0, np.outer(live, sun) - off) * (sun > 0.0),
         sun_lost=np.max(suns, axis=0) / np.maximum(1e-9, sun) if suns else none,
-        river=np.max([h.power.value.sum(axis=0) for h in problem.hydros], axis=0, initial=0.0) if problem.hydros else none,
+        river=np.max(rivers, axis=0, initial=0.0) if rivers else none,
         idle=idle,
         live=live,
-        excused=excused,
+        excused=sole,
         hold_h=frame.hold_h.value[rows],
         need=reserve.need.value[0] + rule.load_fraction * drawn,
-        added=rule.load_fraction * (problem.load.peak.value[0] + drawn) * (rule.combine == "sum"),
-        risen=reserve.risen.value[0] * (rule.combine == "sum"),
-        sun_share=rule.solar_fraction * (rule.combine == "sum"),
+        added=rule.load_fraction * (problem.load.peak.value[0] + drawn) * both,
+        risen=reserve.risen.value[0] * both,
+        sun_share=rule.solar_fraction * both,
         unserved_l_per_kwh=frame.prices.tier_l_per_kwh(len(problem.load.shares) - 1),
         fed=reserve.fed.value * rolling,
         fallen=reserve.fallen.value * rolling,
@@ -226,49 +170,21 @@ def coarse(problem: PlanProblem) -> Coarse:
     )
 
 
+def allowed_in(problem: PlanProblem) -> Flags:
+    """Return which sets of the frame may hold in each step, shape (n_sets of the frame, n_steps)."""
+    frame = problem.frame
+    allowed = np.asarray(frame.allowed.value > 0.5)
+    allowed[bare_rows(frame)] &= frame.formed.value > 0.5
+    allowed[0] &= ~np.any([d.on_min.value > 0.5 for d in problem.diesels], axis=0)  # what must run is not on a dead bus
+    if allowed[1:].any(axis=0).all():
+        allowed[0] = False  # nobody is left in the dark where somebody can be there
+    return allowed
+
+
 def bare_rows(frame: Frame) -> npt.NDArray[np.intp]:
     """Return the live sets that no diesel holds: they need another former."""
     formers = {d.id for d in frame.site.of(Diesel) if d.forming != "never"}
     return np.array([k for k, members in enumerate(frame.sets) if k > 0 and not formers & set(members)], dtype=np.intp)
-
-
-def by_set(diesels: Sequence[DieselBlock], rows: npt.NDArray[np.intp], frame: Frame, limit: str) -> list[Array]:
-    """Return a limit of each diesel's power in the sets that it is in, 0 in the others, each of shape (n_rows, n_steps)."""
-    found = []
-    for d in diesels:
-        whole = np.zeros((frame.n_sets, frame.n))
-        whole[d.rows] = getattr(d, limit).value
-        found.append(whole[rows])
-    return found
-
-
-def merit(diesels: Sequence[DieselBlock], lows: Sequence[Array], highs: Sequence[Array], members: Flags) -> list[tuple[Array, float]]:
-    """Return the lines whose maximum is the least fuel rate of each set: (at nothing [L/h], slope [L/MWh]).
-
-    The cheapest split of a power is the infimal convolution of the engines' convex curves, and its conjugate the sum of
-    theirs: at each slope of the fleet an engine gives what is cheapest at this price, which is a limit or a knot of its own.
-    """
-    curves = [fuel_lines(d.diesel) for d in diesels]
-    slopes = sorted({round(slope, 9) for lines in curves for _, slope in lines})
-    found = []
-    for price in slopes:
-        total: Array = np.zeros(lows[0].shape)
-        for k, lines in enumerate(curves):
-            knots = [(a[0] - b[0]) / (b[1] - a[1]) * MW for a, b in zip(lines, lines[1:], strict=False)]
-            points = [lows[k], highs[k], *(np.clip(x, lows[k], highs[k]) for x in knots)]
-            rates = [np.max([none + slope / MW * p for none, slope in lines], axis=0) - price / MW * p for p in points]
-            total = total + members[:, k : k + 1] * np.min(rates, axis=0)
-        found.append((total, price / MW))
-    return found
-
-
-def running_l(block: DieselBlock) -> Array:
-    """Return what an engine costs in each step that it runs, beside fuel: promise and rank, its hours, those past a service [L], shape (n_steps,)."""
-    frame, d = block.frame, block.diesel
-    if frame.purpose != "plan":
-        return np.zeros(frame.n)
-    overdue = OVERDUE * full_l_per_h(d) * (block.service_left.value <= 0.0)
-    return np.asarray(block.on_price.value + frame.dt_h * overdue)
 
 
 def store_of(inverters: Sequence[InverterBlock], rows: npt.NDArray[np.intp], live: Array) -> Store:

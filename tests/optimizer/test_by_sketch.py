@@ -15,10 +15,10 @@ from ems.plan import DieselStart, Plan
 from optimizer.assets.battery import UNSURE
 from optimizer.coarse import coarse
 from optimizer.frame import Question
+from optimizer.moves import reserve_l
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import drawable
-from optimizer.sketch import reserve_l
 from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, INV1, LOAD, PV1, question, site, start
 from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, problem
@@ -77,7 +77,7 @@ def priced(problem: PlanProblem, row_of: tuple[bool, ...]) -> tuple[float, float
     missing = inverter.lack.value * prices.lack_l_per_kwh_h + spent.value * prices.spent_l_per_kwh_h
     missing = missing + problem.reserve.shortfall.value.sum(axis=0) * prices.shortfall_l_per_kwh
     of, stored = coarse(problem), inverter.store.stored.value
-    row = [tuple(m.tolist()) for m in of.members].index(row_of)
+    row = [tuple(m.tolist()) for m in of.fleet.members].index(row_of)
     flow = (inverter.discharge.value - inverter.charge.value).sum(axis=0)
     power = sum(d.power.value.sum(axis=0) for d in problem.diesels)
     ours = 0.0

@@ -80,8 +80,8 @@ def test_how_long_a_set_must_hold(min_up_s: float, min_down_s: float, expected: 
     """After a start and after a stop in the first of four quarters and two hours; 5400 s end within the first of the hours."""
     isle = site(LOAD, {**DG1, "min_up_s": min_up_s, "min_down_s": min_down_s}, INV1, BESS1)
     of = coarse(relaxed(isle, question(isle, [QUARTER] * 4 + [HOUR] * 2, 40.0, start(isle))))
-    off, on = (int(np.flatnonzero(of.members[:, 0] == flag)[0]) for flag in (False, True))
-    ways = arcs(of, of.members)
+    off, on = (int(np.flatnonzero(of.fleet.members[:, 0] == flag)[0]) for flag in (False, True))
+    ways = arcs(of, of.fleet.members)
     steps = (int(ways.hold[0, off, on]), int(ways.hold[0, on, off]))
     assert steps == ((expected[0], 5) if min_down_s == 5400.0 else expected)
     assert ways.hold[-1].max() == 1
@@ -94,11 +94,11 @@ def test_the_least_fuel_of_a_set_is_that_of_the_best_split() -> None:
     bent = {"points": [[0.0, 2.0], [50.0, 12.0], [100.0, 28.0]]}
     isle = site(LOAD, DG1, {**DG2, "fuel": bent}, INV1, BESS1)
     of = coarse(relaxed(isle, question(isle, [HOUR], 120.0, start(isle))))
-    both = int(np.flatnonzero(of.members.all(axis=1))[0])
+    both = int(np.flatnonzero(of.fleet.members.all(axis=1))[0])
     for power in (100.0, 140.0, 200.0, 260.0, 300.0):
         splits = [x for x in np.arange(30.0, 100.01, 0.5) if 60.0 <= power - x <= 200.0]
         best = min(4.0 + 0.25 * (power - x) + float(np.interp(x, [0.0, 50.0, 100.0], [2.0, 12.0, 28.0])) for x in splits)
-        assert max(float(none[both, 0]) + slope * power * 1e-3 for none, slope in of.lines) == pytest.approx(best, abs=1e-6)
+        assert max(float(none[both, 0]) + slope * power * 1e-3 for none, slope in of.fleet.lines) == pytest.approx(best, abs=1e-6)
 
 
 def test_interpolated_is_linear_and_flat_beyond_the_ends() -> None:

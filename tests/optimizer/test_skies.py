@@ -56,7 +56,7 @@ def test_each_set_has_a_row_under_each_sky_and_a_night_has_no_sun_to_lose() -> N
         for k in range(3):
             assert by_sky[0][k] == pytest.approx(suns[k])
             assert by_sky[1][k] == pytest.approx(demands[k])
-            assert (of.members[k * of.n_sets : (k + 1) * of.n_sets] == of.members[: of.n_sets]).all()
+            assert (of.fleet.members[k * of.n_sets : (k + 1) * of.n_sets] == of.fleet.members[: of.n_sets]).all()
 
 
 def test_what_follows_is_the_mean_over_the_skies_that_may_come() -> None:
