@@ -17,6 +17,7 @@ from ems.frozen import frozen
 from ems.memory import Memory
 from ems.model import AssetImage, Image, Limits
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
+from ems.reserve import ceiling_soc, floor_soc
 
 SOC_LOOKAHEAD_S = 60.0
 """A battery may not be driven past its SoC band within this time [s], or within one cycle if that is longer."""
@@ -104,8 +105,7 @@ def soc_band(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
         return None
     band = seat.battery_image.get("soc_band") or 0.0  # counted SoC: both ends of what it may be keep inside
     limits = seat.battery_limits
-    floor = seat.battery.soc_min if limits is None or limits.soc_min is None else limits.soc_min
-    top = seat.battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
+    floor, top = floor_soc(seat.battery, limits), ceiling_soc(seat.battery, limits)
     hours = max(seat.dt_s, SOC_LOOKAHEAD_S) / 3600.0
     return (
         ac_kw(unit, -charge_room_kw(seat.battery, soc, top - band, hours)),

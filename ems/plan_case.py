@@ -12,7 +12,7 @@ from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.model import Limits
 from ems.physics import ac_kw, charge_room_kw
 from ems.plan import Forecast, Plan, PlantStart
-from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, hold_s, largest_feeder, storages
+from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, ceiling_soc, hold_s, largest_feeder, storages
 
 SHARE = 2e-3
 """Numbers of a plan may be off by this share of the largest power or of a capacity: what a solver's tolerances allow."""
@@ -96,8 +96,7 @@ class Case:
             if battery is None:
                 continue
             low, _ = self.inverter_kw(inverter, battery, k)
-            limit = self.limit(battery.id, k)
-            full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
+            full = ceiling_soc(battery, self.limit(battery.id, k))
             lowest = max(low, ac_kw(inverter, -charge_room_kw(battery, plan.soc[battery.id][k], full, hours)))
             room += max(0.0, plan.power_kw[inverter.id][k] - lowest)
         left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))

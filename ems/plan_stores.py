@@ -12,7 +12,7 @@ from ems.config.site import Diesel, Hydro, Tank
 from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hull_flow_m3s, hydro_kw, storage_step
 from ems.plan import Plan, PlantStart, Storm
 from ems.plan_case import SHARE, Case
-from ems.reserve import Storage, storages
+from ems.reserve import Storage, ceiling_soc, floor_soc, storages
 
 TANK_L = 5.0
 TANK_SHARE = 0.01
@@ -50,9 +50,7 @@ def _battery_faults(case: Case, pair: Storage) -> Iterator[str]:
             return
         # A limit that ends may only widen the band: the way back to the old one could be too short.
         limit = case.limit(battery.id, k)
-        floor = battery.soc_min if limit is None or limit.soc_min is None else limit.soc_min
-        full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
-        low, high = min(low, floor), max(high, full)
+        low, high = min(low, floor_soc(battery, limit)), max(high, ceiling_soc(battery, limit))
         if not low - SHARE <= soc[k + 1] <= high + SHARE:
             yield f"{battery.id} at {soc[k + 1]:.3f} in step {k}, allowed {low:.3f} to {high:.3f}"
             return

@@ -14,7 +14,7 @@ from ems.model import Limits
 from ems.plan import Forecast, Plan, PlantStart, Storm, Unmet
 from ems.plan_case import Case, case_of
 from ems.plan_stores import dry_l
-from ems.reserve import ReserveRule, storages
+from ems.reserve import ReserveRule, ceiling_soc, floor_soc, storages
 
 NOTICE_KW = 0.5
 NOTICE_KWH = 0.5
@@ -84,10 +84,8 @@ def _charge(case: Case) -> Iterator[Unmet]:
         under, over = [0.0] * n, [0.0] * n
         for k in range(n):
             limit = case.limit(battery.id, k)
-            floor = battery.soc_min if limit is None or limit.soc_min is None else limit.soc_min
-            full = battery.soc_max if limit is None or limit.soc_max is None else limit.soc_max
-            under[k] = (floor - soc[k + 1]) * battery.capacity_kwh
-            over[k] = (soc[k + 1] - full) * battery.capacity_kwh
+            under[k] = (floor_soc(battery, limit) - soc[k + 1]) * battery.capacity_kwh
+            over[k] = (soc[k + 1] - ceiling_soc(battery, limit)) * battery.capacity_kwh
         for name, values, en, ja in (
             ("soc", under, "is up to {0:.0f} kWh under its floor", "が下限を最大 {0:.0f} kWh 下回ります"),
             ("soc_max", over, "is up to {0:.0f} kWh above its ceiling", "が上限を最大 {0:.0f} kWh 上回ります"),

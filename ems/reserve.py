@@ -159,7 +159,7 @@ class ReserveRule:
             limit_dc = min(battery.discharge_kw, supply.discharge_limit_kw.get(battery.id, battery.discharge_kw))
             ceiling = min(ceiling_kw(inverter.rated_kw, limits.get(inverter.id)), ac_kw(inverter, limit_dc))
             power = powers.get(inverter.id, 0.0)
-            energy_kw = usable_kwh(pair, soc, floor_soc(limits.get(battery.id))) / hours
+            energy_kw = usable_kwh(pair, soc, floor_soc(battery, limits.get(battery.id))) / hours
             held[inverter.id] = max(0.0, min(ceiling, energy_kw - inverter.no_load_kw) - power)
             if inverter.primary_response or inverter.forming != "never":
                 instant[inverter.id] = max(0.0, ceiling - power) if energy_kw > 0.0 else 0.0
@@ -239,6 +239,7 @@ class ReserveRule:
         """Return what the units on line can take back at once [kW]: diesels to minimum loading, batteries to full charge.
 
         A battery counts as far as its room lasts `DOWN_HOLD_S`: a forming battery that may not charge trips the island on over-frequency.
+        An operator's `max_kw` bounds an inverter both ways, and his `soc_max` the room, as `ems/guards.py` does.
         """
         powers, online = supply.power_kw, supply.online
         down = 0.0
@@ -250,9 +251,11 @@ class ReserveRule:
             soc = supply.soc.get(battery.id)
             if soc is None or inverter.id not in online:
                 continue
-            room_kwh = max(0.0, battery.soc_max - soc) * battery.capacity_kwh / battery.charge_efficiency
+            top = ceiling_soc(battery, supply.limits.get(battery.id))
+            room_kwh = max(0.0, top - soc) * battery.capacity_kwh / battery.charge_efficiency
             charge_dc = min(battery.charge_kw, supply.charge_limit_kw.get(battery.id, battery.charge_kw), room_kwh * 3600.0 / DOWN_HOLD_S)
-            down += max(0.0, powers.get(inverter.id, 0.0) - max(-inverter.rated_kw, ac_kw(inverter, -charge_dc)))
+            ceiling = ceiling_kw(inverter.rated_kw, supply.limits.get(inverter.id))
+            down += max(0.0, powers.get(inverter.id, 0.0) - max(-ceiling, ac_kw(inverter, -charge_dc)))
         return down
 
 
@@ -265,6 +268,11 @@ def ceiling_kw(rated_kw: float, limits: Limits | None) -> float:
     return rated_kw if limits.max_kw is None else min(rated_kw, limits.max_kw)
 
 
-def floor_soc(limits: Limits | None) -> float | None:
-    """Return an operator's SoC floor, or None where the site file's holds."""
-    return None if limits is None else limits.soc_min
+def floor_soc(battery: Battery, limits: Limits | None) -> float:
+    """Return the lowest state of charge that the operator, or else the site file, allows."""
+    return battery.soc_min if limits is None or limits.soc_min is None else limits.soc_min
+
+
+def ceiling_soc(battery: Battery, limits: Limits | None) -> float:
+    """Return the highest state of charge that the operator, or else the site file, allows."""
+    return battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max

@@ -21,7 +21,7 @@ from ems.model import NOTHING, Limits
 from ems.outlook import Outlook, Outlooks
 from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
 from ems.plan import Forecast, Plan, PlantStart, Target
-from ems.reserve import Supply, ceiling_kw, floor_soc
+from ems.reserve import Supply, ceiling_kw, ceiling_soc, floor_soc
 
 CYCLE_STEP = 0.1
 """Where charging that hard leaves the reserve short, so much less loading is tried, down to minimum loading."""
@@ -258,10 +258,9 @@ class _Roll:
         soc, limits = self._soc[battery.id], self._limits.get(battery.id)
         if not self._serves(inverter.id) or not self._serves(battery.id):
             return Bound(-inverter.no_load_kw, -inverter.no_load_kw, "out_of_service", "out_of_service")
-        floor = floor_soc(limits)
-        top = battery.soc_max if limits is None or limits.soc_max is None else limits.soc_max
+        floor, top = floor_soc(battery, limits), ceiling_soc(battery, limits)
         lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
-        hi = ac_kw(inverter, discharge_room_kw(battery, soc, battery.soc_min if floor is None else floor, hours))
+        hi = ac_kw(inverter, discharge_room_kw(battery, soc, floor, hours))
         given = self._limits.get(inverter.id)
         most = ceiling_kw(inverter.rated_kw, given)  # it bounds both directions
         least = -most if given is None or given.min_kw is None else given.min_kw

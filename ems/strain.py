@@ -175,7 +175,7 @@ class Strains:
             soc = seen.get("soc") if seen.seen else None
             if soc is None:
                 return None
-            floor = floor_soc(memory.limits.get(pair.battery.id))
+            floor = floor_soc(pair.battery, memory.limits.get(pair.battery.id))
             total += usable_kwh(pair, soc, pair.battery.black_start_soc if spare else floor)
         return total
 

@@ -45,6 +45,20 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
 
 
 @pytest.mark.parametrize(
+    ("limits", "down"),
+    [
+        ({}, 110.0 + 20.0 + 250.0),  # dg1 to its minimum, the inverter from 20 kW to its rating the other way
+        ({"inv1": Limits(max_kw=80.0)}, 110.0 + 20.0 + 80.0),  # it bounds both directions
+        ({"bess1": Limits(soc_max=0.5)}, 110.0 + 20.0 + 2.0),  # full: nothing but its own need
+        ({"bess1": Limits(soc_max=0.4)}, 110.0 + 20.0 + 2.0),
+    ],
+)
+def test_room_downwards_ends_where_the_operator_lets_charging_end(limits: dict[str, Limits], down: float) -> None:
+    case = Supply({"dg1": 200.0, "inv1": 20.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits=limits)
+    assert RULE.assess(case, 220.0).down_kw == pytest.approx(down)
+
+
+@pytest.mark.parametrize(
     ("combine", "learned", "required", "contingency"),
     [
         ("max", 19.0, 50.0, "solar"),  # 0.10 x 198 of load, 0.25 x 200 of sun
