@@ -220,6 +220,12 @@ def test_a_limit_is_obeyed_in_the_cycle_that_takes_it() -> None:
     assert decision.memory.taken_seq == 1
 
 
+def test_a_sun_that_is_told_below_what_it_gives_is_what_it_gives() -> None:
+    """The device's own estimate stands still at 30 kW while 150 kW flow: the battery still takes 40 of them, and the headroom is kept."""
+    told = {kw: telemetry(pv1=points(power_kw=150.0, available_kw=kw), dg1=diesel(90.0), inv1=inverter(-40.0)) for kw in (30.0, 150.0)}
+    assert written(decide(told[30.0])) == written(decide(told[150.0])) == {("pv1", "limit_kw"): 160.0, ("inv1", "power_kw"): -40.0}
+
+
 def test_a_limit_lapses_at_its_time() -> None:
     past = {"pv1": Limits(max_kw=10.0, expires_at=START - timedelta(seconds=1))}
     decision = decide(telemetry(), replace(AUTO, limits=past))
