@@ -1,4 +1,4 @@
-"""The skies that a sketch reckons with: how far the net load may come out off its forecast, and when that shows.
+"""The skies that a sketch reckons with: how far the sun may come out off its forecast, and when that shows.
 
 A plan for what is expected alone stops a set where the battery will just do, and starts another at noon for three hours, as if nothing were
 still to be learned. What waits may see more sun than expected, and what stops may see less and start again: both have their worth
@@ -11,7 +11,7 @@ import numpy as np
 
 from ems.plan import Forecast
 from optimizer.frame import MW, Array
-from optimizer.security import KNOWN_S
+from optimizer.security import KNOWN_S, sun_kw
 
 CHANCES = np.array([0.4, 0.3, 0.3])
 """Of what is expected, and of what one of ten exceeds either way, the two halves of the rest: Keefer, D. L., Bodily, S. E., "Three-point
@@ -23,13 +23,15 @@ LASTS_S = 24 * 3600.0
 
 
 def skies_of(forecast: Forecast) -> Array:
-    """Return by how much the net load is above its forecast under each sky [MW], the expected one first, shape (n_skies, n_steps).
+    """Return by how much the sun is less than its forecast under each sky [MW], the expected one first, shape (n_skies, n_steps).
 
-    One sky alone where nothing is known of errors: a perfect forecast, a bound.
+    One sky alone where nothing is known of errors: a perfect forecast, a bound. What the load errs by is left out: it does not last as a sky
+    does, and a night that would need less for good leaves the rest to another start at dawn.
     """
-    none = np.zeros(forecast.grid.n_steps)
+    sun, none = sun_kw(forecast) * MW, np.zeros(forecast.grid.n_steps)
     up, down = (np.array(x) * MW if x else none for x in (forecast.floor_up_kw, forecast.floor_down_kw))
-    return np.array([none, up, -down] if up.any() or down.any() else [none])
+    skies = np.array([none, np.minimum(up, sun), np.where(sun > 0.0, -down, 0.0)])
+    return skies if skies.any() else skies[:1]
 
 
 def changes_of(skies: Array, step_s: Array) -> Array:

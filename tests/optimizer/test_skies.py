@@ -16,15 +16,17 @@ from tests.optimizer.test_sketch import QUARTER, drawn, relaxed
 
 
 def asked(sun: float, up_kw: float, down_kw: float, *, steps: tuple[float, ...] = (HOUR,) * 6, soc: float = 0.9) -> Question:
-    """Return a question whose net load may be so much above and below its forecast."""
+    """Return a question whose net load may be so much above and below its forecast for want of sun, or with more of it."""
     of, n = hybrid(), len(steps)
     found = question(of, steps, 80.0, start(of, soc=soc), sun=sun)
     return replace(found, forecast=replace(found.forecast, floor_up_kw=(up_kw,) * n, floor_down_kw=(down_kw,) * n))
 
 
 def test_a_dark_a_bright_and_the_expected_sky() -> None:
-    skies = skies_of(asked(50.0, 30.0, 20.0).forecast)
-    assert skies[:, 0] == pytest.approx([0.0, 0.030, -0.020])
+    """No more sun is lost than there is, and the load of a night is what it is."""
+    for sun, expected in ((50.0, [0.0, 0.030, -0.020]), (20.0, [0.0, 0.020, -0.020])):
+        assert skies_of(asked(sun, 30.0, 20.0).forecast)[:, 0] == pytest.approx(expected)
+    assert skies_of(asked(0.0, 30.0, 20.0).forecast).tolist() == [[0.0] * 6]
     assert CHANCES.sum() == pytest.approx(1.0)
 
 
@@ -46,9 +48,9 @@ def test_half_of_what_is_open_shows_after_the_hour_that_is_known_and_then_a_sky_
     assert changes[5, 1] == pytest.approx([0.4 * again, 1.0 - 0.7 * again, 0.3 * again])
 
 
-def test_each_set_has_a_row_under_each_sky_and_a_night_has_no_sun_to_lose() -> None:
-    """50 kW of sun: 30 less or 20 more of it. 20 kW of sun: a dark sky has none, and the rest of its error is load. At night all of it is load."""
-    for sun, suns, demands in ((50.0, (50, 20, 70), (30, 60, 10)), (20.0, (20, 0, 40), (60, 90, 40)), (0.0, (0, 0, 0), (80, 110, 60))):
+def test_each_set_has_a_row_under_each_sky_and_what_it_lacks_of_sun_is_asked_of_others() -> None:
+    """50 kW of sun: 30 less or 20 more of it. 20 kW of sun: a dark sky has none."""
+    for sun, suns, demands in ((50.0, (50, 20, 70), (30, 60, 10)), (20.0, (20, 0, 40), (60, 80, 40))):
         of = coarse(relaxed(hybrid(), asked(sun, 30.0, 20.0)))
         assert len(of.rows) == 3 * of.n_sets
         live = [k for k in range(3 * of.n_sets) if of.live[k] > 0.0]
