@@ -18,6 +18,8 @@ NOTHING: Mapping[str, Any] = {}
 """An empty mapping to share: typed read-only, and picklable, which a mapping proxy is not."""
 LONG_STEP_S = 60.0
 """From this length of a step on (replay) powers are means: ramps, hand-overs and the bumpless first cycle lie inside it, and none is held against another."""
+OF_POWER = 0.98
+"""What is told to be free of the sun may be this share of what it gives: meters err."""
 
 
 class Quality(StrEnum):
@@ -125,6 +127,12 @@ class AssetImage:
     def power_kw(self) -> float | None:
         """Power into the busbar [kW]; of a load or deferrable what it draws."""
         return self.points.get("power_kw")
+
+    @property
+    def free_kw(self) -> float | None:
+        """What the sun offers a solar unit as its device tells [kW]; None where it tells nothing, or less than it gives by more than meters err."""
+        free, power = self.points.get("available_kw"), self.power_kw
+        return None if free is None or (power is not None and free < OF_POWER * power) else free
 
     @property
     def seen(self) -> bool:

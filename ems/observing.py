@@ -83,13 +83,11 @@ def load_kw(loads: Sequence[Load], image: Image) -> float | None:
 
 
 def sun_kw(solar: Solar, image: Image, decision: Decision) -> float | None:
-    """Return what the sun offered [kW]: measured, and no less than was given; else the power while nothing held it back, else unknown."""
+    """Return what the sun offered [kW]: measured, else the power while nothing held it back, else unknown."""
     unit = image.assets[solar.id]
-    free = unit.get("available_kw")
-    if unit.power_kw is None:
+    free = unit.free_kw
+    if free is not None or unit.power_kw is None:
         return free
-    if free is not None:
-        return max(free, unit.power_kw)
     limit = decision.memory.setpoints.get(solar.id)
     held = limit is not None and limit < 0.98 * solar.rated_kw and unit.power_kw > limit - 0.02 * solar.rated_kw
     return None if held else unit.power_kw

@@ -75,7 +75,7 @@ class Supply:
     online : Collection[str]
         Diesels on the bus, running hydro, running inverters: whoever can react.
     soc : Mapping[str, float | None]
-        By battery; None where it is unknown, which counts as nothing.
+        By battery, what is there at least; None where it is unknown, which counts as nothing.
     not_forming : Collection[str]
         Inverters that could hold the bus but say that they do not.
     hold_s : float | None
@@ -88,6 +88,8 @@ class Supply:
         Diesels that are on the bus as far as anybody knows, and not seen: they hold it, and add nothing.
     learned_kw : float
         By how much the net load may rise above forecast until new capacity runs, as forecasts have learned [kW].
+    soc_spread : Mapping[str, float]
+        By battery, how much more than `soc` may be there where it is counted, not shown.
     """
 
     power_kw: Mapping[str, float]
@@ -102,11 +104,13 @@ class Supply:
     local: Collection[str] = ()
     mute: Collection[str] = ()
     learned_kw: float = 0.0
+    soc_spread: Mapping[str, float] = field(default_factory=lambda: NOTHING)
 
     def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
         """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
         limits = self.discharge_limit_kw, self.charge_limit_kw, self.limits
-        return Supply(power_kw, online, self.soc, *limits, self.not_forming, self.hold_s, self.uncertain_kw, self.local, self.mute, self.learned_kw)
+        hold_s, doubt_kw, spread = self.hold_s, self.uncertain_kw, self.soc_spread
+        return Supply(power_kw, online, self.soc, *limits, self.not_forming, hold_s, doubt_kw, self.local, self.mute, self.learned_kw, spread)
 
 
 @frozen
@@ -239,7 +243,7 @@ class ReserveRule:
         """Return what the units on line can take back at once [kW]: diesels to minimum loading, batteries to full charge.
 
         A battery counts as far as its room lasts `DOWN_HOLD_S`: a forming battery that may not charge trips the island on over-frequency.
-        An operator's `max_kw` bounds an inverter both ways, and his `soc_max` the room, as `ems/guards.py` does.
+        An operator's limits bound the inverter and the room, and a counted charge may be the upper end of its band, as `ems/guards.py` has it.
         """
         powers, online = supply.power_kw, supply.online
         down = 0.0
@@ -252,10 +256,10 @@ class ReserveRule:
             if soc is None or inverter.id not in online:
                 continue
             top = ceiling_soc(battery, supply.limits.get(battery.id))
-            room_kwh = max(0.0, top - soc) * battery.capacity_kwh / battery.charge_efficiency
+            room_kwh = max(0.0, top - soc - supply.soc_spread.get(battery.id, 0.0)) * battery.capacity_kwh / battery.charge_efficiency
             charge_dc = min(battery.charge_kw, supply.charge_limit_kw.get(battery.id, battery.charge_kw), room_kwh * 3600.0 / DOWN_HOLD_S)
-            ceiling = ceiling_kw(inverter.rated_kw, supply.limits.get(inverter.id))
-            down += max(0.0, powers.get(inverter.id, 0.0) - max(-ceiling, ac_kw(inverter, -charge_dc)))
+            lowest = lowest_kw(inverter, supply.limits.get(inverter.id))
+            down += max(0.0, powers.get(inverter.id, 0.0) - max(lowest, ac_kw(inverter, -charge_dc)))
         return down
 
 
@@ -266,6 +270,16 @@ def ceiling_kw(rated_kw: float, limits: Limits | None) -> float:
     if limits.out_of_service:
         return 0.0
     return rated_kw if limits.max_kw is None else min(rated_kw, limits.max_kw)
+
+
+def lowest_kw(inverter: Inverter, limits: Limits | None) -> float:
+    """Return the lowest power of an inverter that rating and operator allow [kW], negative where it may charge.
+
+    An operator's `max_kw` bounds both directions, his `min_kw` this one.
+    """
+    if limits is None or limits.min_kw is None or limits.out_of_service:
+        return -ceiling_kw(inverter.rated_kw, limits)
+    return max(-inverter.rated_kw, limits.min_kw)
 
 
 def floor_soc(battery: Battery, limits: Limits | None) -> float:

@@ -89,19 +89,19 @@ class Situations:
         return 0.0 if manual is not None and manual.run is False else available_kw(hydro, image.assets[hydro.id], bound, planned)
 
     def _sun_kw(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> float:
-        """Return what PV can give [kW]: measured where the device tells, never less than it gives; else its power, or a ramp above its limit."""
+        """Return what PV can give [kW]: measured where the device tells, else its power, or a ramp above its limit."""
         unit = image.assets[solar.id]
-        free, power = unit.get("available_kw"), unit.power_kw or 0.0
+        free, power = unit.free_kw, unit.power_kw or 0.0
         if not unit.ready:
             free = power
         elif free is None:
             free = power + solar.ramp_up_kw_per_s * image.dt_s if self._held_back(solar, image, memory, bound) else power
-        return bound.clip(max(free, power))
+        return bound.clip(free)
 
     def _held_back(self, solar: Solar, image: Image, memory: Memory, bound: Bound) -> bool:
         """Whether a solar unit could give more than it may: measured where the device tells, else where it stands at its limit."""
         unit, limit = image.assets[solar.id], memory.setpoints.get(solar.id)
-        free, power, slack = unit.get("available_kw"), unit.power_kw or 0.0, AT_LIMIT * solar.rated_kw
+        free, power, slack = unit.free_kw, unit.power_kw or 0.0, AT_LIMIT * solar.rated_kw
         if limit is None or limit > bound.hi_kw - slack:
             return False
         return free > limit + slack if free is not None else power > max(slack, limit - slack)

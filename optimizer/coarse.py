@@ -138,9 +138,9 @@ def coarse(problem: PlanProblem) -> Coarse:
     rivers = [h.power.value.sum(axis=0) for h in problem.hydros]
     given = sum((np.maximum(0.0, power) for power in rivers), none)
     drawn = sum((np.maximum(0.0, x.power.value) for x in problem.deferrables), none)
-    suns = [s.available.value[0] for s in problem.solars]
-    sun = sum(suns, none)
-    seen = np.maximum(0.0, sun - np.repeat(skies, len(sets), axis=0)) * live[:, None]
+    suns = [s.under(skies) for s in problem.solars]
+    sun = sum(suns, np.zeros(skies.shape))
+    seen = np.repeat(sun, len(sets), axis=0) * live[:, None]
     idle = np.outer(live, np.full(frame.n, sum(i.inverter.no_load_kw for i in problem.inverters) * MW))
     stores = [i for i in problem.inverters if i.store is not None and (i.discharge_max.value + i.charge_max.value).any()]
     sole = (stores[0].excused.value > 0.0)[rows] & np.isin(rows, bare_rows(frame))[:, None] if len(stores) == 1 else np.outer(live, none)
@@ -153,7 +153,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         fleet=fleet_of(problem, rows),
         demand=problem.load.load.value[0] + drawn + idle - np.outer(live, given) - seen,
         sun=seen,
-        sun_lost=np.max(suns, axis=0) / np.maximum(1e-9, sun) if suns else none,
+        sun_lost=np.max([s[0] for s in suns], axis=0) / np.maximum(1e-9, sun[0]) if suns else none,
         river=np.max(rivers, axis=0, initial=0.0) if rivers else none,
         idle=idle,
         live=live,

@@ -67,7 +67,7 @@ class PlanProblem:
         self.inverters = [InverterBlock(frame, a, site.battery_behind(a.id)) for a in site.of(Inverter)]
         self.deferrables = [DeferrableBlock(frame, a) for a in site.of(Deferrable)]
         self.tanks = [TankBlock(frame, a) for a in site.of(Tank) if a.feeds]
-        self.skies: Array = np.zeros((1, frame.n))
+        self.skies: Array = np.ones((1, frame.n))
         self._balance()
         self.reserve = ReserveBlock(frame, self.load, self.diesels, self.deferrables)
         self.cp = cp.Problem(cp.Minimize(cp.sum(cp.hstack(frame.cost))), frame.constraints)

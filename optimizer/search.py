@@ -93,7 +93,7 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
     share = open_share(problem.frame)
-    if share == 0.0:
+    if share == 0.0 and not (sketched(problem) and len(problem.skies) > 1):  # it is whole, under the expected sky alone
         return below
     best, unmet_l = None, dark_or_dry_l(problem)
     for way in ways(problem, effort, share):

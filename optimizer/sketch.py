@@ -27,7 +27,7 @@ FEWER = 101
 MOST_SETS = 33
 """More sets than these (five different diesels, and the dark bus) take longer to go through than a search takes: the time grows with their square."""
 MOST_STATES = 50_000
-"""Sets times steps of a whole period that are gone through: two weeks of quarter hours with all sets of five diesels, in 160 MB."""
+"""Sets times steps of a whole period that are gone through: two weeks of quarter hours with all sets of five diesels, in 160 MB under one sky."""
 Ints = npt.NDArray[np.intp]
 
 
@@ -71,7 +71,7 @@ def sketch(problem: PlanProblem) -> Bounds | None:
     if not problem.diesels or problem.frame.purpose == "window":  # a window is to end where the relaxation of the whole does, which a sketch does not know
         return None
     of = coarse(problem)
-    if not of.n_sets or of.n_sets > MOST_SETS or of.frame.n * len(of.rows) > MOST_STATES:
+    if not of.n_sets or of.n_sets > MOST_SETS or of.frame.n * of.n_sets > MOST_STATES:
         return None
     path = shortest(of)
     if path is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ems.plan import Forecast
-from optimizer.frame import MW, Array
+from optimizer.frame import Array
 from optimizer.security import KNOWN_S, sun_kw
 
 CHANCES = np.array([0.4, 0.3, 0.3])
@@ -23,22 +23,26 @@ LASTS_S = 24 * 3600.0
 
 
 def skies_of(forecast: Forecast) -> Array:
-    """Return by how much the sun is less than its forecast under each sky [MW], the expected one first, shape (n_skies, n_steps).
+    """Return the sun of each sky as a share of its forecast, the expected one first, shape (n_skies, n_steps).
 
-    One sky alone where nothing is known of errors: a perfect forecast, a bound. What the load errs by is left out: it does not last as a sky
-    does, and a night that would need less for good leaves the rest to another start at dawn.
+    One sky alone where nothing is known of errors: a perfect forecast, a bound. The errors are those of the net load; only as far as there is sun
+    to lose, or a brighter day was seen, are they taken for the sky's. A night's load errs too, but not for as long as a sky lasts: a plan that
+    may need less all night leaves the rest to another start at dawn.
     """
-    sun, none = sun_kw(forecast) * MW, np.zeros(forecast.grid.n_steps)
-    up, down = (np.array(x) * MW if x else none for x in (forecast.floor_up_kw, forecast.floor_down_kw))
-    skies = np.array([none, np.minimum(up, sun), np.where(sun > 0.0, -down, 0.0)])
-    return skies if skies.any() else skies[:1]
+    sun, none = sun_kw(forecast), np.zeros(forecast.grid.n_steps)
+    up, down = (np.array(x) if x else none for x in (forecast.floor_up_kw, forecast.floor_down_kw))
+    most = np.maximum(0.0, np.array(forecast.bright_kw) - sun) if forecast.bright_kw else sun  # unknown: no more than twice as much
+    changes = np.array([none, -np.minimum(up, sun), np.minimum(down, most)])
+    skies = 1.0 + np.divide(changes, sun, out=np.zeros_like(changes), where=sun > 0.0)
+    return np.asarray(skies if changes.any() else skies[:1])
 
 
 def changes_of(skies: Array, step_s: Array) -> Array:
     """Return the chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies)."""
+    shows = int(np.searchsorted(np.cumsum(step_s), KNOWN_S))  # the step at whose end the hour is over
+    drawn = 1.0 - np.exp(-step_s / LASTS_S)
+    drawn[:shows] = 0.0
+    drawn[shows : shows + 1] = SHOWN
     n = len(skies)
-    ends = np.cumsum(step_s)
-    drawn = np.where(ends < KNOWN_S, 0.0, 1.0 - np.exp(-step_s / LASTS_S))
-    drawn[np.argmax(ends >= KNOWN_S)] = SHOWN
-    chances = CHANCES if n == len(CHANCES) else np.ones(1)
+    chances = CHANCES if n > 1 else np.ones(1)
     return np.asarray((1.0 - drawn)[:, None, None] * np.eye(n) + drawn[:, None, None] * chances)

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Solar
-from optimizer.frame import MW, Frame, Question, Trip, each
+from optimizer.frame import MW, Array, Frame, Question, Trip, each
 
 
 class SolarBlock:
@@ -22,10 +22,16 @@ class SolarBlock:
         frame.solar.append(self.power)
         frame.trips.append(Trip(solar.id, self.power))
         frame.energy_price(-frame.total(self.power), frame.prices.curtailed_l_per_kwh)
+        self._expected_kw: Array = np.zeros(frame.n)
+        self._top_kw: Array = np.zeros(frame.n)
 
     def fill(self, question: Question) -> None:
         """Set the parameters."""
-        top = np.clip(question.ceiling(self.solar.id, "max_kw", self.solar.rated_kw), 0.0, self.solar.rated_kw)
-        sun = np.asarray(question.forecast.available_kw[self.solar.id])
-        free = np.clip(sun, 0.0, top) * question.in_service(self.solar.id)
-        self.available.value = each(free * MW, self.frame.n_sets)
+        ceiling = question.ceiling(self.solar.id, "max_kw", self.solar.rated_kw)
+        self._top_kw = np.clip(ceiling, 0.0, self.solar.rated_kw) * question.in_service(self.solar.id)
+        self._expected_kw = np.asarray(question.forecast.available_kw[self.solar.id])
+        self.available.value = each(self.under(np.ones(self.frame.n)), self.frame.n_sets)
+
+    def under(self, sky: Array) -> Array:
+        """Return what may be taken [MW] where the sun is this share of what is expected, same shape (..., n_steps)."""
+        return np.asarray(np.clip(self._expected_kw * sky, 0.0, self._top_kw) * MW)

@@ -90,7 +90,8 @@ def test_a_mean_needs_half_of_its_time(known: int, told: bool) -> None:
     ("readings", "limit_kw", "offered"),
     [
         (points(power_kw=100.0, available_kw=160.0), 100.0, 160.0),  # measured is measured
-        (points(power_kw=100.0, available_kw=40.0), 100.0, 100.0),  # no sun gives more than it has
+        (points(power_kw=100.0, available_kw=40.0), None, 100.0),  # no sun gives more than it has: it is as if nothing was told
+        (points(power_kw=100.0, available_kw=40.0), 100.0, None),
         (points(power_kw=100.0), None, 100.0),
         (points(power_kw=100.0), 300.0, 100.0),  # a limit at the rating holds nothing back
         (points(power_kw=100.0), 150.0, 100.0),  # far below its limit: that was the sun

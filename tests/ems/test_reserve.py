@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ems.model import Limits
@@ -49,6 +51,8 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
     [
         ({}, 110.0 + 20.0 + 250.0),  # dg1 to its minimum, the inverter from 20 kW to its rating the other way
         ({"inv1": Limits(max_kw=80.0)}, 110.0 + 20.0 + 80.0),  # it bounds both directions
+        ({"inv1": Limits(max_kw=80.0, min_kw=-30.0)}, 110.0 + 20.0 + 30.0),
+        ({"inv1": Limits(min_kw=0.0)}, 110.0 + 20.0),  # it may not charge
         ({"bess1": Limits(soc_max=0.5)}, 110.0 + 20.0 + 2.0),  # full: nothing but its own need
         ({"bess1": Limits(soc_max=0.4)}, 110.0 + 20.0 + 2.0),
     ],
@@ -56,6 +60,13 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
 def test_room_downwards_ends_where_the_operator_lets_charging_end(limits: dict[str, Limits], down: float) -> None:
     case = Supply({"dg1": 200.0, "inv1": 20.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits=limits)
     assert RULE.assess(case, 220.0).down_kw == pytest.approx(down)
+
+
+def test_a_counted_charge_may_be_the_upper_end_of_its_band() -> None:
+    """0.86 at least, up to 0.90 of 500 kWh, the top at 0.90: there may be no room at all."""
+    counted = Supply({"dg1": 200.0, "inv1": 20.0}, ("dg1", "inv1"), {"bess1": 0.86}, limits={"bess1": Limits(soc_max=0.9)}, soc_spread={"bess1": 0.04})
+    assert RULE.assess(counted, 220.0).down_kw == pytest.approx(110.0 + 20.0 + 2.0)
+    assert RULE.assess(replace(counted, soc_spread={}), 220.0).down_kw > 300.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ems.model import Limits
 from optimizer.coarse import coarse
 from optimizer.frame import Question
 from optimizer.sketch import of_skies
@@ -23,10 +24,12 @@ def asked(sun: float, up_kw: float, down_kw: float, *, steps: tuple[float, ...] 
 
 
 def test_a_dark_a_bright_and_the_expected_sky() -> None:
-    """No more sun is lost than there is, and the load of a night is what it is."""
-    for sun, expected in ((50.0, [0.0, 0.030, -0.020]), (20.0, [0.0, 0.020, -0.020])):
+    """No more sun is lost than there is, none is more than that of a bright day, or twice what is expected, and the load of a night is what it is."""
+    for sun, expected in ((50.0, [1.0, 0.4, 1.4]), (20.0, [1.0, 0.0, 2.0]), (5.0, [1.0, 0.0, 2.0])):
         assert skies_of(asked(sun, 30.0, 20.0).forecast)[:, 0] == pytest.approx(expected)
-    assert skies_of(asked(0.0, 30.0, 20.0).forecast).tolist() == [[0.0] * 6]
+    assert skies_of(asked(0.0, 30.0, 20.0).forecast).tolist() == [[1.0] * 6]
+    day = replace(asked(50.0, 30.0, 20.0).forecast, bright_kw=(58.0,) * 6)
+    assert skies_of(day)[:, 0] == pytest.approx([1.0, 0.4, 58.0 / 50.0])
     assert CHANCES.sum() == pytest.approx(1.0)
 
 
@@ -34,7 +37,7 @@ def test_a_dark_a_bright_and_the_expected_sky() -> None:
 def test_where_nothing_errs_there_is_one_sky(errors: dict[str, tuple[float, ...]]) -> None:
     perfect = replace(forecast(hybrid(), asked(50.0, 0.0, 0.0).grid, 80.0), **errors)
     skies = skies_of(perfect)
-    assert skies.tolist() == [[0.0] * 6]
+    assert skies.tolist() == [[1.0] * 6]
     assert changes_of(skies, np.full(6, HOUR)).tolist() == [[[1.0]]] * 6
 
 
@@ -44,6 +47,7 @@ def test_half_of_what_is_open_shows_after_the_hour_that_is_known_and_then_a_sky_
     assert changes.sum(axis=2) == pytest.approx(np.ones((8, 3)))
     assert changes[:3] == pytest.approx(np.tile(np.eye(3), (3, 1, 1)))
     assert changes[3, 0] == pytest.approx([1.0 - SHOWN * 0.6, SHOWN * 0.3, SHOWN * 0.3])
+    assert changes_of(np.zeros((3, 2)), np.array([QUARTER] * 2)) == pytest.approx(np.tile(np.eye(3), (2, 1, 1)))  # it ends before
     again = 1.0 - np.exp(-HOUR / LASTS_S)
     assert changes[5, 1] == pytest.approx([0.4 * again, 1.0 - 0.7 * again, 0.3 * again])
 
@@ -59,6 +63,21 @@ def test_each_set_has_a_row_under_each_sky_and_what_it_lacks_of_sun_is_asked_of_
             assert by_sky[0][k] == pytest.approx(suns[k])
             assert by_sky[1][k] == pytest.approx(demands[k])
             assert (of.fleet.members[k * of.n_sets : (k + 1) * of.n_sets] == of.fleet.members[: of.n_sets]).all()
+
+
+@pytest.mark.parametrize(
+    ("limit", "suns"),
+    [
+        (None, (140, 60, 150)),  # the rating
+        (Limits(max_kw=50.0), (50, 50, 50)),
+        (Limits(max_kw=100.0), (100, 60, 100)),
+        (Limits(out_of_service=True), (0, 0, 0)),
+    ],
+)
+def test_no_sky_has_more_than_the_plant_may_give(limit: Limits | None, suns: tuple[float, ...]) -> None:
+    of = coarse(relaxed(hybrid(), replace(asked(140.0, 80.0, 30.0), limits={} if limit is None else {"pv1": limit})))
+    live = [k for k in range(3 * of.n_sets) if of.live[k] > 0.0]
+    assert [set(x.round(6)) for x in np.split(of.sun[live, 0] * 1e3, 3)] == [{float(s)} for s in suns]
 
 
 def test_what_follows_is_the_mean_over_the_skies_that_may_come() -> None:
