@@ -105,7 +105,8 @@ def soc_band(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
         return None
     band = seat.battery_image.get("soc_band") or 0.0  # counted SoC: both ends of what it may be keep inside
     limits = seat.battery_limits
-    floor, top = floor_soc(seat.battery, limits), ceiling_soc(seat.battery, limits)
+    floor = floor_soc(seat.battery, limits)
+    top = ceiling_soc(seat.battery, limits)
     hours = max(seat.dt_s, SOC_LOOKAHEAD_S) / 3600.0
     return (
         ac_kw(unit, -charge_room_kw(seat.battery, soc, top - band, hours)),

@@ -92,7 +92,7 @@ class Coarse:
     river : Array
         The largest turbine, shape (n_steps,).
     idle, live, excused : Array
-        Inverters' own need; whether the bus is live; whether the loss of an inverter is accepted.
+        Inverters' own need; whether the bus is live, shape (n_rows,); whether the loss of an inverter is accepted.
     hold_h : Array
     need, added, risen, fed, fallen : Array
         Reserve: upwards whatever is lost, beside a loss by shares of the load and by what was learned; downwards, shape (n_steps,).

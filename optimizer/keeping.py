@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ems.clock import real_s
 from ems.errors import Failed
 from ems.plan import Plan
 from ems.plan_choice import changes, promised, restless
@@ -55,7 +54,7 @@ def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort
         return Kept()
     if effort.time_limit_s is not None and effort.time_limit_s < LEAST_S:
         return Kept(hurried=True)
-    asked, began = replace(question, keep=True), real_s()
+    asked, began = replace(question, keep=True), effort.now_s()
     try:
         solved = search(problem, asked, effort)
     except Failed:

@@ -1,4 +1,4 @@
-"""The search: the relaxation, a sketch, what the relaxation leaves open, and only if all that is not near enough the whole.
+"""The search: the relaxation, a sketch, what the relaxation leaves open (before the sketch where more than diesels is on or off), and at last the whole.
 
 With a balance of its own for every commitment set (formulation.md) the relaxation is nearly whole by itself and nearly
 the optimum, so it tells how good an answer is. The sketch (`sketch.py`) says when diesels run; with these fixed the problem is linear.

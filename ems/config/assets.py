@@ -172,8 +172,8 @@ class Diesel(Equipment):
     inertia_s: Inertia = 1.0
     droop: Droop = 0.03
     start_l: NotNegative = times("rated_kw", 0.003)
-    start_wear_l: NotNegative = times("rated_kw", 0.05)
-    hour_wear_l: NotNegative = times("rated_kw", 0.0275)
+    start_wear_l: NotNegative = times("rated_kw", 0.03)
+    hour_wear_l: NotNegative = times("rated_kw", 0.018)
     om_per_h: NotNegative = times("rated_kw", 0.02)
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     max_starts_per_h: Annotated[int, Field(ge=1)] = 4

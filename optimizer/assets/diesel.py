@@ -133,7 +133,7 @@ class DieselBlock:
         return sum((round(h / SPREAD_H), places[x]) < (round(hours[me] / SPREAD_H), places[me]) for x, h in hours.items())
 
     def fill(self, question: Question, formers: Array) -> None:
-        """Set the parameters; `formers` counts inverters and hydro that hold the bus, shape (n_steps,)."""
+        """Set the parameters; `formers` counts the inverters that hold the bus: hydro takes up nobody's load, shape (n_steps,)."""
         frame, d, n = self.frame, self.diesel, self.frame.n
         begin, since = frame.elapsed_s, question.start.diesels.get(d.id, DieselStart(False, 0.0, usable=False))
         low, high = np.zeros(n), np.ones(n)

@@ -109,7 +109,7 @@ class InverterBlock:
         return np.asarray(question.in_service(self.inverter.id) & battery, dtype=bool)
 
     def fill(self, question: Question, others: Array) -> None:
-        """Set the parameters; `others` counts inverters and hydro besides it that hold the bus, shape (n_steps,)."""
+        """Set the parameters; `others` counts the inverters besides it that hold the bus, shape (n_steps,)."""
         if self.store is None:
             return
         self.store.fill(question)

@@ -64,12 +64,12 @@ def test_the_walk_is_short_and_names_the_road():
 
 # ------------------------------------------------------------------ marked places
 def knows(kind: str, source: str) -> bool:
-    """Whether code (not its docstrings or comments) names a kind: its class, its name as text, or the list of all kinds."""
+    """Whether code (not its docstrings or comments) names a kind: its class, block or unit, all of them, its name as text, or the list of all kinds."""
     tree = ast.parse(source)
     docs = {id(b[0].value) for n in ast.walk(tree) if isinstance(b := getattr(n, "body", None), list) and b and isinstance(b[0], ast.Expr)}
     for node in ast.walk(tree):
         name = getattr(node, "id", None) if isinstance(node, ast.Name) else getattr(node, "name", None)
-        if name == kind.capitalize():
+        if name in [kind.capitalize() + end for end in ("", "Block", "Unit")] or getattr(node, "attr", None) == f"{kind}s":
             return True
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs and (node.value == kind or f"| {kind} |" in node.value):
             return True
@@ -85,7 +85,9 @@ def knows(kind: str, source: str) -> bool:
         ("kinds = ('solar', 'hydro')", True),
         ("text = 'kind: solar | hydro | diesel'", True),
         ('"""About hydro and Hydro."""\n# Hydro\nhydro = 1', False),
-        ("def f():\n    'hydro'\n    return HydroBlock", False),
+        ("for h in problem.hydros: ...", True),
+        ("def f():\n    'hydro'\n    return HydroBlock", True),
+        ("def f():\n    'hydro'\n    return problem._hydros", False),
         ("text = 'hydro power'", False),
     ],
 )
