@@ -40,9 +40,9 @@ def skies_of(forecast: Forecast) -> Array:
 def changes_of(skies: Array, step_s: Array) -> Array:
     """Return the chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies)."""
     shows = int(np.searchsorted(np.cumsum(step_s), KNOWN_S))  # the step at whose end the hour is over
-    drawn = 1.0 - np.exp(-step_s / LASTS_S)
-    drawn[:shows] = 0.0
-    drawn[shows : shows + 1] = SHOWN
+    anew = 1.0 - np.exp(-step_s / LASTS_S)
+    anew[:shows] = 0.0
+    anew[shows : shows + 1] = SHOWN
     n = len(skies)
     chances = CHANCES if n > 1 else np.ones(1)
-    return np.asarray((1.0 - drawn)[:, None, None] * np.eye(n) + drawn[:, None, None] * chances)
+    return np.asarray((1.0 - anew)[:, None, None] * np.eye(n) + anew[:, None, None] * chances)
