@@ -18,7 +18,7 @@ from optimizer.frame import Question
 from optimizer.moves import reserve_l
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
-from optimizer.search import drawable
+from optimizer.search import drawable, ways
 from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, INV1, LOAD, PV1, question, site, start
 from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, problem
@@ -50,6 +50,16 @@ def test_between_two_searches_of_the_whole_a_replay_takes_the_sketch_alone() -> 
     assert near_enough(built, later, REPLAYED)
     assert not near_enough(built, replace(later, previous=None), REPLAYED)
     assert not near_enough(built, later, EFFORT)  # at the site the whole is searched each time
+
+
+@pytest.mark.parametrize(("error_kw", "time_limit_s", "believed"), [(0.0, None, 0.04), (40.0, None, 0.04), (0.0, 60.0, 0.0), (40.0, 60.0, 0.04)])
+def test_at_the_site_a_sketch_is_believed_where_it_knows_more_than_the_problem(error_kw: float, time_limit_s: float | None, believed: float) -> None:
+    """Under several skies; with one there is time to look for better, and with none to look, as in a replay, it is believed all the same."""
+    built, later, _ = dry()
+    errors = (error_kw,) * later.grid.n_steps
+    built.fill(replace(later, forecast=replace(later.forecast, floor_up_kw=errors, floor_down_kw=errors)))
+    (way, *_) = ways(built, replace(REPLAYED, time_limit_s=time_limit_s), 1.0)
+    assert way.believed == believed
 
 
 def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
