@@ -21,7 +21,7 @@ from ems.model import NOTHING, Limits
 from ems.outlook import Outlook, Outlooks
 from ems.physics import ac_kw, charge_room_kw, dc_kw, discharge_room_kw, fuel_l_per_h, hydro_kw, storage_step
 from ems.plan import Forecast, Plan, PlantStart, Target
-from ems.reserve import Supply, ceiling_kw, ceiling_soc, floor_soc
+from ems.reserve import Supply, ceiling_kw, ceiling_soc, floor_soc, lowest_kw
 
 CYCLE_STEP = 0.1
 """Where charging that hard leaves the reserve short, so much less loading is tried, down to minimum loading."""
@@ -262,9 +262,8 @@ class _Roll:
         lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
         hi = ac_kw(inverter, discharge_room_kw(battery, soc, floor, hours))
         given = self._limits.get(inverter.id)
-        most = ceiling_kw(inverter.rated_kw, given)  # it bounds both directions
-        least = -most if given is None or given.min_kw is None else given.min_kw
-        return rating(inverter).narrowed(least, most, "operator_limit").narrowed(lo, hi, "soc")
+        most = ceiling_kw(inverter.rated_kw, given)
+        return rating(inverter).narrowed(lowest_kw(inverter, given), most, "operator_limit").narrowed(lo, hi, "soc")
 
     def _serves(self, asset: str) -> bool:
         """Whether an asset is there to be used: neither known as away nor taken out of service."""

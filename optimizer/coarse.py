@@ -125,6 +125,11 @@ class Coarse:
     fallen: Array
     store: Store | None
 
+    @property
+    def n_skies(self) -> int:
+        """How often each set has a row."""
+        return int(self.changes.shape[1])
+
 
 def coarse(problem: PlanProblem) -> Coarse:
     """Return a filled problem in few numbers; with rivers or deferrables its variables hold its relaxation's answer."""

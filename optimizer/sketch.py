@@ -115,14 +115,14 @@ def swept(of: Coarse, grid: Array, inner: Arcs, deep: list[int]) -> list[list[He
         cost, after = moves(of, t, grid)
         later = [of_skies(of, t, cost_l) for cost_l in (free, *(h.cost_l for h in held[: deep[t] - 1]))]
         found[t] = held = [best(cost, after, grid, follows) for follows in later]
-        by_sky = np.split(np.array([h.cost_l for h in held]), len(of.rows) // of.n_sets, axis=1)
+        by_sky = np.split(np.array([h.cost_l for h in held]), of.n_skies, axis=1)
         free = np.concatenate([changed(cost_l, inner.cost_l, inner.hold[t]) for cost_l in by_sky])
     return found
 
 
 def of_skies(of: Coarse, t: int, cost_l: Array) -> Array:
     """Return the mean over the skies that may follow those of a step, of what costs so much under each, shape (n_rows, n_energies)."""
-    by_sky = cost_l.reshape(of.changes.shape[1], -1)
+    by_sky = cost_l.reshape(of.n_skies, -1)
     return np.asarray((of.changes[t] @ by_sky).reshape(cost_l.shape))
 
 
@@ -132,7 +132,7 @@ def energies(of: Coarse) -> Array:
         return np.array([0.0, 1.0])
     s = of.store
     low, high = min(s.energy_0, float(s.floor.min())), max(s.energy_0, float(s.top.max()))
-    return np.linspace(low, max(high, low + 1e-6), ENERGIES if len(of.rows) == of.n_sets else FEWER)
+    return np.linspace(low, max(high, low + 1e-6), ENERGIES if of.n_skies == 1 else FEWER)
 
 
 def arcs(of: Coarse, before: Flags) -> Arcs:
