@@ -19,7 +19,7 @@ from ems.physics import best_slope_l_per_kwh, kwh_per_m3
 from ems.plan import Forecast, Plan, PlantStart
 from ems.plan_case import Case, case_of
 from ems.plan_form import form_faults
-from ems.plan_stores import TANK_L, beyond_tank_l, burnt_l, store_faults
+from ems.plan_stores import TANK_L, beyond_tank_l, horizon_l, store_faults
 from ems.plan_units import unit_faults
 from ems.reserve import ReserveRule, storages
 from ems.rules import Rules, whole
@@ -121,12 +121,7 @@ class PlanCheck:
 
     def fuel_l(self, plan: Plan, start: PlantStart) -> float:
         """Return what a plan burns, starts included [L]."""
-        before = {d.id: d.id in start.diesels and start.diesels[d.id].on for d in self._diesels}
-        litres = 0.0
-        for d in self._diesels:
-            flags = (before[d.id], *plan.on[d.id])
-            litres += sum(burnt_l(plan, d, k, flags[k]) for k in range(plan.grid.n_steps))
-        return litres
+        return horizon_l(plan, start, self._diesels)
 
     def _worn_l(self, plan: Plan, start: PlantStart) -> float:
         """Return what starts and engine hours wear, as litres: a plan may burn more to spare them."""

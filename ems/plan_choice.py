@@ -101,6 +101,11 @@ def restless(promise: Mapping[str, Promise], plan: Plan, diesels: Mapping[str, D
     return ours > theirs
 
 
+def needed_l(litres: float) -> float:
+    """Return what a change must save [L] where the horizon burns so many litres."""
+    return max(GAIN_L, GAIN * litres)
+
+
 def choose(
     best: Plan, keeping: Plan | None, promise: Mapping[str, Promise], diesels: Mapping[str, DieselStart], litres: float, *, hurried: bool = False
 ) -> Choice:
@@ -111,7 +116,7 @@ def choose(
     best : Plan
         The cheapest.
     keeping : Plan | None
-        The cheapest that keeps what was promised; None where `best` does, or where nothing can.
+        The cheapest that keeps what was promised; None where `best` does, where nothing can, or only what is too dear anyway.
     promise : Mapping[str, tuple]
     diesels : Mapping[str, DieselStart]
         What the engines do now.
@@ -129,8 +134,8 @@ def choose(
     if keeping is None and hurried:
         return Choice(best, False, f"{words} UTC: there was no time to look for a plan without that")
     if keeping is None or best.objective_l is None or keeping.objective_l is None or changes(promise, keeping):
-        return Choice(best, False, f"{words} UTC: the plan before cannot go on")
-    gain, needed = keeping.objective_l - best.objective_l, max(GAIN_L, GAIN * litres)
+        return Choice(best, False, f"{words} UTC: to go on as before is not possible or too dear")
+    gain, needed = keeping.objective_l - best.objective_l, needed_l(litres)
     if gain >= needed:
         return Choice(best, False, f"{words} UTC saves {gain:.1f} L", gain, needed)
     return Choice(keeping, True, f"{words} UTC would save {gain:.1f} L, a change takes {needed:.1f} L", gain, needed)

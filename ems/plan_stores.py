@@ -92,6 +92,15 @@ def burnt_l(plan: Plan, diesel: Diesel, k: int, on_before: bool) -> float:
     return fuel_l_per_h(diesel.fuel, plan.power_kw[diesel.id][k]) * plan.grid.step_s[k] / 3600.0 + started
 
 
+def horizon_l(plan: Plan, start: PlantStart, diesels: tuple[Diesel, ...]) -> float:
+    """Return the litres that all diesels burn over a plan's horizon, starts included."""
+    litres = 0.0
+    for d in diesels:
+        before = (d.id in start.diesels and start.diesels[d.id].on, *plan.on[d.id])
+        litres += sum(burnt_l(plan, d, k, before[k]) for k in range(plan.grid.n_steps))
+    return litres
+
+
 def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> tuple[float, float]:
     """Return the litres that a plan burns and a tank does not hold, and all that it burns of this tank [L].
 

@@ -152,7 +152,7 @@ def coarse(problem: PlanProblem) -> Coarse:
     return Coarse(
         frame=frame,
         n_sets=len(sets),
-        changes=changes_of(skies, np.array(frame.step_s)),
+        changes=changes_of(sun, np.array(frame.step_s)),
         rows=rows,
         allowed=allowed[rows],
         fleet=fleet_of(problem, rows),

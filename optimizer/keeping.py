@@ -5,12 +5,15 @@ What counts as promised, and which of the two plans is followed, is for `ems.pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ems.config.site import Diesel
 from ems.errors import Failed
 from ems.plan import Plan
-from ems.plan_choice import changes, promised, restless
+from ems.plan_choice import changes, needed_l, promised, restless
+from ems.plan_stores import horizon_l
 from optimizer.answer import plan_of
 from optimizer.frame import Question
 from optimizer.problem import PlanProblem
@@ -36,7 +39,8 @@ class Kept:
     Attributes
     ----------
     plan : Plan | None
-        None where the best plan of all is not restless, where no plan can keep it, and where time was too short to know.
+        None where the best plan of all is not restless, where no plan can keep it or only one too dear to be followed, and where time was too short
+        to know.
     solve_s : float
         The solver's time for it [s].
     hurried : bool
@@ -55,8 +59,11 @@ def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort
     if effort.time_limit_s is not None and effort.time_limit_s < LEAST_S:
         return Kept(hurried=True)
     asked, began = replace(question, keep=True), effort.now_s()
+    dearest_l = math.inf
+    if best.objective_l is not None:  # a plan that is dearer is not followed, so it need not be found
+        dearest_l = best.objective_l + needed_l(horizon_l(best, question.start, problem.site.of(Diesel)))
     try:
-        solved = search(problem, asked, effort)
+        solved = search(problem, asked, replace(effort, dearest_l=dearest_l))
     except Failed:
         rest_s = remaining(effort, began).time_limit_s
         return Kept(hurried=rest_s is not None and rest_s < LEAST_S)

@@ -27,9 +27,9 @@ from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
 GAP = 0.015
-BELIEVED = 0.04
-"""A sketch is the plan up to this distance from its relaxation, which may be loose (2 to 3 % with one diesel) and knows one sky alone
-(docs/decisions/0025, 0031)."""
+BELIEVED = 0.08
+"""A sketch is the plan up to this distance from its relaxation, which may be loose (2 to 3 % with one diesel, up to 7 % with a price on hours and starts)
+and knows one sky alone (docs/decisions/0025, 0031, 0032)."""
 VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000

@@ -88,10 +88,12 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     Raises
     ------
     Failed
-        Where there is no answer, or none within the time limit.
+        Where there is no answer, or none within the time limit, or where every one is dearer than is asked for.
     """
     began = effort.now_s()
     below = solve(problem.cp, effort, once=once, relaxed=True)
+    if below.bound_l > effort.dearest_l:
+        raise Failed(f"search: every answer costs more than {effort.dearest_l:.1f} L")
     share = open_share(problem.frame)
     if share == 0.0 and not (sketched(problem) and len(problem.skies) > 1):  # it is whole, under the expected sky alone
         return below

@@ -17,7 +17,7 @@ CHANCES = np.array([0.4, 0.3, 0.3])
 """Of what is expected, and of what one of ten exceeds either way, the two halves of the rest: Keefer, D. L., Bodily, S. E., "Three-point
 approximations for continuous random variables", Management Science 29 (1983), 595-609."""
 SHOWN = 0.5
-"""So much of what is open shows itself when the hour that is known ends."""
+"""So much of what is open shows itself within the first hour of sun."""
 LASTS_S = 24 * 3600.0
 """And then a sky lasts so long on the mean until it is drawn again [s]."""
 
@@ -37,12 +37,25 @@ def skies_of(forecast: Forecast) -> Array:
     return np.asarray(skies if changes.any() else skies[:1])
 
 
-def changes_of(skies: Array, step_s: Array) -> Array:
-    """Return the chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies)."""
-    shows = int(np.searchsorted(np.cumsum(step_s), KNOWN_S))  # the step at whose end the hour is over
+def changes_of(sun: Array, step_s: Array) -> Array:
+    """Return the chance of each sky in the next step by the sky of this one, shape (n_steps, n_skies, n_skies).
+
+    It shows in the hour that is known; by night in the first with sun, since until dawn nobody learns what the day will be.
+
+    Parameters
+    ----------
+    sun : NDArray
+        Sun under each sky, shape (n_skies, n_steps).
+    step_s : NDArray
+        Shape (n_steps,) [s].
+    """
+    ends = np.cumsum(step_s)
+    lit = np.flatnonzero(sun.any(axis=0))
+    first_s = float(ends[lit[0]] - step_s[lit[0]]) if len(lit) else 0.0
+    shows = int(np.searchsorted(ends, first_s + KNOWN_S))  # the step at whose end that hour is over
     anew = 1.0 - np.exp(-step_s / LASTS_S)
     anew[:shows] = 0.0
     anew[shows : shows + 1] = SHOWN
-    n = len(skies)
+    n = len(sun)
     chances = CHANCES if n > 1 else np.ones(1)
     return np.asarray((1.0 - anew)[:, None, None] * np.eye(n) + anew[:, None, None] * chances)

@@ -36,6 +36,8 @@ class Effort:
         The clock that the time limit is counted on [s].
     believed : float
         Relative gap up to which a sketch of everything that is on or off is the answer; 0 for no more than any other.
+    dearest_l : float
+        An answer that costs more than this is none [L].
     """
 
     gap: float = 0.01
@@ -43,6 +45,7 @@ class Effort:
     time_limit_s: float | None = None
     now_s: Callable[[], float] = real_s
     believed: float = 0.0
+    dearest_l: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,9 @@ PROMISE = {"dg1": (*flags("#", 8), *(None,) * 6), "dg2": (*flags(".", 8), *(None
         (plan("#", ".#", 90.0), plan("#", ".", 91.9), 10.0, True, "a change takes 2.0 L"),
         (plan("#", ".#", 90.0), plan("#", ".", 80.0), 10.0, True, "would save -10.0 L"),  # a search may end anywhere inside its gap
         (plan(".", "#", 90.0), plan("#", ".", 92.0), 0.0, False, "dg1 off at 06:00, dg2 on at 06:00 UTC saves 2.0 L"),
-        (plan("#", ".#", 90.0), None, 500.0, False, "the plan before cannot go on"),
-        (plan("#", ".#", 90.0), plan("#", "..#", 91.0), 500.0, False, "cannot go on"),  # what claims to keep the promise does not
-        (plan("#", ".#"), plan("#", "."), 500.0, False, "cannot go on"),  # nobody says what they cost
+        (plan("#", ".#", 90.0), None, 500.0, False, "to go on as before is not possible or too dear"),
+        (plan("#", ".#", 90.0), plan("#", "..#", 91.0), 500.0, False, "to go on as before"),  # what claims to keep the promise does not
+        (plan("#", ".#"), plan("#", "."), 500.0, False, "to go on as before"),  # nobody says what they cost
     ],
 )
 def test_which_plan_is_followed(best: Plan, keeping: Plan | None, litres: float, kept: bool, word: str) -> None:
@@ -171,7 +171,9 @@ def test_what_becomes_of_an_answer(outcome: dict[str, Any], previous: Plan | Non
     assert (found.choice is not None and found.choice.kept) is (expected == "kept")
 
 
-@pytest.mark.parametrize(("hurried", "why"), [(False, "the plan before cannot go on"), (True, "there was no time to look for a plan without that")])
+@pytest.mark.parametrize(
+    ("hurried", "why"), [(False, "to go on as before is not possible or too dear"), (True, "there was no time to look for a plan without that")]
+)
 def test_a_planner_without_time_is_not_said_to_have_found_nothing(hurried: bool, why: str) -> None:
     promise = promised(plan("#", "."), GRID, START, {"dg1": ON, "dg2": OFF})
     choice = choose(plan("#", ".#"), None, promise, {"dg1": ON, "dg2": OFF}, 100.0, hurried=hurried)

@@ -41,7 +41,7 @@ def test_where_nothing_errs_there_is_one_sky(errors: dict[str, tuple[float, ...]
     assert changes_of(skies, np.full(6, HOUR)).tolist() == [[[1.0]]] * 6
 
 
-def test_half_of_what_is_open_shows_after_the_hour_that_is_known_and_then_a_sky_lasts() -> None:
+def test_half_of_what_is_open_shows_after_the_first_hour_of_sun_and_then_a_sky_lasts() -> None:
     """Quarters of an hour, then hours: nothing changes before the fourth ends."""
     changes = changes_of(np.zeros((3, 8)), np.array([QUARTER] * 4 + [HOUR] * 4))
     assert changes.sum(axis=2) == pytest.approx(np.ones((8, 3)))
@@ -49,6 +49,9 @@ def test_half_of_what_is_open_shows_after_the_hour_that_is_known_and_then_a_sky_
     assert changes[3, 0] == pytest.approx([1.0 - SHOWN * 0.6, SHOWN * 0.3, SHOWN * 0.3])
     assert changes_of(np.zeros((3, 2)), np.array([QUARTER] * 2)) == pytest.approx(np.tile(np.eye(3), (2, 1, 1)))  # it ends before
     again = 1.0 - np.exp(-HOUR / LASTS_S)
+    by_night = changes_of(np.array([[0.0] * 6 + [50.0, 60.0]] * 3), np.array([QUARTER] * 4 + [HOUR] * 4))
+    assert by_night[:6] == pytest.approx(np.tile(np.eye(3), (6, 1, 1)))  # what the day will be shows when its first hour with sun is over
+    assert by_night[6, 0] == pytest.approx([1.0 - SHOWN * 0.6, SHOWN * 0.3, SHOWN * 0.3])
     assert changes[5, 1] == pytest.approx([0.4 * again, 1.0 - 0.7 * again, 0.3 * again])
 
 
