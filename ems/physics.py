@@ -96,6 +96,12 @@ def hydro_kw(hydro: Hydro, flow_m3s: float) -> float:
     return min(hydro.rated_kw, GRAVITY_KW * max(0.0, flow_m3s) * hydro.head_m * hydro.efficiency)
 
 
+def river_kw(hydro: Hydro, inflow_m3s: float) -> float:
+    """Return what the river alone gives [kW] at an inflow [m3/s], the ecological flow deducted; nothing under the power at which the turbine stands."""
+    power_kw = hydro_kw(hydro, min(max(0.0, inflow_m3s - hydro.ecological_flow_m3s), hydro.design_flow_m3s))
+    return power_kw if power_kw >= hydro.min_kw else 0.0
+
+
 def hydro_flow_m3s(hydro: Hydro, power_kw: float) -> float:
     """Return the turbine flow [m3/s] that gives a power [kW]: the inverse of `hydro_kw`; at no power it stands, and draws nothing."""
     share = power_kw / hydro.rated_kw

@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ems.config.site import Battery, Site
+from ems.config.site import Battery, Hydro, Site
+from ems.physics import river_kw
 from ems.plan import Forecast
 from optimizer.answer import series
 from optimizer.frame import Array
@@ -53,7 +54,8 @@ def leaning(site: Site, forecast: Forecast) -> Forecast:
 def filled(site: Site, forecast: Forecast, bright_kw: Array, begins_s: Array) -> Array:
     """Return by step which part of the batteries a bright day would fill, 0 to 1, shape (n_steps,)."""
     band_kwh = sum((b.soc_max - b.soc_min) * b.capacity_kwh for b in site.of(Battery))
-    surplus = np.maximum(0.0, bright_kw - np.array(forecast.load_kw)) * np.array(forecast.grid.step_s) / 3600.0
+    river = sum((np.array([river_kw(h, q) for q in forecast.inflow_m3s[h.id]]) for h in site.of(Hydro)), np.zeros(len(begins_s)))
+    surplus = np.maximum(0.0, bright_kw + river - site.station_kw - np.array(forecast.load_kw)) * np.array(forecast.grid.step_s) / 3600.0
     found = np.zeros(len(begins_s))
     if band_kwh <= 0.0:
         return found

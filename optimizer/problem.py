@@ -12,7 +12,6 @@ import numpy as np
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar, Tank
 from ems.errors import BadInput
-from optimizer.assets.battery import net_load_kw
 from optimizer.assets.deferrable import DeferrableBlock
 from optimizer.assets.diesel import DieselBlock
 from optimizer.assets.hydro import HydroBlock
@@ -23,7 +22,7 @@ from optimizer.assets.tank import TankBlock
 from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
-from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of
+from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of, sun_kw
 from optimizer.skies import skies_of
 
 TINY_WEAR = 1e-5
@@ -123,7 +122,7 @@ class PlanProblem:
         fixed = sum((h.natural_kw(question) * h.runs(question) for h in self.hydros if h.hydro.mode == "fixed"), np.zeros(self.frame.n))
         able = sum((d.ceiling / MW * d.on_max.value for d in self.diesels), np.zeros(self.frame.n))
         load = np.asarray(question.forecast.load_kw) + self.site.station_kw
-        net = net_load_kw(question) + self.site.station_kw - river
+        net = load - sun_kw(question.forecast) - river
         paths = paths_of(question, net, able, fixed - load)
         full, lit = before_storm(question), (bright_kw(question.forecast) > 0.0) * (self.frame.elapsed_s >= KNOWN_S).astype(float)
         for inverter in self.inverters:

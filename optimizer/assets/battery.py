@@ -9,7 +9,7 @@ from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
 from optimizer.assets.wear import WearBlock
 from optimizer.frame import MW, Array, Frame, Question
-from optimizer.security import Paths, sun_kw
+from optimizer.security import Paths
 
 DAY_H = 24.0
 OFF_TARGET = 1.3
@@ -71,7 +71,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(lost[1:], self.lost_l)))
 
     def follow(self, paths: Paths, full: Array, net_kw: Array, lit: Array) -> None:
-        """Set the paths of one question, after `fill`. Never more than the band holds.
+        """Set the paths of one question, and what is left at its end is worth, after `fill`. Never more than the band holds.
 
         Parameters
         ----------
@@ -93,6 +93,8 @@ class BatteryBlock:
         self.bright.value = np.maximum(self._unburnt(net_kw), top - np.where(full > 0.0, 0.0, sunny))
         self.lost_l.value = self.frame.dt_h * lit * (self.frame.prices.lost_l_per_kwh_h / MW)
         self.clear.value = self.capacity - top + np.where(full > 0.0, 0.0, np.minimum(room, np.maximum(0.0, band - need)))
+        if self.width is not None:
+            self.width.value = self._widths(net_kw, float(band[-1]))
 
     def _unburnt(self, net_kw: Array) -> Array:
         """Return what is stored where no diesel fills it [MWh], shape (n_steps + 1,): with less a plan would throw sun away."""
@@ -150,21 +152,13 @@ class BatteryBlock:
         self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity
-        if self.width is not None:
-            self.width.value = self._widths(question, float(self.top.value[n] - self.floor.value[n]))
 
-    def _widths(self, question: Question, band: float) -> Array:
+    def _widths(self, net_kw: Array, band: float) -> Array:
         """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""
-        net = net_load_kw(question)
-        hours = self.frame.dt_h
+        net, hours = net_kw * self.share, self.frame.dt_h
         day = np.cumsum(hours[::-1])[::-1] <= DAY_H + 1e-6
         surplus = float(np.sum(np.maximum(0.0, -net[day]) * hours[day])) * MW * self.into
         deficit = float(np.sum(np.maximum(0.0, net[day]) * hours[day])) * MW / self.to_bus
         no_room = min(band, surplus)
         needed = min(band - no_room, deficit)
         return np.array([needed, band - no_room - needed, no_room])
-
-
-def net_load_kw(question: Question) -> Array:
-    """Return load less sun by step [kW], shape (n_steps,)."""
-    return np.asarray(np.asarray(question.forecast.load_kw) - sun_kw(question.forecast))

@@ -6,7 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Diesel, Hydro
-from ems.physics import best_slope_l_per_kwh, flow_lines, hydro_kw, kwh_per_m3
+from ems.physics import best_slope_l_per_kwh, flow_lines, kwh_per_m3, river_kw
 from optimizer.frame import MW, Array, Frame, Question, Trip, each
 from optimizer.security import before_storm
 
@@ -99,15 +99,13 @@ class HydroBlock:
         return flow
 
     def natural_kw(self, question: Question) -> Array:
-        """Return what the river alone gives [kW], ecological flow deducted, shape (n_steps,)."""
-        inflow = np.asarray(question.forecast.inflow_m3s[self.hydro.id])
-        river = np.minimum(np.maximum(0.0, inflow - self.hydro.ecological_flow_m3s), self.hydro.design_flow_m3s)
-        return np.array([hydro_kw(self.hydro, float(q)) for q in river])
+        """Return what the river alone gives [kW], shape (n_steps,)."""
+        return np.array([river_kw(self.hydro, q) for q in question.forecast.inflow_m3s[self.hydro.id]])
 
     def runs(self, question: Question) -> Array:
         """Return where the river alone turns it: 1 there, else 0, shape (n_steps,)."""
         natural = self.natural_kw(question)
-        return ((natural >= self.hydro.min_kw) & (natural > 0) & question.in_service(self.hydro.id)).astype(float)
+        return ((natural > 0.0) & question.in_service(self.hydro.id)).astype(float)
 
     def forms(self, question: Question) -> Array:
         """Return where it is sure to hold the bus, shape (n_steps,)."""

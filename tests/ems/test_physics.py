@@ -23,6 +23,7 @@ from ems.physics import (
     hydro_flow_m3s,
     hydro_kw,
     kwh_per_m3,
+    river_kw,
     storage_step,
 )
 
@@ -84,6 +85,13 @@ def test_hydro_power_and_its_inverse() -> None:
     assert hydro_kw(HYDRO, -0.1) == 0.0
     assert hydro_kw(HYDRO, 9.9) == 250.0
     assert hydro_flow_m3s(HYDRO, 125.0) == pytest.approx(0.26)
+
+
+@pytest.mark.parametrize(("inflow_m3s", "power_kw"), [(0.05, 0.0), (0.12, 0.0), (0.152, 25.0), (0.36, 125.0), (0.62, 250.0), (5.0, 250.0)])
+def test_a_river_gives_what_the_ecological_flow_leaves_and_nothing_under_the_turbines_least_power(inflow_m3s: float, power_kw: float) -> None:
+    """0.1 m3/s stay in the river, 0.52 give 250 kW; under 12 kW the turbine stands: 0.02 m3/s are 9.6."""
+    turbine = HYDRO.model_copy(update={"ecological_flow_m3s": 0.1, "min_kw": 12.0})
+    assert river_kw(turbine, inflow_m3s) == pytest.approx(power_kw)
 
 
 FULL: dict[str, Any] = {"id": "h", "kind": "hydro", "rated_kw": 100.0, "min_kw": 10.0, "head_m": 25.0, "design_flow_m3s": 0.5}

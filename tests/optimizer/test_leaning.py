@@ -47,6 +47,16 @@ def test_half_a_filled_battery_counts_half() -> None:
     assert more == pytest.approx(0.5 * LEAN * 40.0)
 
 
+def test_a_river_fills_the_battery_too() -> None:
+    """50 kW of river are half of the load: the same sun fills a half of the band more, in four hours."""
+    river = {"id": "river", "kind": "hydro", "rated_kw": 50.0, "head_m": 20.0, "design_flow_m3s": 0.4}
+    of = site(LOAD, PV1, DG1, INV1, BESS1, river)
+    half = replace(forecast(100.0 + BAND_KWH / 8.0, 60.0 + BAND_KWH / 8.0, 40.0), inflow_m3s={"river": (0.4,) * 24})
+    dry = replace(half, inflow_m3s={"river": (0.0,) * 24})
+    more = [leaning(of, f).available_kw["pv1"][2] - f.available_kw["pv1"][2] for f in (half, dry)]
+    assert more == pytest.approx([min(1.0, 200.0 / BAND_KWH) * LEAN * 40.0, 0.0])
+
+
 def test_a_bad_day_stays_where_it_was() -> None:
     """Net load of a bad and of a bright day, as `optimizer.security` adds them up, do not move."""
     before = forecast(10.0, 10.0 + BAND_KWH, 40.0)
