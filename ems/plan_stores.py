@@ -25,11 +25,12 @@ def store_faults(case: Case) -> Iterator[str]:
         yield from _battery_faults(case, pair)
     for h in case.site.of(Hydro):
         yield from _river_faults(case, h)
+    told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")  # of all tanks, so what one lacks does not excuse another
     for tank in case.site.of(Tank):
         dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel))
-        told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")
         if dry_l > told_l + TANK_L + TANK_SHARE * burnt:
-            yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {told_l:.0f} L"
+            yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {max(0.0, told_l):.0f} L"
+        told_l -= dry_l
 
 
 def _battery_faults(case: Case, pair: Storage) -> Iterator[str]:

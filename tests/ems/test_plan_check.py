@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from ems.config.site import Diesel, Site, Solar
+from ems.config.site import Diesel, Site, Solar, Tank
 from ems.model import Limits
 from ems.physics import dc_kw, storage_step
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart, Target, Unmet, target_at
 from ems.plan_case import case_of
 from ems.plan_check import PlanCheck
+from ems.plan_stores import beyond_tank_l
 from ems.reserve import hold_s, storages
 from ems.rules import Rules
 from tests.ems.island import START, site
@@ -258,6 +259,19 @@ def test_fuel_that_has_not_come_is_not_burnt(delay_days: float, told_l: float, r
     told = (Unmet("fuel", START, told_l, "L", "fuel", "燃料"),) if told_l else ()
     found = PlanCheck(of).faults(replace(plan, unmet=told), start, forecast)
     assert any("more than tank1 holds" in f for f in found) is refused, found
+
+
+def test_what_one_tank_is_said_to_lack_does_not_excuse_another() -> None:
+    tank = {"kind": "tank", "capacity_l": 5000.0, "unusable_l": 200.0}
+    of = site({"id": "tank1", "feeds": ["dg1"], **tank}, {"id": "tank2", "feeds": ["dg2"], **tank})
+    start = PlantStart({"bess1": 0.15}, REST, tank_l={"tank1": 210.0, "tank2": 210.0})
+    plan, forecast = led(of, {"dg1": True, "dg2": True}, start, 300.0, -2.0)
+    lacks = [beyond_tank_l(plan, start, t, of.of(Diesel))[0] for t in of.of(Tank)]
+    assert min(lacks) > 50.0
+    for told_l, dry in ((0.0, [True, True]), (lacks[0], [False, True]), (sum(lacks), [False, False])):
+        unmet = (Unmet("fuel", START, told_l, "L", "fuel", "燃料"),) if told_l else ()
+        found = PlanCheck(of).broken(replace(plan, unmet=unmet), start, forecast)
+        assert [any(f"more than {t.id} holds" in f for f in found) for t in of.of(Tank)] == dry, found
 
 
 def test_a_limit_holds_until_it_expires() -> None:
