@@ -1,7 +1,7 @@
 """The planning problem in few numbers: one battery, one sun under a few skies, and what is neither diesel nor battery as the relaxation has it.
 
 What the sketch (`sketch.py`) looks at. Read from the parameters of a filled problem, so that history, limits, promises and what a
-search has narrowed are in it by construction; rivers and deferrables are read from the relaxation's answer.
+search has narrowed are in it by construction; ponds and deferrables are read from the relaxation's answer.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class Coarse:
         What the sun offers; the largest share of it that one fault takes, shape (n_steps,).
     river : Array
         The largest turbine, shape (n_steps,).
+    spilled : Array
+        What turbines at a river without a pond need not give.
     idle, live, excused : Array
         Inverters' own need; whether the bus is live, shape (n_rows,); whether the loss of an inverter is accepted.
     hold_h : Array
@@ -112,6 +114,7 @@ class Coarse:
     sun: Array
     sun_lost: Array
     river: Array
+    spilled: Array
     idle: Array
     live: Array
     excused: Array
@@ -132,7 +135,7 @@ class Coarse:
 
 
 def coarse(problem: PlanProblem) -> Coarse:
-    """Return a filled problem in few numbers; with rivers or deferrables its variables hold its relaxation's answer."""
+    """Return a filled problem in few numbers; with ponds or deferrables its variables hold its relaxation's answer."""
     frame, reserve, rule, skies = problem.frame, problem.reserve, problem.frame.site.reserve, problem.skies
     rolling = frame.purpose == "plan"  # a bound asks for no reserve downwards
     both = rule.combine == "sum"
@@ -140,7 +143,7 @@ def coarse(problem: PlanProblem) -> Coarse:
     sets, none = np.flatnonzero(allowed.any(axis=1)), np.zeros(frame.n)
     rows = np.tile(sets, len(skies))
     live = frame.live[rows]
-    rivers = [h.power.value.sum(axis=0) for h in problem.hydros]
+    rivers = [h.top_kw * MW if h.pond is None else h.power.value.sum(axis=0) for h in problem.hydros]
     given = sum((np.maximum(0.0, power) for power in rivers), none)
     drawn = sum((np.maximum(0.0, x.power.value) for x in problem.deferrables), none)
     suns = [s.under(skies) for s in problem.solars]
@@ -160,6 +163,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         sun=seen,
         sun_lost=np.max([s[0] for s in suns], axis=0) / np.maximum(1e-9, sun[0]) if suns else none,
         river=np.max(rivers, axis=0, initial=0.0) if rivers else none,
+        spilled=np.outer(live, sum(((h.top_kw - h.must_kw) * MW for h in problem.hydros if h.pond is None), none)),
         idle=idle,
         live=live,
         excused=sole,

@@ -45,7 +45,7 @@ def moves(of: Coarse, t: int, energy: Array) -> tuple[Array, Array]:
         out, into = with_room(of, store, t, begin, out, into, power - low, fallen, wanted + sun, most_out)
     dark = np.maximum(0.0, wanted - out)
     cut = clip(out - into - wanted, 0.0, sun)
-    dumped, used = np.maximum(0.0, out - into - wanted - cut), sun - cut
+    dumped, used = np.maximum(0.0, out - into - wanted - cut - column(of.spilled, t)), sun - cut
     rate = reduce(np.maximum, (column(none, t) + slope * power for none, slope in of.fleet.lines))
     rate = rate + (dark * of.unserved_l_per_kwh + dumped * prices.surplus_l_per_kwh - used * prices.curtailed_l_per_kwh) / MW
     after: Array = np.broadcast_to(begin, power.shape)

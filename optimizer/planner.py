@@ -138,7 +138,7 @@ class PlanMaker:
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
     """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
 
-    Near: as a sketch of the whole has it where that is quicker (a replay of diesels and batteries), else with the old commitments but
+    Near: as a sketch of the whole has it where that is quicker (a replay without ponds and deferrables), else with the old commitments but
     near their switchings. In a replay (no time limit) the whole is searched only where that is due (`near_enough`), or where the near
     plan leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """

@@ -123,14 +123,14 @@ def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
 
 
 def sketched(problem: PlanProblem) -> bool:
-    """Return whether a sketch of the filled problem says all that is on or off; else it comes after the relaxation, which sees rivers and deferrables."""
+    """Return whether a sketch of the filled problem says all that is on or off; else it comes after the relaxation, which sees ponds and deferrables."""
     diesels_alone = 0 < len(problem.diesels) == len(problem.frame.switches)
     return problem.frame.purpose != "window" and diesels_alone and int(problem.frame.allowed.value.any(axis=1).sum()) <= MOST_SETS
 
 
 def drawable(problem: PlanProblem) -> bool:
-    """Return whether a sketch needs no relaxation: it says all that is on or off, and no river or deferrable is to be read from one."""
-    return sketched(problem) and not problem.hydros and not problem.deferrables
+    """Return whether a sketch needs no relaxation: it says all that is on or off, and no pond or deferrable is to be read from one."""
+    return sketched(problem) and not problem.deferrables and all(h.pond is None for h in problem.hydros)
 
 
 def dark_or_dry_l(problem: PlanProblem) -> float:
@@ -169,7 +169,7 @@ def narrowed(problem: PlanProblem, bounds: Bounds, effort: Effort, *, once: bool
 
 
 def drawn(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solved:
-    """Return the answer as a sketch has it, unproven: without the relaxation, which a sketch of diesels and batteries alone does not need.
+    """Return the answer as a sketch has it, unproven: without the relaxation, which a sketch needs only for ponds and deferrables.
 
     Raises
     ------

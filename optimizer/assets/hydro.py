@@ -27,6 +27,7 @@ class HydroBlock:
         self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
         self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
+        self.top_kw = self.must_kw = np.zeros(n)
         self.power = frame.power(f"{hydro.id}.power")
         frame.supply.append(self.power)
         frame.trips.append(Trip(hydro.id, self.power))
@@ -121,8 +122,9 @@ class HydroBlock:
         top = np.minimum(ceiling, h.rated_kw if self.has_pond and level is not None else natural * runs)
         self._fill_ramps(top, runs)
         must = natural if h.mode == "fixed" else np.full(n, h.min_kw)
+        self.top_kw, self.must_kw = top, np.minimum(must * runs, top)
         self.power_max.value = each(top * MW, self.frame.n_sets)
-        self.must.value = each(np.minimum(must * runs, top) * MW, self.frame.n_sets)
+        self.must.value = each(self.must_kw * MW, self.frame.n_sets)
         if self.has_pond:
             inflow = np.asarray(question.forecast.inflow_m3s[h.id])
             self.river.value = np.maximum(0.0, inflow - h.ecological_flow_m3s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from ems.errors import Failed
 from ems.plan import DieselStart, Plan
 from optimizer.assets.battery import UNSURE
 from optimizer.coarse import coarse
-from optimizer.frame import Question
-from optimizer.moves import reserve_l
+from optimizer.frame import MW, Question
+from optimizer.moves import moves, reserve_l
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import drawable, ways
@@ -74,9 +75,33 @@ def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
     assert solved.gap is not None
 
 
-def test_where_a_river_turns_a_sketch_alone_is_no_plan() -> None:
+def test_where_a_pond_is_or_a_load_that_may_wait_a_sketch_alone_is_no_plan() -> None:
     assert not drawable(problem())
     assert drawable(dry()[0])
+    river: dict[str, Any] = {"id": "river", "kind": "hydro", "rated_kw": 50.0, "head_m": 20.0, "design_flow_m3s": 0.4}
+    for more, enough in (({}, True), ({"mode": "fixed"}, True), ({"pond_m3": 4000.0}, False)):
+        built = PlanProblem(of := site(LOAD, PV1, DG1, INV1, BESS1, {**river, **more}), STEPS)
+        built.fill(question(of, STEPS, 90.0, start(of), water=0.2))
+        assert drawable(built) is enough
+
+
+def test_what_a_river_need_not_give_is_spilled_and_not_dumped() -> None:
+    """A full battery, 26 kW of load, 2 of the inverter, 50 of the river: 22 are spilled for nothing; dumped they would cost, and take nothing back."""
+    of = site(LOAD, DG1, INV1, BESS1, {"id": "river", "kind": "hydro", "rated_kw": 50.0, "head_m": 20.0, "design_flow_m3s": 0.4})
+    built = PlanProblem(of, STEPS)
+    built.fill(question(of, STEPS, 26.0, start(of, soc=0.95), water=0.4))
+    found, prices, hours = coarse(built), built.frame.prices, built.frame.dt_h[0]
+    assert found.store is not None
+    cost_l = [moves(f, 0, np.array([found.store.top[1]]))[0][0, 0, 0] for f in (found, replace(found, spilled=0.0 * found.spilled))]
+    fed_l = prices.low_l_per_kwh * found.fed[0] / MW * hours  # a full battery takes no lost feeder's load
+    assert cost_l == pytest.approx([fed_l, fed_l + 22.0 * (prices.surplus_l_per_kwh + prices.low_l_per_kwh) * hours], abs=0.01)
+
+
+def test_a_river_that_must_give_spills_nothing() -> None:
+    of = site(LOAD, DG1, INV1, BESS1, {"id": "river", "kind": "hydro", "rated_kw": 50.0, "head_m": 20.0, "design_flow_m3s": 0.4, "mode": "fixed"})
+    built = PlanProblem(of, STEPS)
+    built.fill(question(of, STEPS, 26.0, start(of, soc=0.95), water=0.4))
+    assert not coarse(built).spilled.any()
 
 
 def priced(problem: PlanProblem, row_of: tuple[bool, ...]) -> tuple[float, float]:

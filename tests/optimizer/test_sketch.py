@@ -174,6 +174,7 @@ SITES: list[tuple[str, tuple[dict[str, Any], ...], dict[str, Any]]] = [
     ("shares alone", (LOAD, PV1, DG1, DG2, INV1, BESS1), {"reserve": {"largest_unit": False}}),
     ("a sole former is not enough", (LOAD, PV1, DG1, DG2, INV1, BESS1), {"reserve": {"single_former": "refuse"}}),
     ("an inverter that forms nothing", (LOAD, PV1, DG1, DG2, {**INV1, "forming": "never"}, BESS1), {}),
+    ("a river", (LOAD, PV1, {**RIVER, "pond_m3": 0.0}, DG1, DG2, INV1, BESS1), {}),
     ("a river and a deferrable", (LOAD, PV1, RIVER, DG1, DG2, INV1, BESS1, DESAL), {}),
 ]
 
