@@ -29,8 +29,8 @@ def store_faults(case: Case) -> Iterator[str]:
     for tank in case.site.of(Tank):
         dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel))
         if dry_l > told_l + TANK_L + TANK_SHARE * burnt:
-            yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {max(0.0, told_l):.0f} L"
-        told_l -= dry_l
+            yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {told_l:.0f} L"
+        told_l = max(0.0, told_l - dry_l)
 
 
 def _battery_faults(case: Case, pair: Storage) -> Iterator[str]:

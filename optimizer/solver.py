@@ -37,7 +37,7 @@ class Effort:
     believed : float
         Relative gap up to which a sketch of everything that is on or off is the answer; 0 for no more than any other.
     dearest_l : float
-        An answer that costs more than this is none [L].
+        Where every answer must cost more than this, none is searched for [L].
     """
 
     gap: float = 0.01

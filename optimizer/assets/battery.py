@@ -71,7 +71,7 @@ class BatteryBlock:
         frame.cost.append(cp.sum(cp.multiply(lost[1:], self.lost_l)))
 
     def follow(self, paths: Paths, full: Array, net_kw: Array, lit: Array) -> None:
-        """Set the paths of one question, and what is left at its end is worth, after `fill`. Never more than the band holds.
+        """Set the paths of one question, and what the energy left at its end is worth, after `fill`. Never more than the band holds.
 
         Parameters
         ----------
