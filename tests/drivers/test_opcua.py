@@ -75,7 +75,7 @@ def driver_for(url: str, profile: Profile = PROFILE, timeout_s: float = 2.0, **d
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Server]:
+async def started() -> AsyncIterator[Server]:
     made = await made_server(Server())
     await made.start()
     yield made
@@ -83,9 +83,15 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def driver(server: Server) -> AsyncIterator[OpcUaDriver]:
+async def server(started: Server) -> Server:
+    """The one server, as every test finds it: what the test before left in its nodes is gone."""
     for name, (value, kind) in NODES.items():
-        await server.write_attribute_value(ua.NodeId(name, 2), ua.DataValue(ua.Variant(value, kind)))
+        await started.write_attribute_value(ua.NodeId(name, 2), ua.DataValue(ua.Variant(value, kind)))
+    return started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def driver(server: Server) -> AsyncIterator[OpcUaDriver]:
     made = driver_for(url_of(server))
     await made.connect()
     yield made

@@ -38,7 +38,7 @@ POWER = ua.NodeId.from_string("ns=2;s=hydro1.Power")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Server]:
+async def started() -> AsyncIterator[Server]:
     made = Server()
     await made.init()
     made.set_endpoint("opc.tcp://127.0.0.1:0")
@@ -49,6 +49,13 @@ async def server() -> AsyncIterator[Server]:
             await (await made.nodes.objects.add_variable(ua.NodeId.from_string(f"ns=2;s={asset}.{name}"), name, value)).set_writable()
     async with made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(started: Server) -> Server:
+    """The one server, as every test finds it: what the test before showed is gone."""
+    await show(started, 120.5)
+    return started
 
 
 def port_of(server: Server) -> int:
@@ -66,7 +73,6 @@ def driver_on(link: OpcUaLink, asset: str = "hydro1", timeout_s: float = 2.0, pr
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def driver(server: Server) -> AsyncIterator[OpcUaDriver]:
-    await show(server, 120.5)
     made = driver_on(link_to(port_of(server)))
     await made.connect()
     yield made
