@@ -17,6 +17,7 @@ from optimizer.assets.hydro import POND_SCALE
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem
 from optimizer.reserve import learned_up_kw
+from optimizer.sharing import evened
 from optimizer.solver import Solved
 
 NOTICE_KW = 0.5
@@ -39,6 +40,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         power[s.solar.id] = np.clip(s.power.value.sum(axis=0), 0.0, s.available.value[0]) / MW
     for h in problem.hydros:
         power[h.hydro.id] = np.clip(h.power.value.sum(axis=0), 0.0, h.power_max.value[0]) / MW
+    power |= evened(problem, {d.diesel.id: power[d.diesel.id] for d in problem.diesels})
     _lower(problem, power)
     drawn: dict[str, Array] = {}
     for x in problem.deferrables:

@@ -85,6 +85,10 @@ class DieselBlock:
             rise = self.total_power[slow] - self.total_power[slow - 1]
             frame.constraints += [rise <= most + rated * self.start[slow], -rise <= most + rated * stop[slow]]
 
+    def burn_after_start(self, t: int) -> float:
+        """Return the least power of a step that a start asks for, which burns an engine clean [MW]."""
+        return float(self.burn.value * (self.frame.lag(CLEAN_S)[[t]] @ self.start.value)[0]) if self.frame.purpose == "plan" else 0.0
+
     def _fuel(self) -> None:
         """Litres by step: affine, or above every line of the curve's convex hull; each by set, so that it stays tight."""
         frame, d = self.frame, self.diesel
@@ -107,12 +111,12 @@ class DieselBlock:
     def _wishes(self) -> None:
         """What is not fuel: wear, who is to be spared, changes of the plan in force, hours past a service, a burn that comes with a start."""
         frame, d, n = self.frame, self.diesel, self.frame.n
-        self.on_price = cp.Parameter(n)
+        self.on_price, self.start_price = cp.Parameter(n), cp.Parameter(nonneg=True)
         self.service_left = cp.Parameter(nonneg=True)
         self.burn = cp.Parameter(nonneg=True)
         overdue = cp.Variable(nonneg=True, name=f"{d.id}.overdue")
         runs = frame.total(frame.pick(self.rows) @ frame.w)  # `on` itself: a parameter times a variable with parametric bounds is not DPP
-        frame.cost += [d.start_wear_l * cp.sum(self.start), self.on_price @ runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
+        frame.cost += [self.start_price * cp.sum(self.start), self.on_price @ runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
         frame.constraints += [
             overdue >= frame.dt_h @ self.on - self.service_left,
             self.total_power >= self.burn * (frame.lag(CLEAN_S) @ self.start),
@@ -120,7 +124,8 @@ class DieselBlock:
 
     def _fill_wishes(self, question: Question, since: DieselStart, top: Array) -> None:
         frame, d = self.frame, self.diesel
-        self.on_price.value = self.change + frame.dt_h * (SPARED_L_PER_H * self._rank(question) + frame.site.hour_l(d))
+        self.start_price.value, hour_l = frame.site.worn_l(d, question.grid.start)
+        self.on_price.value = self.change + frame.dt_h * (SPARED_L_PER_H * self._rank(question) + hour_l)
         left = since.service_in_h
         self.service_left.value = max(0.0, left) if left is not None else float(frame.dt_h.sum())
         self.burn.value = BURN_LOADING * d.rated_kw * MW if since.burn_s > 0.0 and top.min() >= BURN_LOADING * d.rated_kw else 0.0
