@@ -19,7 +19,7 @@ from ems.physics import best_slope_l_per_kwh, kwh_per_m3
 from ems.plan import Forecast, Plan, PlantStart
 from ems.plan_case import Case, case_of
 from ems.plan_form import form_faults
-from ems.plan_stores import TANK_L, beyond_tank_l, horizon_l, store_faults
+from ems.plan_stores import TANK_L, beyond_tank_l, planned_l, store_faults
 from ems.plan_units import unit_faults
 from ems.reserve import ReserveRule, storages
 from ems.rules import Rules, whole
@@ -119,17 +119,18 @@ class PlanCheck:
         litres = burnt + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
         return Price(litres, unserved, short)
 
-    def fuel_l(self, plan: Plan, start: PlantStart) -> float:
-        """Return what a plan burns, starts included [L]."""
-        return horizon_l(plan, start, self._diesels)
+    def fuel_l(self, plan: Plan, start: PlantStart, until_s: float = math.inf) -> float:
+        """Return what a plan burns, or what in the steps that begin within `until_s` [s], starts included [L]."""
+        return planned_l(plan, start, self._diesels, until_s)
 
     def _worn_l(self, plan: Plan, start: PlantStart) -> float:
         """Return what starts and engine hours wear, as litres: a plan may burn more to spare them."""
         worn = 0.0
         for d in self._diesels:
             flags = (d.id in start.diesels and start.diesels[d.id].on, *plan.on[d.id])
-            worn += d.start_wear_l * sum(on and not before for before, on in zip(flags, flags[1:], strict=False))
-            worn += self._site.hour_l(d) * sum(s for s, on in zip(plan.grid.step_s, plan.on[d.id], strict=True) if on) / 3600.0
+            start_l, hour_l = self._site.worn_l(d, plan.grid.start)
+            worn += start_l * sum(on and not before for before, on in zip(flags, flags[1:], strict=False))
+            worn += hour_l * sum(s for s, on in zip(plan.grid.step_s, plan.on[d.id], strict=True) if on) / 3600.0
         return worn
 
     def _bus_faults(self, case: Case) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ems.plan import DieselStart, Grid, Plan, overlap
 
 GAIN_L = 2.0
 GAIN = 0.01
-"""A change must save so many litres, and this share of the litres of the horizon: less is what forecasts err by in an hour."""
+"""A change must save so many litres, and this share of what is burnt while a promise holds: less is what forecasts err by in an hour."""
 NEAR_S = 7200.0
 """So far ahead a commitment is a promise [s]; what lies further is decided again before it comes."""
 PASSED_S = 60.0
@@ -102,7 +102,7 @@ def restless(promise: Mapping[str, Promise], plan: Plan, diesels: Mapping[str, D
 
 
 def needed_l(litres: float) -> float:
-    """Return what a change must save [L] where the horizon burns so many litres."""
+    """Return what a change must save [L] where so many litres are burnt while a promise holds."""
     return max(GAIN_L, GAIN * litres)
 
 
@@ -121,7 +121,7 @@ def choose(
     diesels : Mapping[str, DieselStart]
         What the engines do now.
     litres : float
-        Fuel of the horizon [L].
+        What `best` burns while a promise holds [L]: what follows is decided again, however long the horizon.
     hurried : bool
         Whether the planner had no time to look for `keeping`.
     """

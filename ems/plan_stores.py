@@ -6,7 +6,9 @@ down; what it would burn shows as a charge that its power does not lead to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import accumulate
 
 from ems.config.site import Diesel, Hydro, Tank
 from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hull_flow_m3s, hydro_kw, storage_step
@@ -93,12 +95,12 @@ def burnt_l(plan: Plan, diesel: Diesel, k: int, on_before: bool) -> float:
     return fuel_l_per_h(diesel.fuel, plan.power_kw[diesel.id][k]) * plan.grid.step_s[k] / 3600.0 + started
 
 
-def horizon_l(plan: Plan, start: PlantStart, diesels: tuple[Diesel, ...]) -> float:
-    """Return the litres that all diesels burn over a plan's horizon, starts included."""
-    litres = 0.0
+def planned_l(plan: Plan, start: PlantStart, diesels: tuple[Diesel, ...], until_s: float = math.inf) -> float:
+    """Return the litres that all diesels burn over a plan's horizon, or in its steps that begin within `until_s` [s], starts included."""
+    litres, count = 0.0, sum(begin < until_s for begin in accumulate(plan.grid.step_s[:-1], initial=0.0))
     for d in diesels:
         before = (d.id in start.diesels and start.diesels[d.id].on, *plan.on[d.id])
-        litres += sum(burnt_l(plan, d, k, before[k]) for k in range(plan.grid.n_steps))
+        litres += sum(burnt_l(plan, d, k, before[k]) for k in range(count))
     return litres
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from ems.plan import Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
-from ems.plan_choice import Choice, choose, promised
+from ems.plan_choice import NEAR_S, Choice, choose, promised
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,6 @@ def judged(check: PlanCheck, request: PlanRequest, outcome: PlanOutcome, at: dat
         if check.broken(keeping, request.start, forecast, request.limits, at):
             keeping = None
     promise = {} if request.previous is None else promised(request.previous, plan.grid, request.at, request.start.diesels)
-    choice = choose(plan, keeping, promise, request.start.diesels, check.fuel_l(plan, request.start), hurried=outcome.hurried)
+    litres = check.fuel_l(plan, request.start, NEAR_S)
+    choice = choose(plan, keeping, promise, request.start.diesels, litres, hurried=outcome.hurried)
     return Verdict(choice.plan, (), choice)

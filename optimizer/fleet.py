@@ -77,7 +77,7 @@ def fleet_of(problem: PlanProblem, rows: npt.NDArray[np.intp]) -> Fleet:
         share=np.where(accepted, 0.0, largest),
         lines=merit(diesels, lows, highs, members),
         fixed_l=sum((np.outer(members[:, k], running_l(d)) for k, d in enumerate(diesels)), none),
-        start_l=np.array([d.diesel.start_l + d.diesel.start_wear_l * rolling for d in diesels]),
+        start_l=np.array([d.diesel.start_l + (d.start_price.value if rolling else 0.0) for d in diesels]),
         up_s=np.array([d.diesel.min_up_s for d in diesels]),
         down_s=np.array([d.diesel.min_down_s for d in diesels]),
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from ems.config.site import Diesel
 from ems.errors import Failed
 from ems.plan import Plan
-from ems.plan_choice import changes, needed_l, promised, restless
-from ems.plan_stores import horizon_l
+from ems.plan_choice import NEAR_S, changes, needed_l, promised, restless
+from ems.plan_stores import planned_l
 from optimizer.answer import plan_of
 from optimizer.frame import Question
 from optimizer.problem import PlanProblem
@@ -61,7 +61,7 @@ def keeping(problem: PlanProblem, question: Question, best: Plan, effort: Effort
     asked, began = replace(question, keep=True), effort.now_s()
     dearest_l = math.inf
     if best.objective_l is not None:  # a plan that is dearer is not followed, so it need not be found
-        dearest_l = best.objective_l + needed_l(horizon_l(best, question.start, problem.site.of(Diesel)))
+        dearest_l = best.objective_l + needed_l(planned_l(best, question.start, problem.site.of(Diesel), NEAR_S))
     try:
         solved = search(problem, asked, replace(effort, dearest_l=dearest_l))
     except Failed:

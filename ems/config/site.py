@@ -6,7 +6,7 @@ something; checks between assets are in `ems/config/checks.py`.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -109,6 +109,7 @@ class PlannerConfig(Strict):
     replan_s: Annotated[float, Field(ge=30)] = 300.0
     deadline_s: Positive = 20.0
     forecast: Literal["persistence", "seasonal", "clearsky", "blend"] = "blend"
+    wear_share: dict[Annotated[int, Field(ge=1, le=12)], NotNegative] = {}
 
     @field_validator("grid")
     @classmethod
@@ -250,10 +251,14 @@ class Site(Strict):
         """Declared auxiliary use [kW]."""
         return sum(load.station_kw for load in self.of(Load))
 
-    def hour_l(self, diesel: Diesel) -> float:
-        """Return what an engine hour is worth in a plan beside fuel [L]: `om_per_h` in litres under `objective: cost`, else what it wears."""
-        per_l = self.costs.diesel_per_l
-        return diesel.om_per_h / per_l if self.planner.objective == "cost" and per_l > 0.0 else diesel.hour_wear_l
+    def worn_l(self, diesel: Diesel, at: datetime) -> tuple[float, float]:
+        """Return what a start and an engine hour are worth beside fuel in a plan made at `at` [L].
+
+        What they wear, as far as that month counts it (`planner.wear_share`); of an hour `om_per_h` in litres under `objective: cost`.
+        """
+        share, per_l = self.planner.wear_share.get(at.astimezone(self.tz).month, 1.0), self.costs.diesel_per_l
+        by_money = self.planner.objective == "cost" and per_l > 0.0
+        return share * diesel.start_wear_l, diesel.om_per_h / per_l if by_money else share * diesel.hour_wear_l
 
     @property
     def fuel_constants(self) -> FuelConstants:

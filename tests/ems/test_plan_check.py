@@ -134,9 +134,12 @@ def test_a_wasteful_plan_is_refused() -> None:
     assert dear > cheap
 
 
-@pytest.mark.parametrize(("objective", "hour_l"), [("diesel", 7.0), ("cost", 4.0)])
-def test_what_starts_and_hours_wear_counts_in_the_comparison(objective: str, hour_l: float) -> None:
-    """7 L for each hour, or its 6 of money at 1.5 a litre, and 3 L for each start of either set, as the plan has them."""
+@pytest.mark.parametrize(
+    ("objective", "share", "hour_l", "start_l"),
+    [("diesel", {}, 7.0, 3.0), ("cost", {}, 4.0, 3.0), ("diesel", {START.month: 0.5}, 3.5, 1.5), ("cost", {START.month: 0.5}, 4.0, 1.5)],
+)
+def test_what_starts_and_hours_wear_counts_in_the_comparison(objective: str, share: dict[int, float], hour_l: float, start_l: float) -> None:
+    """7 L for each hour, or its 6 of money at 1.5 a litre, and 3 L for each start of either set, as the plan has them; wear by its share of the month."""
     hours = starts = 0.0
     for on, before in ((GOOD.on["dg1"], True), (GOOD.on["dg2"], False)):
         hours += sum(s for s, runs in zip(GRID.step_s, on, strict=True) if runs) / 3600.0
@@ -145,7 +148,7 @@ def test_what_starts_and_hours_wear_counts_in_the_comparison(objective: str, hou
         SITE.model_copy(
             update={
                 "assets": [a.model_copy(update=wear) if a.kind == "diesel" else a for a in SITE.assets],
-                "planner": SITE.planner.model_copy(update={"objective": objective}),
+                "planner": SITE.planner.model_copy(update={"objective": objective, "wear_share": share}),
                 "costs": SITE.costs.model_copy(update={"diesel_per_l": 1.5}),
             }
         )
@@ -153,7 +156,7 @@ def test_what_starts_and_hours_wear_counts_in_the_comparison(objective: str, hou
     )
     dear, cheap = (PlanCheck(of).price(case_of(of, GOOD, FROM, FORECAST, {})).litres for of in (worn, free))
     assert starts > 0
-    assert dear - cheap == pytest.approx(hour_l * hours + 3.0 * starts)
+    assert dear - cheap == pytest.approx(hour_l * hours + start_l * starts)
 
 
 def test_a_plan_gives_means_over_the_time_asked_for() -> None:

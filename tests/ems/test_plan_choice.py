@@ -148,13 +148,15 @@ def test_the_samples_are_plans_that_may_be_used() -> None:
     assert CHECK.faults(GOOD, FROM, FORECAST) == []
     assert CHECK.faults(with_dg2(GOOD, 90.0), FROM, FORECAST) == []
     assert CHECK.fuel_l(GOOD, FROM) == pytest.approx(8 * (6.0 + 0.25 * 182.0))
+    assert CHECK.fuel_l(GOOD, FROM, 7200.0) == pytest.approx(2 * (6.0 + 0.25 * 182.0))  # a step counts where it begins in time
+    assert CHECK.fuel_l(GOOD, FROM, 7201.0) == pytest.approx(3 * (6.0 + 0.25 * 182.0))
 
 
 @pytest.mark.parametrize(
     ("outcome", "previous", "expected"),
     [
         ({"plan": with_dg2(GOOD, 99.0), "kept": GOOD}, GOOD, "kept"),
-        ({"plan": with_dg2(GOOD, 90.0), "kept": GOOD}, GOOD, "best"),
+        ({"plan": with_dg2(GOOD, 97.0), "kept": GOOD}, GOOD, "best"),  # 3 L: of the horizon's 412 L it is not 1 %, of the 103 L of two hours it is
         ({"plan": with_dg2(GOOD, 99.0), "kept": GOOD}, None, "best"),  # after an event nothing is promised
         ({"plan": with_dg2(GOOD, 99.0), "kept": replace(GOOD, power_kw={})}, GOOD, "best"),  # what keeps the promise is no plan
         ({"plan": with_dg2(GOOD, 99.0, kw=10.0), "kept": GOOD}, GOOD, "refused"),  # below its minimum

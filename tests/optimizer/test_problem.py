@@ -33,10 +33,13 @@ def test_a_stopped_diesel_pays_its_start() -> None:
     assert plan.objective_l == pytest.approx(4 * (4.0 + 0.25 * 100.0) + 1.0)
 
 
-@pytest.mark.parametrize(("wear_l", "starts"), [(0.0, 3), (2.0, 1)])
-def test_a_start_is_worth_more_than_its_litres(wear_l: float, starts: int) -> None:
-    """80 kW but for one hour: dg2 before and after saves 7.2 L with three starts of 1 L; at 3 L each, only the change for the last three hours does."""
-    worn = site(LOAD, {**DG1, "start_wear_l": wear_l}, {**DG2, "start_wear_l": wear_l})
+@pytest.mark.parametrize(("share", "starts"), [(0.0, 3), (1.0, 1)])
+def test_a_start_is_worth_more_than_its_litres(share: float, starts: int) -> None:
+    """80 kW but for one hour: dg2 before and after saves 7.2 L with three starts of 1 L; at 3 L each, only the change for the last three hours does.
+
+    A month in which wear does not count (`planner.wear_share`) has the three.
+    """
+    worn = site(LOAD, {**DG1, "start_wear_l": 2.0}, {**DG2, "start_wear_l": 2.0}, planner={"wear_share": {NOON.month: share}})
     plan = planned(worn, [HOUR] * 7, [80.0] * 3 + [150.0] + [80.0] * 3, start(worn, on=["dg1"]))
     on = [(plan.on["dg1"][k], plan.on["dg2"][k]) for k in range(7)]
     assert sum(now and not before for a, b in zip([(True, False), *on], on, strict=False) for before, now in zip(a, b, strict=True)) == starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -125,6 +126,21 @@ def test_assets_are_found_by_kind_and_id():
     assert here.asset("town-f1").kind == "feeder"
     with pytest.raises(KeyError):
         here.asset("nobody")
+
+
+def test_wear_counts_by_its_share_of_the_month_that_the_site_lives_in():
+    """At 23:30 UTC on 31 October it is November in Tokyo."""
+    named = {"id": "test", "timezone": "Asia/Tokyo"}
+    isle = site({"id": "dg1", "kind": "diesel", "rated_kw": 100, "start_wear_l": 4, "hour_wear_l": 2}, site=named, planner={"wear_share": {11: 0.5}})
+    (diesel,), eve = isle.of(Diesel), datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
+    assert isle.worn_l(diesel, eve) == (2.0, 1.0)
+    assert isle.worn_l(diesel, eve - timedelta(days=1)) == (4.0, 2.0)
+
+
+@pytest.mark.parametrize("share", [{13: 0.5}, {0: 1.0}, {"november": 0.5}, {11: -0.1}, {11: "half"}])
+def test_a_share_of_wear_is_of_a_month(share: dict[Any, Any]):
+    with pytest.raises(ValidationError, match="wear_share"):
+        site(planner={"wear_share": share})
 
 
 def test_a_site_is_a_value():
