@@ -54,12 +54,21 @@ def split(total_kw: float, bounds_kw: Sequence[tuple[float, float]], running: Se
     while parts and left > 0.0:
         alike = [p for p in parts if p[0] <= parts[0][0] + ALIKE_L_PER_KWH]
         parts = parts[len(alike) :]
-        width = sum(w for _, _, w in alike)
-        share = min(1.0, left / width)
-        for _, k, w in alike:
-            powers[k] += share * w
-        left -= share * width
+        places = sorted({k for _, k, _ in alike})
+        levelled = level(left, [(powers[k], sum(w for _, at, w in alike if at == k), running[k].diesel.rated_kw) for k in places])
+        left -= sum(levelled) - sum(powers[k] for k in places)
+        for k, p in zip(places, levelled, strict=True):
+            powers[k] = p
     return powers if abs(left) <= NOTICE_KW else None
+
+
+def level(more_kw: float, parts: Sequence[tuple[float, float, float]]) -> list[float]:
+    """Return the powers [kW] of parts (from [kW], width [kW], rating [kW]) filled with so much to one loading, as far as each reaches."""
+    marks = sorted({edge / rated for begin, width, rated in parts for edge in (begin, begin + width)})
+    by_mark = [[min(max(mark * rated, begin), begin + width) for begin, width, rated in parts] for mark in marks]
+    total = more_kw + sum(begin for begin, _, _ in parts)
+    loading = float(np.interp(total, [sum(powers) for powers in by_mark], marks))
+    return [min(max(loading * rated, begin), begin + width) for begin, width, rated in parts]
 
 
 def parts_of(block: DieselBlock, place: int, low_kw: float, high_kw: float) -> list[Part]:

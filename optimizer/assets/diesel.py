@@ -87,7 +87,9 @@ class DieselBlock:
 
     def burn_after_start(self, t: int) -> float:
         """Return the least power of a step that a start asks for, which burns an engine clean [MW]."""
-        return float(self.burn.value * (self.frame.lag(CLEAN_S)[[t]] @ self.start.value)[0]) if self.frame.purpose == "plan" else 0.0
+        if self.frame.purpose != "plan" or not self.burn.value:
+            return 0.0
+        return float(self.burn.value * (self.frame.lag(CLEAN_S)[[t]] @ self.start.value)[0])
 
     def _fuel(self) -> None:
         """Litres by step: affine, or above every line of the curve's convex hull; each by set, so that it stays tight."""

@@ -30,7 +30,12 @@ def two(large: dict[str, Any], small: dict[str, Any], **more: Any) -> Any:
         (STRAIGHT, {**STRAIGHT, "slope_l_per_kwh": 0.26}, 240.0, (200.0, 40.0)),  # the flatter first
         (STRAIGHT, {**STRAIGHT, "slope_l_per_kwh": 0.24}, 240.0, (140.0, 100.0)),
         (BENT, {"points": [[0.0, 2.0], [50.0, 12.0], [100.0, 27.0]]}, 210.0, (140.0, 70.0)),  # 150 on the flat parts, 60 as 2 : 1 on the steep ones
-        (BENT, {**STRAIGHT, "slope_l_per_kwh": 0.3}, 210.0, (147.06, 62.94)),  # 100 on the flat part; of the steep ones 100 and 70 kW are left for 80
+        (
+            BENT,
+            {**STRAIGHT, "slope_l_per_kwh": 0.3},
+            210.0,
+            (140.0, 70.0),
+        ),  # 100 kW on the flat part; of what is equally steep the small one takes up to the same loading first
     ],
 )
 def test_a_split_by_hand(large: dict[str, Any], small: dict[str, Any], load_kw: float, expected: tuple[float, float]) -> None:
@@ -45,7 +50,7 @@ def test_a_limit_is_a_bound_of_the_split() -> None:
     isle = two(STRAIGHT, STRAIGHT)
     held = {"dg1": Limits(max_kw=100.0)}
     plan = planned(isle, [HOUR] * 2, 180.0, start(isle, on=["dg1", "dg2"]), limits=held)
-    assert plan.power_kw["dg1"] == pytest.approx((92.73,) * 2, abs=0.1)  # 90 above the least, where 40 and 70 kW are left
+    assert plan.power_kw["dg1"] == pytest.approx((100.0,) * 2, abs=0.1)  # evenly it were 120 and 60
 
 
 def test_an_engine_that_burns_itself_clean_keeps_its_loading() -> None:
@@ -54,6 +59,13 @@ def test_an_engine_that_burns_itself_clean_keeps_its_loading() -> None:
     plan = planned(isle, [HOUR] * 2, 150.0, start(isle, on=["dg1", "dg2"], dg2=dirty))
     assert plan.power_kw["dg2"][0] >= 70.0 - 0.1
     assert sum(p[0] for p in plan.power_kw.values()) == pytest.approx(150.0)
+
+
+def test_a_burn_that_comes_with_a_start_keeps_its_loading() -> None:
+    """210 kW take both sets: evenly 140 and 70 kW, but the small one is to burn itself clean at three quarters of its rating."""
+    isle = two(STRAIGHT, STRAIGHT)
+    plan = planned(isle, [HOUR] * 2, 210.0, start(isle, on=["dg1"], dg2=DieselStart(False, 1e6, burn_s=1800.0)))
+    assert plan.power_kw["dg2"] == pytest.approx((75.0, 70.0), abs=0.1)
 
 
 @given(
