@@ -1,8 +1,9 @@
 """`make campaign ARGS=year`: the bench sites in closed loop, against the bound and against the better rule.
 
-Two weeks in each season (perfect foresight, the planner with perfect and with its own forecasts, both rules) and the whole year (the planner with
-its own forecasts month by month, both rules). Each finished run is a line of JSON, so that a stop loses only what was running; a line counts as long
-as code, site and series are those that made it. Prints Markdown for `docs/benchmarks.md` and ends with 1 where a target was missed.
+Two weeks in each season (perfect foresight, the planner with perfect and with its own forecasts, both rules), for litres alone, and the whole year
+(the planner with its own forecasts month by month, both rules), at the site's prices of starts and hours. Each finished run is a line of JSON, so
+that a stop loses only what was running; a line counts as long as code, site and series are those that made it. Prints Markdown for
+`docs/benchmarks.md` and ends with 1 where a target was missed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ems.config.load import LoadedSite, load_site
-from ems.config.site import Solar
+from ems.config.site import Site, Solar
 from ems.series import SeriesTable, read_series
 from simulator.closed_loop import Case
 from simulator.jobs import Job, carried_out
@@ -57,10 +58,16 @@ def sha256(loaded: LoadedSite, table: SeriesTable) -> tuple[str, str]:
     return loaded.sha256, table.sha256
 
 
+def litres_alone(site: Site) -> Site:
+    """Return a site whose plans count nothing for the wear of starts and hours, as the bound counts nothing for it."""
+    planner = site.planner.model_copy(update={"wear_share": dict.fromkeys(range(1, 13), 0.0)})
+    return site.model_copy(update={"planner": planner})
+
+
 def cases(key: Key, loaded: LoadedSite, table: SeriesTable) -> Case:
     """Return the case of one line."""
     if key.what == "weeks":
-        return Case(loaded.site, table, WEEKS[key.part], STEP_S, REPLAN_S, round(WEEK_DAYS * 86400.0 / STEP_S))
+        return Case(litres_alone(loaded.site), table, WEEKS[key.part], STEP_S, REPLAN_S, round(WEEK_DAYS * 86400.0 / STEP_S))
     whole = Case(loaded.site, table, table.start, STEP_S, REPLAN_S, round(table.span_s / STEP_S))
     return whole if key.part == "year" else next(p for p in parts_of(whole) if f"{p.start:%Y-%m}" == key.part)
 

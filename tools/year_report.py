@@ -55,7 +55,7 @@ def weeks(found: Summaries, missed: list[str]) -> str:
         rule = better([runs[r, "none"] for r in RULES if (r, "none") in runs])
         row.append("" if rule is None else f"{rule['policy']}: {against(rule, bound)}, {rule['diesel_starts']} / {rule['diesel_run_h']:.0f}")
         rows.append(row)
-    return table("Two weeks in each season, against the bound", IN_WEEKS, rows)
+    return table("Two weeks in each season, for litres alone, against the bound", IN_WEEKS, rows)
 
 
 def planner_cells(run: Mapping[str, Any] | None, bound: float | None, limit: float, where: str, missed: list[str]) -> list[str]:

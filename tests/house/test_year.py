@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def test_what_there_is_to_do() -> None:
     steps = [cases(k, loaded, table).steps for k in wanted if k.what == "year" and k.policy == "mpc"]
     assert (steps[1], sum(steps)) == (29 * 96, 8760 * 4)
     assert {cases(k, loaded, table).steps for k in wanted if k.what == "weeks"} == {14 * 96}
+    diesel, may = loaded.site.of(Diesel)[0], datetime(2016, 5, 2, tzinfo=UTC)
+    assert {cases(k, loaded, table).site.worn_l(diesel, may) for k in wanted if k.what == "weeks"} == {(0.0, 0.0)}  # nor does the bound count any wear
+    assert {cases(k, loaded, table).site.worn_l(diesel, may) for k in wanted if k.what == "year"} == {(diesel.start_wear_l, diesel.hour_wear_l)}
     assert all(p.stop_soc > p.start_soc for p in points("pv20", "ouessant_2016_1h", ["load-following"], 7.0))
 
 
