@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -153,14 +154,14 @@ async def test_a_controller_that_comes_later_stops_ours(tmp_path: Path) -> None:
     async with plant(tmp_path) as (loaded, _):
         ours = Gateway(loaded)
         await ours.until(lambda: ours.controls)
-        other = open_drivers(loaded)["dg1"]  # one that looks at nothing, and beats out of step
-        count = 0
+        other = open_drivers(loaded)["dg1"]  # one that looks at nothing, and beats out of step: at no pace that could fall into ours
+        count, pauses = 0, Random(1)
         async with asyncio.timeout(20):
             while ("second_controller", "dg1") not in ours.alarms:
                 await other.connect()
                 await other.beat(count)
                 count += 1
-                await asyncio.sleep(0.07)
+                await asyncio.sleep(pauses.uniform(0.03, 0.13))
         assert ours.state["stage"] == "advise"
         await other.beat(1)
         cycle = ours.loop.completed
