@@ -3,7 +3,8 @@
 A short period is solved as it is. A long one has a linear relaxation that is nearly its optimum (see
 formulation.md) but a search that finds no good plan by itself for a long time: so the relaxation gives
 the bound, a sketch gives on and off, and the whole problem with these fixed gives the plan. Only if the two are too far
-apart do windows of a day and a half along the relaxation's path of stored energy give on and off instead, and at last it is searched whole.
+apart is it taken apart: into days that meet at a price, which bring both nearer; or, where more than what is stored goes from day to day, into
+windows of a day and a half along the relaxation's path of stored energy and water, which bring another plan, and at last it is searched whole.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import numpy as np
 from ems.clock import cpu_s
 from ems.config.site import Inverter, Site
 from ems.errors import EmsError
-from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DieselStart, Forecast, Plan, PlanOutcome, PlanRequest, PlantStart
 from optimizer.answer import plan_of
 from optimizer.assets.hydro import POND_SCALE
+from optimizer.by_day import apart, by_day, cut
 from optimizer.frame import Bounds, Question
 from optimizer.planner import check_inputs, solve_question
 from optimizer.problem import TINY_WEAR, PlanProblem
@@ -33,8 +35,10 @@ NODE_LIMIT = 20000
 WHOLE_STEPS = 300
 """Up to this many steps the search is quick."""
 WINDOW_S, KEPT_S = 1.5 * 86400.0, 86400.0
-WINDOW_GAP = 0.4
-"""Share of the wanted gap that a window may leave; the joints take the rest."""
+WINDOW_GAP = DAY_GAP = 0.4
+"""Share of the wanted gap that a window, or a day, may leave; the joints take the rest."""
+IN_VAIN = 2
+"""After so many rounds over the days without a better bound there is no other."""
 
 
 def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | None = None) -> PlanOutcome:
@@ -66,7 +70,7 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
         question = Question(forecast.grid.start, forecast.grid, start, forecast, {})
         problem = PlanProblem(site, forecast.grid.step_s, "bound")
         solved = None if short else long_solve(site, problem, question, wanted)
-        if solved is None or solved.gap is None or solved.gap > wanted:
+        if solved is None or (not apart(problem) and (solved.gap is None or solved.gap > wanted)):
             spent = 0.0 if solved is None else solved.solve_s
             solved = solve_question(problem, question, Effort(wanted, NODE_LIMIT), once=True)
             solved = replace(solved, solve_s=solved.solve_s + spent)
@@ -76,53 +80,90 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
         plan = plan_of(problem, question, solved, request.id, forecast.grid.end, bound_l)
     except EmsError as error:
         return PlanOutcome(request.id, "failed", str(error), None, forecast, 0.0, cpu_s() - began)
-    return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, solved.limit_hit)
+    limit_hit = solved.limit_hit or solved.gap is None or solved.gap > wanted
+    return PlanOutcome(request.id, "ok", "", plan, forecast, solved.solve_s, cpu_s() - began, limit_hit)
 
 
 def long_solve(site: Site, problem: PlanProblem, question: Question, gap: float) -> Solved | None:
-    """Bound by the relaxation, on and off by a sketch or else by windows, the rest by the whole problem with these fixed; None where that fails."""
-    below = relaxation(problem, question, gap)
-    drawn, first = sketch(problem) if sketched(problem) else None, None
+    """Bound by the relaxation, on and off by a sketch, or else by days or windows, the rest by the whole problem with these fixed; None where that fails."""
+    relaxed = PlanProblem(site, question.grid.step_s, "bound", relaxed=True)
+    relaxed.fill(question)
+    below, best = solve(relaxed.cp, Effort(gap), once=True, relaxed=True), None
+    problem.fill(question)
+    for variable, other in zip(problem.cp.variables(), relaxed.cp.variables(), strict=True):  # what the sketch looks at
+        variable.save_value(other.value)
+    drawn = sketch(problem) if sketched(problem) else None
     if drawn is not None:
-        with suppress(EmsError):  # what a sketch leaves out may forbid it; then there are the windows
-            first = Answer.of(problem, fixed(problem, drawn, gap, below, below.solve_s))
-            if first.solved.gap is not None and first.solved.gap <= gap:
-                return first.solved
-        below = relaxation(problem, question, gap)  # `fixed` has narrowed it
-    try:
-        on, spent = windows(site, problem, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
+        with suppress(EmsError):  # what a sketch leaves out may forbid it
+            best = Answer.of(problem, fixed(problem, question, drawn, gap, below))
+            if near(best, gap):
+                return best.solved
+    way = in_days if apart(problem) else in_windows
+    found = way(relaxed, problem, question, gap, below, best)
+    return None if found is None else found.restored()
+
+
+def in_days(relaxed: PlanProblem, problem: PlanProblem, question: Question, gap: float, below: Solved, best: Answer | None) -> Answer | None:
+    """Return the best answer, and the best bound, of rounds over the days (`by_day.py`): until they are near, or two rounds brought nothing."""
+    in_vain = 0
+    with suppress(EmsError):
+        for found in by_day(relaxed, question, Effort(DAY_GAP * gap, NODE_LIMIT // 10)):
+            in_vain = 0 if found.bound_l > below.bound_l else in_vain + 1
+            below = replace(below, bound_l=max(below.bound_l, found.bound_l), solve_s=below.solve_s + found.solve_s)
+            with suppress(EmsError):  # days that do not meet yet may have a night without enough
+                best = better(best, Answer.of(problem, fixed(problem, question, found.on, gap, below)))
+                below = replace(below, solve_s=best.solved.solve_s)
+            best = None if best is None else over(best, below)
+            if in_vain == IN_VAIN or (best is not None and near(best, gap)):
+                break
+    return best
+
+
+def in_windows(relaxed: PlanProblem, problem: PlanProblem, question: Question, gap: float, below: Solved, best: Answer | None) -> Answer | None:
+    """Return the better of an answer and that with on and off of windows."""
+    with suppress(EmsError):
+        on, spent_s = windows(relaxed, question, Effort(WINDOW_GAP * gap, NODE_LIMIT // 10))
         loads = {x.load.id for x in problem.deferrables}  # a run may be left out where the whole sees it better
         flags = {a: np.array(v, dtype=float) for a, v in on.items()}
-        found = fixed(problem, {a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()}, gap, below, below.solve_s + spent)
-    except EmsError:
-        return None if first is None else first.restored()
-    return found if first is None or found.objective_l <= first.solved.objective_l else first.restored()
+        bounds = {a: (np.zeros(len(v)) if a in loads else v, v) for a, v in flags.items()}
+        best = better(best, Answer.of(problem, fixed(problem, question, bounds, gap, replace(below, solve_s=below.solve_s + spent_s))))
+    return best
 
 
-def relaxation(problem: PlanProblem, question: Question, gap: float) -> Solved:
-    """Fill the problem and solve its relaxation, which is left in its variables."""
-    problem.fill(question)
-    return solve(problem.cp, Effort(gap), once=True, relaxed=True)
+def near(answer: Answer, gap: float) -> bool:
+    """Return whether what is proved of an answer is enough."""
+    return answer.solved.gap is not None and answer.solved.gap <= gap
 
 
-def fixed(problem: PlanProblem, bounds: Bounds, gap: float, below: Solved, spent_s: float) -> Solved:
-    """Solve the whole with on and off narrowed to `bounds`; the gap is that to its relaxation `below`.
+def over(answer: Answer, below: Solved) -> Answer:
+    """Return an answer with what is known by now to be below it."""
+    return replace(answer, solved=replace(answer.solved, bound_l=below.bound_l, gap=distance(answer.solved.objective_l, below.bound_l), solve_s=below.solve_s))
+
+
+def better(one: Answer | None, other: Answer) -> Answer:
+    """Return the cheaper of two."""
+    return other if one is None or other.solved.objective_l < one.solved.objective_l else one
+
+
+def fixed(problem: PlanProblem, question: Question, bounds: Bounds, gap: float, below: Solved) -> Solved:
+    """Solve the whole with on and off narrowed to `bounds`; its bound is that of what is known to be `below` it, and its time counts that too.
 
     Raises
     ------
     Failed
         Where there is no answer with these.
     """
+    problem.fill(question)
     problem.frame.narrow(bounds)
     above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
-    spent_s += above.solve_s
+    spent_s = below.solve_s + above.solve_s
     if problem.separate():
         above = solve(problem.cp, Effort(gap / 10.0, NODE_LIMIT), once=True)
         spent_s += above.solve_s
-    return Solved(above.objective_l, below.objective_l, distance(above.objective_l, below.objective_l), spent_s, limit_hit=False)
+    return Solved(above.objective_l, below.bound_l, distance(above.objective_l, below.bound_l), spent_s, limit_hit=False)
 
 
-def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort) -> tuple[dict[str, list[bool]], float]:
+def windows(relaxed: PlanProblem, question: Question, effort: Effort) -> tuple[dict[str, list[bool]], float]:
     """Return on and off of the whole period, window by window, and the time it took [s].
 
     Each window looks a day and a half ahead, ends with the relaxation's charge, and only its first day is kept.
@@ -135,8 +176,8 @@ def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort
     while first < total:
         count = min(length, total - first)
         if problem is None or problem.frame.n != count:
-            problem = PlanProblem(site, (step_s,) * count, "window")
-        part = cut(question, first, count, state)
+            problem = PlanProblem(relaxed.site, (step_s,) * count, "window")
+        part = cut(question, first, first + count, state)
         for inverter, whole in zip(problem.inverters, relaxed.inverters, strict=True):
             if inverter.store is not None and whole.store is not None and inverter.store.target is not None:
                 inverter.store.target.value = max(0.0, float(whole.store.stored.value[first + count]))
@@ -152,24 +193,9 @@ def windows(site: Site, relaxed: PlanProblem, question: Question, effort: Effort
         for hydro in problem.hydros:
             if hydro.pond is not None:
                 on.setdefault(hydro.hydro.id, []).extend(bool(v) for v in hydro.on.value[:use] > 0.5)
-        state = after(site, problem, plan, part, state, use)
+        state = after(relaxed.site, problem, plan, part, state, use)
         first += use
     return on, spent
-
-
-def cut(question: Question, first: int, count: int, state: PlantStart) -> Question:
-    """Return the question of one window."""
-    grid = Grid(question.grid.start + timedelta(seconds=question.grid.step_s[0] * first), (question.grid.step_s[0],) * count)
-    f, span = question.forecast, slice(first, first + count)
-    forecast = Forecast(
-        grid,
-        f.load_kw[span],
-        {a: v[span] for a, v in f.available_kw.items()},
-        {a: v[span] for a, v in f.inflow_m3s.items()},
-        f.source,
-        f.load_peak_kw[span],
-    )
-    return Question(grid.start, grid, state, forecast, question.limits)
 
 
 def after(site: Site, problem: PlanProblem, plan: Plan, part: Question, state: PlantStart, steps: int) -> PlantStart:

@@ -35,8 +35,8 @@ MAX_BOUND_DIESELS = 7
 Array = npt.NDArray[np.float64]
 
 
-Purpose = Literal["plan", "bound", "window"]
-"""A rolling plan; a whole period for litres alone; a part of it that ends where the relaxation of the whole does."""
+Purpose = Literal["plan", "bound", "window", "part"]
+"""A rolling plan; a whole period for litres alone; a part of it that ends where the relaxation of the whole does, or between two prices of what is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,8 @@ class Frame:
     step_s : tuple[float, ...]
     purpose : Purpose
         What is asked: it decides on prices and on the value of what is stored at the end.
+    relaxed : bool
+        Whether what is on or off may be anything between: then the answer comes with the duals of its constraints.
     sets : tuple[tuple[str, ...], ...]
         Row 0 is the dead bus; then nobody but inverters and hydro; then every choice of diesels.
     w : cp.Variable
@@ -218,6 +220,7 @@ class Frame:
     step_s: tuple[float, ...]
     prices: Prices
     purpose: Purpose = "plan"
+    relaxed: bool = False
     sets: tuple[tuple[str, ...], ...] = ()
     supply: list[cp.Expression] = field(default_factory=list)
     draw: list[cp.Expression] = field(default_factory=list)
@@ -276,7 +279,7 @@ class Frame:
 
         `by_rows` keeps its limits as constraints, for one that is multiplied with a parameter (not DPP with parametric bounds).
         """
-        on = cp.Variable(self.n, integer=True, bounds=[0, 1] if by_rows else [low, high], name=f"{asset}.on")
+        on = cp.Variable(self.n, integer=not self.relaxed, bounds=[0, 1] if by_rows else [low, high], name=f"{asset}.on")
         if by_rows:
             self.constraints += [on >= low, on <= high]
         self.switches.append(Switch(asset, on, low, high))

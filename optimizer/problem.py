@@ -51,14 +51,16 @@ class PlanProblem:
         Length of each step [s]; constant by index.
     purpose : Purpose
         A rolling plan, or SoC-corrected litres as the replay summary counts them.
+    relaxed : bool
+        Let what is on or off be anything between: a linear problem, whose answer has duals.
     """
 
-    def __init__(self, site: Site, step_s: tuple[float, ...], purpose: Purpose = "plan") -> None:
+    def __init__(self, site: Site, step_s: tuple[float, ...], purpose: Purpose = "plan", *, relaxed: bool = False) -> None:
         most = MAX_DIESELS if purpose == "plan" else MAX_BOUND_DIESELS
         if len(site.of(Diesel)) > most:
             raise BadInput(f"{len(site.of(Diesel))} diesels are too many to plan with", "assets", f"at most {most}")
         self.site = site
-        self.frame = frame = Frame(site, step_s, prices_of(site, purpose), purpose)
+        self.frame = frame = Frame(site, step_s, prices_of(site, purpose), purpose, relaxed)
         self.load = LoadBlock(frame)
         self.solars = [SolarBlock(frame, a) for a in site.of(Solar)]
         self.hydros = [HydroBlock(frame, a) for a in site.of(Hydro)]
@@ -105,7 +107,7 @@ class PlanProblem:
         serving = [i.in_service(question) for i in self.inverters if i.store is not None]
         self.reserve.fill(question, np.any(serving, axis=0).astype(float) if serving else np.zeros(frame.n))
 
-        if frame.purpose != "bound":
+        if frame.purpose in ("plan", "window"):  # of a bound no set may be left out
             frame.useful = useful_sets(self.site, frame.sets, question, kept=question.keep)
         frame.narrow({})
 

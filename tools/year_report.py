@@ -15,6 +15,8 @@ PERFECT, OWN = 1.01, 1.02
 MEASURED_SITE = "pv60"
 LITRES, STARTS, HOURS = 0.99, 0.7, 0.9
 """At 60 % PV, against the better rule: litres, starts and engine hours in a year."""
+SAME_L = 1.0
+"""Litres of a month that differ by no more are the same: in a month without diesel they are what is stored at its two ends, and may be below nothing."""
 SUMS = ("diesel_l_soc_corrected", "diesel_starts", "diesel_run_h", "diesel_off_h", "curtailed_kwh", "unserved_kwh", "load_kwh", "wall_s")
 
 IN_WEEKS = (
@@ -104,10 +106,10 @@ def months(found: Summaries, missed: list[str]) -> str:
                 row.append("" if month is None else f"{month['diesel_l_soc_corrected']:,.0f} ({month['diesel_starts']} / {month['diesel_run_h']:.0f})")
             rule = min((each[r]["diesel_l_soc_corrected"] for r in RULES if r in each), default=None)
             if rule is not None and "mpc" in each:
-                ratio = each["mpc"]["diesel_l_soc_corrected"] / rule
-                row.append(f"{ratio:.3f}")
-                if ratio > 1.0:
-                    missed.append(f"{site}, {series}, {name}: mpc burns {ratio:.3f} of the better rule")
+                more_l = each["mpc"]["diesel_l_soc_corrected"] - rule
+                row.append(f"{1.0 + more_l / rule:.3f}" if rule > SAME_L else f"{more_l:+.0f} L")
+                if more_l > SAME_L:
+                    missed.append(f"{site}, {series}, {name}: mpc burns {more_l:,.0f} L more than the better rule's {rule:,.0f}")
             else:
                 row.append("")
             rows.append(row)

@@ -36,11 +36,12 @@ class BatteryBlock:
         self.under_0 = cp.Parameter(nonneg=True)
         self.over_0 = cp.Parameter(nonneg=True)
         self.stored = cp.Variable(n + 1, bounds=[0, self.capacity], name=f"{battery.id}.stored")
+        self.flow: cp.Constraint | None = None  # its inverter's
         self.under = under = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.under")
         self.over = over = cp.Variable(n + 1, nonneg=True, name=f"{battery.id}.over")
         # Outside its band it may stay or come back, never go further: a morning that begins below the floor still has a plan.
         frame.constraints += [
-            self.stored[0] == self.stored_0,
+            *self._begin(),
             self.stored >= self.floor - under,
             self.stored <= self.top + over,
             under[0] <= self.under_0,
@@ -58,6 +59,13 @@ class BatteryBlock:
         self.unsure = cp.Parameter(n, nonneg=True, value=np.zeros(n))
         self.wear = WearBlock(frame, battery, self.stored, self.to_bus)
         self._end_value(under)
+
+    def _begin(self) -> list[cp.Constraint]:
+        """What is stored at the beginning: as it is; of a part of a period only that it is as it is, or anything."""
+        if self.frame.purpose != "part":
+            return [self.stored[0] == self.stored_0]
+        self.least_0, self.most_0 = cp.Parameter(nonneg=True), cp.Parameter(nonneg=True)
+        return [self.stored[0] >= self.least_0, self.stored[0] <= self.most_0]
 
     def _paths(self) -> None:
         """What a bad day asks for (`optimizer.security`): so much stored, so much room, where it can be had."""
@@ -115,6 +123,10 @@ class BatteryBlock:
             self.target = cp.Parameter(nonneg=True)
             frame.cost.append(self.end_l_per_mwh[0] * OFF_TARGET * cp.abs(self.stored[frame.n] - self.target))
             return
+        if frame.purpose == "part":
+            self.begin_l, self.left_l = cp.Parameter(nonneg=True), cp.Parameter(nonneg=True)
+            frame.cost.append(self.begin_l * self.stored[0] - self.left_l * self.stored[frame.n])
+            return
         if frame.purpose != "plan":
             frame.cost.append(-self.end_l_per_mwh[0] * (self.stored[frame.n] - self.stored_0))
             return
@@ -124,6 +136,17 @@ class BatteryBlock:
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
         frame.cost.append(-(self.end_l_per_mwh @ piece))
+
+    def price_l(self) -> Array:
+        """Return what a little more stored would save at each point in time [L/MWh], shape (n_steps + 1,): of a relaxed problem that is solved.
+
+        The dual of the flow; where the battery is full it is less before than after, and the mean of both is taken.
+        """
+        if self.flow is None or self.flow.dual_value is None:
+            raise ValueError("a relaxed problem must be solved first")
+        after = np.append(self.flow.dual_value, self.end_l_per_mwh[0])
+        before = np.append(after[0], self.flow.dual_value)
+        return np.asarray(np.maximum(0.0, (before + after) / 2.0))
 
     def end_pieces(self) -> list[tuple[float, float]]:
         """Return what is left above the floor at the end by pieces of one value: (width [MWh], value [L/MWh])."""

@@ -70,7 +70,9 @@ class DieselBlock:
     def _commitment(self) -> None:
         """`on` follows from the sets; starts, and how long they last, by constant lag matrices."""
         frame, d, n = self.frame, self.diesel, self.frame.n
-        before = cp.hstack([cp.reshape(self.on_before, (1,), order="C"), self.on[: n - 1]]) if n > 1 else cp.reshape(self.on_before, (1,), order="C")
+        # Of a part of a period nobody knows what was before it: that is taken as it is then; a start has its price at the end (`_joint`).
+        first = self.on[:1] if frame.purpose == "part" else cp.reshape(self.on_before, (1,), order="C")
+        before = cp.hstack([first, self.on[: n - 1]]) if n > 1 else first
         stop = self.start - self.on + before
         frame.constraints += [
             self.on == frame.total(frame.pick(self.rows) @ frame.w),
@@ -109,6 +111,15 @@ class DieselBlock:
         frame.cost.append(cp.sum(litres))
         if frame.purpose == "plan":
             self._wishes()
+        if frame.purpose == "part":
+            self._joint()
+
+    def _joint(self) -> None:
+        """Between two parts of a period `max(0, on - before) >= on - before`: one pays a start if it is on, the other has it back (`by_day.py`)."""
+        frame = self.frame
+        self.begin_l, self.left_l = cp.Parameter(nonneg=True), cp.Parameter(nonneg=True)
+        runs = frame.total(frame.pick(self.rows) @ frame.w)  # not `on`: as in `_wishes`
+        frame.cost.append(self.begin_l * runs[0] - self.left_l * runs[frame.n - 1])
 
     def _wishes(self) -> None:
         """What is not fuel: wear, who is to be spared, changes of the plan in force, hours past a service, a burn that comes with a start."""

@@ -53,7 +53,8 @@ class InverterBlock:
         frame, b, eta, n = self.frame, store.battery, self.inverter.efficiency, self.frame.n
         out = cp.multiply(frame.total(self.discharge), frame.dt_h / (eta * b.discharge_efficiency))
         into = cp.multiply(frame.total(self.charge), frame.dt_h * eta * b.charge_efficiency)
-        frame.constraints.append(store.stored[1:] == store.stored[:n] - out + into)
+        store.flow = store.stored[1:] == store.stored[:n] - out + into
+        frame.constraints.append(store.flow)
         frame.constraints += [frame.total(self.charge) * eta <= b.charge_kw * MW * share for share in self._charge_shares(store)]
 
     def _charge_shares(self, store: BatteryBlock) -> list[cp.Expression]:

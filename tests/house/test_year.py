@@ -137,7 +137,8 @@ def year(**mpc: Any) -> dict[Key, dict[str, Any]]:
         ({"diesel_l_soc_corrected": 995.0}, ("diesel_l_soc_corrected 0.995 of load-following, wanted 0.99",)),
         ({"diesel_starts": 8}, ("diesel_starts 0.800 of load-following",)),
         ({"diesel_run_h": 91.0}, ("diesel_run_h 0.910",)),
-        ({"months": [month(1001.0)]}, ("2016-01: mpc burns 1.001",)),
+        ({"months": [month(1002.0)]}, ("2016-01: mpc burns 2 L more than the better rule's 1,000",)),
+        ({"months": [month(1000.9)]}, ()),
         ({"violations": {"soc": {"count": 0}, "reserve": {"count": 1}}}, ("reserve 1",)),
     ],
 )

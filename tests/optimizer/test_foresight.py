@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
 import pytest
 
+from ems.config.site import Site
 from ems.physics import fuel_l
 from ems.plan import Grid
 from optimizer.answer import plan_of
+from optimizer.assets.battery import BatteryBlock
+from optimizer.by_day import Prices, by_day
 from optimizer.foresight import foresight, long_solve
+from optimizer.frame import Question
 from optimizer.planner import solve_question
 from optimizer.problem import PlanProblem
-from optimizer.solver import Effort
+from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, forecast, hybrid, question, site, start
 from tests.optimizer.test_plans import faults
 from tests.optimizer.test_problem import DESAL, RIVER
@@ -94,3 +102,71 @@ def test_windows_along_the_relaxation_come_close_to_the_whole() -> None:
         assert supply == pytest.approx(plan.load_kw[k], abs=0.1)
     for day in range(3):
         assert sum(plan.power_kw["desal1"][24 * day : 24 * day + 24]) == pytest.approx(80.0, abs=1.0)
+
+
+def evenings(hours: int, start_l: float = 6.0) -> tuple[Site, Question]:
+    """Days at an hour whose sun fills the battery, and nights that it nearly carries: a relaxation runs a part of an engine there."""
+    isle = site(LOAD, PV1, DG1 | {"start_l": start_l}, INV1, BESS1)
+    load = [60.0 + 30.0 * (18 <= h % 24 < 22) + (h % 5) for h in range(hours)]
+    sun = [(400.0 if h < hours / 2 else 240.0) * max(0.0, 1.0 - abs(h % 24 - 12) / 6.0) for h in range(hours)]
+    return isle, question(isle, [HOUR] * hours, load, start(isle, on=["dg1"]), sun=sun, at=NOON.replace(hour=0))
+
+
+def relaxed(isle: Site, asked: Question) -> tuple[PlanProblem, float]:
+    problem = PlanProblem(isle, asked.grid.step_s, "bound", relaxed=True)
+    problem.fill(asked)
+    return problem, solve(problem.cp, Effort(), once=True, relaxed=True).bound_l
+
+
+def test_days_that_meet_at_a_price_bring_bound_and_plan_together() -> None:
+    isle, asked = evenings(96)
+    _, loose_l = relaxed(isle, asked)
+    problem = PlanProblem(isle, asked.grid.step_s, "bound")
+    found = long_solve(isle, problem, asked, 0.002)
+    whole = solve_question(PlanProblem(isle, asked.grid.step_s, "bound"), asked, Effort(0.002, 20000), once=True)
+    assert loose_l < 0.97 * whole.objective_l
+    assert found is not None
+    assert found.bound_l <= whole.objective_l + 1e-6
+    assert whole.bound_l <= found.objective_l + 1e-6
+    assert found.gap is not None
+    assert found.gap <= 0.002
+    assert faults(isle, plan_of(problem, asked, found, "long", asked.grid.end), asked.start) == []
+
+
+@cache
+def best_l() -> float:
+    """Return the litres of the best plan of sixty hours."""
+    isle, asked = evenings(60)
+    return solve_question(PlanProblem(isle, asked.grid.step_s, "bound"), asked, Effort(0.0005, 20000), once=True).objective_l
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 2.0], ids="prices x {}".format)
+def test_the_days_are_a_bound_whatever_their_prices(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    isle, asked = evenings(60)
+    true_prices = BatteryBlock.price_l
+    monkeypatch.setattr(BatteryBlock, "price_l", lambda block: factor * true_prices(block))
+    first = next(by_day(relaxed(isle, asked)[0], asked, Effort(0.0005, 20000)))
+    assert first.bound_l <= best_l() + 1e-6
+
+
+def test_the_first_prices_are_the_duals_of_the_relaxation() -> None:
+    """Half a kWh more at the beginning saves what the dual says."""
+    isle, asked = evenings(48)
+    problem, before_l = relaxed(isle, asked)
+    store = problem.inverters[0].store
+    assert store is not None
+    price_l = float(store.price_l()[0])
+    more_mwh = 0.0005
+    begin = replace(asked.start, soc={"bess1": asked.start.soc["bess1"] + more_mwh / store.capacity})
+    _, after_l = relaxed(isle, replace(asked, start=begin))
+    credit_l = float(store.end_l_per_mwh[0]) * more_mwh  # the objective counts what was stored at the beginning
+    assert before_l - after_l + credit_l == pytest.approx(price_l * more_mwh, rel=0.02)
+
+
+def test_prices_move_to_where_the_days_meet() -> None:
+    prices = Prices(np.array([[9.0, 100.0, 100.0, 9.0]]), np.array([100.0]), np.array([0.01]))
+    assert prices.moved(np.array([[-1.0, 0.005]]))
+    assert prices.now.tolist() == [[0.0, 110.0, 100.0, 100.0]]  # too little was left over the first night; the second meets
+    assert prices.moved(np.array([[3.0, 0.0]]))
+    assert prices.now[0, 1] == pytest.approx(100.0 + 10.0 * 1.0 / 4.0)
+    assert not prices.moved(np.array([[0.0, 0.0]]))
