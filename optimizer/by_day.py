@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ems.plan import DieselStart, Grid, PlantStart
 from optimizer.assets.battery import BatteryBlock
@@ -100,10 +101,15 @@ def by_day(relaxed: PlanProblem, question: Question, effort: Effort) -> Iterator
             at = prices.now[:, k : k + 2].copy()
             kept = before and (before[k].prices == at).all()
             days.append(before[k] if kept else solved(problems[end - first], question, first, end, at, effort))
-        on = {d: np.concatenate([day.on[d] for day in days]) for d in days[0].on}
+        off = np.array([early.ends - late.begins for early, late in zip(days, days[1:], strict=False)]).T
+        apart_at = np.any(np.abs(off) > prices.meet[:, None], axis=0)
+        free = np.append(apart_at, False) | np.insert(
+            apart_at, 0, False
+        )  # days that do not meet would leave a night without enough: the plan is searched there
+        on = {d: (flags(days, d, free, 0.0), flags(days, d, free, 1.0)) for d in days[0].on}
         spent = sum(day.solve_s for k, day in enumerate(days) if not before or day is not before[k])
-        yield Round(begin_l + sum(day.bound_l for day in days), {d: (flags, flags) for d, flags in on.items()}, spent)
-        if not prices.moved(np.array([early.ends - late.begins for early, late in zip(days, days[1:], strict=False)]).T):
+        yield Round(begin_l + sum(day.bound_l for day in days), on, spent)
+        if not prices.moved(off):
             return
 
 
@@ -134,6 +140,11 @@ class Prices:
             found |= bool(at != self.now[b, k + 1])
             self.now[b, k + 1] = at
         return found
+
+
+def flags(days: list[Day], diesel: str, free: npt.NDArray[np.bool_], side: float) -> Array:
+    """Return on and off of a diesel over all days, or this side of what may be on days that are free, shape (n_steps,)."""
+    return np.concatenate([np.full_like(day.on[diesel], side) if open_ else day.on[diesel] for day, open_ in zip(days, free, strict=True)])
 
 
 def cuts_of(grid: Grid, stored: Array) -> list[int]:
