@@ -29,6 +29,8 @@ LEAST, MOST = 0.1, 0.9
 """Then it goes between these parts of the way from one to the other."""
 MEET = 0.005
 """Days meet where they differ by no more of the battery."""
+MOST_FREE = 4
+"""So many days are searched at once in the plan of all; two took 74 CPU s of quarter hours, all of two weeks do not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Day:
         What is stored there [MWh], shape (n_batteries,).
     on : dict[str, Array]
         By diesel, shape (n_steps of the day,).
+    solve_s : float
+        CPU time inside HiGHS.
     """
 
     prices: Array
@@ -102,10 +106,7 @@ def by_day(relaxed: PlanProblem, question: Question, effort: Effort) -> Iterator
             kept = before and (before[k].prices == at).all()
             days.append(before[k] if kept else solved(problems[end - first], question, first, end, at, effort))
         off = np.array([early.ends - late.begins for early, late in zip(days, days[1:], strict=False)]).T
-        apart_at = np.any(np.abs(off) > prices.meet[:, None], axis=0)
-        free = np.append(apart_at, False) | np.insert(
-            apart_at, 0, False
-        )  # days that do not meet would leave a night without enough: the plan is searched there
+        free = alone(np.any(np.abs(off) > prices.meet[:, None], axis=0))
         on = {d: (flags(days, d, free, 0.0), flags(days, d, free, 1.0)) for d in days[0].on}
         spent = sum(day.solve_s for k, day in enumerate(days) if not before or day is not before[k])
         yield Round(begin_l + sum(day.bound_l for day in days), on, spent)
@@ -140,6 +141,12 @@ class Prices:
             found |= bool(at != self.now[b, k + 1])
             self.now[b, k + 1] = at
         return found
+
+
+def alone(missed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return the days at cuts that are missed, to be left free: fixed, a night would be without enough. None where they are too many to be searched at once."""
+    found = np.append(missed, False) | np.insert(missed, 0, False)
+    return np.asarray(found & (found.sum() <= MOST_FREE))
 
 
 def flags(days: list[Day], diesel: str, free: npt.NDArray[np.bool_], side: float) -> Array:

@@ -111,8 +111,8 @@ def in_days(relaxed: PlanProblem, problem: PlanProblem, question: Question, gap:
             in_vain = 0 if found.bound_l > below.bound_l else in_vain + 1
             below = replace(below, bound_l=max(below.bound_l, found.bound_l), solve_s=below.solve_s + found.solve_s)
             with suppress(EmsError):  # days that do not meet yet may have a night without enough
-                best = better(best, Answer.of(problem, fixed(problem, question, found.on, gap, below)))
-                below = replace(below, solve_s=best.solved.solve_s)
+                other = Answer.of(problem, fixed(problem, question, found.on, gap, below))
+                best, below = better(best, other), replace(below, solve_s=other.solved.solve_s)
             best = None if best is None else over(best, below)
             if in_vain == IN_VAIN or (best is not None and near(best, gap)):
                 break

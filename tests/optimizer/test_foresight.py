@@ -13,7 +13,7 @@ from ems.physics import fuel_l
 from ems.plan import Grid
 from optimizer.answer import plan_of
 from optimizer.assets.battery import BatteryBlock
-from optimizer.by_day import Prices, by_day
+from optimizer.by_day import Prices, alone, by_day
 from optimizer.foresight import foresight, long_solve
 from optimizer.frame import Question
 from optimizer.planner import solve_question
@@ -170,3 +170,9 @@ def test_prices_move_to_where_the_days_meet() -> None:
     assert prices.moved(np.array([[3.0, 0.0]]))
     assert prices.now[0, 1] == pytest.approx(100.0 + 10.0 * 1.0 / 4.0)
     assert not prices.moved(np.array([[0.0, 0.0]]))
+
+
+def test_days_that_do_not_meet_are_left_free_while_they_are_few() -> None:
+    assert alone(np.array([False, True, False])).tolist() == [False, True, True, False]
+    assert not alone(np.array([True] * 5)).any()
+    assert not alone(np.array([False, False])).any()
