@@ -1,6 +1,7 @@
 """When to ask for a plan, which to believe, and what to do without one.
 
-The ladder: a checked plan, the last plan until it is no longer valid, the rules, SAFE. Every answer is
+The ladder: a checked plan, the last plan until it is no longer valid, the rules (mode FALLBACK). SAFE is no rung
+of it: only an emergency stop leads there. Every answer is
 checked by `ems.plan_check` before it is used; what is refused leaves its reason. The cycle never waits:
 while there is a plan to follow, the check of the next takes a few milliseconds in each of some cycles.
 """

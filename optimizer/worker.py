@@ -46,6 +46,10 @@ PLANS_PER_CHILD = 2000
 """After so many answers the child is recycled: about a week at one plan in five minutes."""
 HISTORY = 14 * 96
 """Observations that a new child is taught: two weeks of quarter hours."""
+CODE_S = 1.0
+"""So long a child that has closed its pipe may take to say why [s]."""
+GONE_S = 5.0
+"""So long a killed child is waited for at the end [s]."""
 READY = "ready"
 log = logging.getLogger(__name__)
 
@@ -177,6 +181,8 @@ class WorkerPlanner:
         self._context = multiprocessing.get_context("spawn")
         self._child: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._ended_s: float | None = None
+        self._dying: list[SpawnProcess] = []
         self._ready = False
         self._since_s = 0.0
         self._answered = 0
@@ -207,15 +213,20 @@ class WorkerPlanner:
         return self._outcomes.popleft() if self._outcomes else None
 
     def close(self) -> None:
-        """End the child."""
+        """End the child, and wait until it is gone."""
         self._closed = True
         self._kill()
+        for child in self._dying:
+            child.join(GONE_S)
 
     def _step(self) -> None:
         """Look at the child: collect what it says, kill it if it is late, start it again, hand over the next question."""
         if self._closed:
             return
+        self._dying = [child for child in self._dying if child.exitcode is None]  # asking is what buries those that are gone
         self._listen()
+        if self._ended_s is not None:
+            return  # it has not said yet why it ended
         if self._child is not None:
             limit_s = self._deadline_s if self._ready else self._start_s
             busy = self._running is not None or not self._ready
@@ -245,9 +256,9 @@ class WorkerPlanner:
                     self._answered += 1
         except (EOFError, OSError):
             if self._child is not None:
-                self._child.join(1.0)
-                code = self._child.exitcode
-                self._fail(DRY if code == DRY_CODE else f"child ended with code {code}")
+                code, self._ended_s = self._child.exitcode, self._ended_s or real_s()
+                if code is not None or real_s() - self._ended_s > CODE_S:
+                    self._fail(DRY if code == DRY_CODE else f"child ended with code {code}")
             return
         if self._answered >= PLANS_PER_CHILD and self._running is None:
             self._kill()
@@ -279,10 +290,17 @@ class WorkerPlanner:
         return True
 
     def _spawn(self) -> None:
+        """Start a child; where the machine has no room for one, that was a restart, and the next look tries again within the budget."""
         ours, theirs = self._context.Pipe()
         child = self._context.Process(target=serve, args=(theirs, self._factory), name="planner", daemon=True)
-        child.start()
-        theirs.close()  # or its end would never be seen
+        try:
+            child.start()
+        except OSError as error:
+            ours.close()
+            log.warning("planner: it cannot be started: %s", error)
+            return
+        finally:
+            theirs.close()  # or its end would never be seen
         self._child, self._pipe, self._ready, self._since_s, self._answered = child, ours, False, real_s(), 0
         self._unsent = list(self._seen)  # a new child has learned nothing yet
 
@@ -291,8 +309,8 @@ class WorkerPlanner:
             self._pipe.close()
         if self._child is not None:
             self._child.kill()
-            self._child.join(5.0)
-        self._child, self._pipe, self._ready = None, None, False
+            self._dying.append(self._child)  # nobody waits for it here: a cycle may be under way
+        self._child, self._pipe, self._ready, self._ended_s = None, None, False, None
 
 
 def failed(request: PlanRequest, cause: str) -> PlanOutcome:

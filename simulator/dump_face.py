@@ -38,10 +38,11 @@ class ModbusDumpFace:
         for table, address in extra:
             words.setdefault(table, {}).setdefault(address, 0)
         writable = {(table, address) for table in ("holding", "coil") for address in words.get(table, {})}
-        self.unit: Unit = Unit({table: set(held) for table, held in words.items()}, writable, 0) if beside is None else beside.unit
+        self.unit: Unit = Unit({}, set(), 0) if beside is None else beside.unit
+        shown = {table: set(held) for table, held in self.unit.words.items()}  # by the asset beside it
+        self.unit.extend({table: set(held) for table, held in words.items()}, writable, 0)
         for table, held in words.items():
-            if beside is None:
-                self.unit.words[table].update(held)
+            self.unit.words[table].update({address: word for address, word in held.items() if address not in shown[table]})
 
     async def begin(self, points: Mapping[str, float | None]) -> None:
         """Show what was recorded, whatever the plant does."""

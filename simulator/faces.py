@@ -72,9 +72,9 @@ def in_force(name: str, points: Mapping[str, float | None], of: Mapping[str, flo
 
 
 class ModbusFace:
-    """An asset as one Modbus unit: a pulse clears itself, and what is read back elsewhere shows there at once."""
+    """An asset in a Modbus unit, by itself or beside another: a pulse clears itself, and what is read back elsewhere shows there at once."""
 
-    def __init__(self, asset: str, profile: Profile, of: Mapping[str, float], taken: Taken) -> None:
+    def __init__(self, asset: str, profile: Profile, of: Mapping[str, float], taken: Taken, beside: Unit | None = None) -> None:
         self.asset, self.profile, self.of, self.taken = asset, profile, of, taken
         self.heard_s: float | None = None
         self._unmarked: set[str] = set()
@@ -88,7 +88,9 @@ class ModbusFace:
                 words += [(words[0][0], place.read_back + k) for k in range(place.words)]
             for table, address in words:
                 mapped.setdefault(table, set()).add(address)
-        self.unit = Unit(mapped, writable, profile.defaults.max_gap)
+        self.unit = Unit({}, set(), 0) if beside is None else beside
+        self.unit.extend(mapped, writable, profile.defaults.max_gap)
+        self._told = self.unit.on_write  # who was here before is told as well
         self.unit.on_write = self._written
         self._exponents = exponents(profile, of)
 
@@ -137,6 +139,7 @@ class ModbusFace:
             self.unit.put(table_of(command, self.profile.defaults), command.read_back, self._words(command))
 
     def _written(self, table: str, address: int, count: int) -> None:
+        self._told(table, address, count)
         touched = {(table, address + k) for k in range(count)}
         beat = self.profile.heartbeat
         if beat is None or self._words(beat) != self._beat:

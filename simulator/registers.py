@@ -40,6 +40,13 @@ class Unit:
         self.writable = writable
         self.on_write: Callable[[str, int, int], None] = lambda table, address, count: None
 
+    def extend(self, mapped: Mapping[str, set[int]], writable: set[tuple[str, int]], max_gap: int) -> None:
+        """Add the registers of a second asset in this unit; what is there already stays."""
+        for table in ORDER:
+            added = dict.fromkeys(_with_gaps(mapped.get(table, set()), max_gap), 0)
+            self.words[table] = {**added, **self.words[table]}
+        self.writable |= writable
+
     def get(self, table: str, address: int, count: int) -> list[int]:
         """Return `count` words from `address`."""
         return [self.words[table][address + k] for k in range(count)]

@@ -128,8 +128,10 @@ class PlantServers:
             return ModbusDumpFace(asset.id, profile, dump)
         taken, of = partial(self._take, asset), ratings(asset)
         if profile.protocol == "sunspec":
+            if isinstance(before, ModbusFace):
+                raise BadInput(f"{asset.id} has a SunSpec map in the unit of {before.asset}", asset.id, f"{asset.id} before {before.asset} in the site file")
             return SunSpecFace(asset.id, profile, of, taken, before if isinstance(before, SunSpecFace) else None)
-        return ModbusFace(asset.id, profile, of, taken)
+        return ModbusFace(asset.id, profile, of, taken, before.unit if before is not None else None)
 
     def _take(self, asset: AnyAsset | Feeder, command: str, value: float) -> None:
         log.debug("%s: %s = %g", asset.id, command, value)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ems.config.endpoint import Endpoint, endpoint
-from ems.config.profile import Profile
+from ems.config.profile import Place, Point, Profile, apart, registers
 from ems.config.site import AnyAsset, Battery, Deferrable, Device, Diesel, Feeder, Hydro, Inverter, Load, Meter, Site, Solar, Tank
 
 Steps = tuple[str | int, ...]
@@ -156,7 +156,7 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
     profiles : Mapping[str, Profile]
         Of every asset and feeder, placeholders replaced.
     """
-    taken: dict[tuple[object, ...], str] = {}
+    taken: dict[tuple[object, ...], list[tuple[str, Place | None]]] = {}
     lines: dict[str, tuple[Endpoint, str]] = {}
     for path, asset in devices(site):
         if asset.device is None:
@@ -173,10 +173,12 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
         if same != line and line.scheme == "rtu":
             yield Mistake((*at, "url"), f"{asset.id!r} and {owner!r} set {line.path} differently", f"one baud rate, parity and stop bit: those of {owner!r}")
         yield from _security(at, device, profile, line.host)
-        for address in _addresses(str(line) if line.scheme == "rtu" else device.url.lower(), device.unit, profile):
-            owner = taken.setdefault(address, asset.id)
-            if owner != asset.id:
-                yield Mistake(at, f"{asset.id!r} and {owner!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
+        for address, place in _addresses(str(line) if line.scheme == "rtu" else device.url.lower(), device.unit, profile):
+            here = taken.setdefault(address, [])
+            beside = next((o for o, p in here if o != asset.id and not (p is not None and place is not None and apart(p, place))), None)
+            here.append((asset.id, place))
+            if beside is not None:
+                yield Mistake(at, f"{asset.id!r} and {beside!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
                 break
 
 
@@ -212,14 +214,20 @@ def _form(scheme: str) -> str:
     return "rtu:///dev/ttyX?baud=9600&parity=N&stop=1" if scheme == "rtu" else f"{scheme}://HOST:PORT"
 
 
-def _addresses(url: str, unit: int, profile: Profile) -> list[tuple[object, ...]]:
-    """Return what a device occupies: a Modbus unit as a whole, elsewhere its points, nodes or topics.
+def _addresses(url: str, unit: int, profile: Profile) -> Iterator[tuple[tuple[object, ...], Place | None]]:
+    """Find what a device occupies: registers, points, nodes or topics, and of registers what stands in them.
 
-    A SunSpec map may hold a battery beside its inverter, so two assets may share a unit, but no point.
+    A battery is often in the map of its inverter, so two assets may share a Modbus unit, but nothing in it. Where one only reads what the
+    other writes they are in different places; and so are two bits of one word.
     """
-    if profile.protocol == "modbus":
-        return [(url, f"unit {unit}")]
     places = [*profile.points.values(), *profile.commands.values()]
+    if profile.protocol == "modbus":
+        for place in (*places, *((profile.heartbeat,) if profile.heartbeat else ())):
+            for table, address in registers(place, profile.defaults):
+                yield (url, unit, isinstance(place, Point), f"unit {unit} {table} {address}"), place
+        return
     if profile.protocol == "sunspec":
-        return [(url, f"unit {unit} {name}") for name in dict.fromkeys(p.point for p in places) if name]
-    return [(url, name) for name in dict.fromkeys(p.node or " ".join(t for t in (p.topic, p.json_path) if t) for p in places) if name]
+        names = [f"unit {unit} {p.point}" for p in places if p.point]
+    else:
+        names = [name for p in places if (name := p.node or " ".join(t for t in (p.topic, p.json_path) if t))]
+    yield from (((url, name), None) for name in names)

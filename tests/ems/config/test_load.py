@@ -203,6 +203,36 @@ def test_two_devices_at_one_address(tmp_path: Path):
     load_site(write(tmp_path, both.replace("10.0.0.1", "10.0.0.2", 1)))
 
 
+SHARED = GOOD.replace("rated_kw: 200}", 'rated_kw: 200, device: {profile: battery-pcs, url: "tcp://10.0.0.1:502", unit: 2}}').replace(
+    "discharge_kw: 200}", 'discharge_kw: 200, device: {profile: PROFILE, url: "tcp://10.0.0.1:502", unit: 2}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("points", "commands", "clash"),
+    [
+        ("soc: {address: 305, type: uint16, unit: pct}", "", None),
+        ("soc: {address: 303, type: uint16, unit: pct}", "", "unit 2 holding 303"),
+        ("soc: {address: 302, type: float32, unit: pct}", "", "unit 2 holding 302"),
+        ("soc: {address: 303, table: input, type: uint16, unit: pct}", "", None),
+        ("fault: {address: 310, type: uint16, bit: 9}", "", None),
+        ("fault: {address: 310, type: uint16, bit: 5}", "", "unit 2 holding 310"),
+        ("soc: {address: 400, type: uint16, unit: pct}", "", None),  # what is only read where the inverter is written
+        ("soc: {address: 305, type: uint16, unit: pct}", "heartbeat: {address: 499, type: uint16}", "unit 2 holding 499"),
+    ],
+)
+def test_a_battery_in_the_modbus_unit_of_its_inverter(tmp_path: Path, points: str, commands: str, clash: str | None):
+    """An integrated storage unit is two assets in one register map: what the one occupies is not the other's."""
+    (tmp_path / "mine.yaml").write_text(f"profile: mine\nkind: battery\nprotocol: modbus\npoints:\n  {points}\n{commands}\n", "utf-8")
+    site = SHARED.replace("PROFILE", "mine.yaml")
+    if clash is None:
+        assert load_site(write(tmp_path, site)).profiles["bess1"].profile == "mine"
+        return
+    error = refused(tmp_path, site)
+    assert error.where.endswith(":10 assets[4].device")
+    assert "'inv1'" in error.error and clash in error.error
+
+
 def test_two_assets_on_one_opcua_server(tmp_path: Path):
     two = """\
 site: {id: test}
