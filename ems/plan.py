@@ -152,6 +152,8 @@ class DieselStart:
     ----------
     frozen : bool
         Its sequence is under way: the first step can change nothing.
+    held : bool
+        A person, or its own panel, runs it: it stays on as far as a plan looks.
     run_h : float | None
         Its run hours [h].
     service_in_h : float | None
@@ -164,6 +166,7 @@ class DieselStart:
     since_s: float
     usable: bool = True
     frozen: bool = False
+    held: bool = False
     run_h: float | None = None
     service_in_h: float | None = None
     burn_s: float = 0.0

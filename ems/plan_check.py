@@ -19,17 +19,17 @@ from ems.physics import best_slope_l_per_kwh, kwh_per_m3
 from ems.plan import Forecast, Plan, PlantStart
 from ems.plan_case import Case, case_of
 from ems.plan_form import form_faults
-from ems.plan_stores import TANK_L, beyond_tank_l, planned_l, store_faults
+from ems.plan_stores import TANK_L, beyond_tank_l, planned_l, store_faults, unfuelled_kw
 from ems.plan_units import unit_faults
 from ems.reserve import ReserveRule, storages
 from ems.rules import Rules, whole
+from ems.tiers import dark_l_per_h, tier_shares
 
 DEARER = 1.05
 """A plan that costs this many times what the rules would is a fault of the solver, not a plan."""
 DEARER_L = 5.0
-UNSERVED_L_PER_KWH = 50.0
 SHORTFALL_L_PER_KWH = 5.0
-"""Prices in litre-equivalents, far above fuel: unserved load outweighs short reserve, and that outweighs any saving."""
+"""In litre-equivalents, far above fuel: unserved load (`ems.tiers`) outweighs short reserve, and that outweighs any saving."""
 AT_ONCE = 64
 """So many sharings of the roll-out are worked out in one part, about 0.1 ms each: each step has one for every set of diesels."""
 WORSE = 0.02
@@ -45,13 +45,17 @@ class Price:
     litres : float
         Litres with starts and what starts and hours wear, less those that its stored energy is worth at the end; unserved load and short reserve priced in.
     unserved_kwh : float
+        With what diesels give out of fuel that a tank does not hold.
     short_kwh : float
         Reserve that is missing, power times time.
+    dark_l : float
+        What the unserved load is worth: a hospital is not a lamp.
     """
 
     litres: float
     unserved_kwh: float
     short_kwh: float = 0.0
+    dark_l: float = 0.0
 
 
 class PlanCheck:
@@ -66,6 +70,7 @@ class PlanCheck:
         self._hydros = site.of(Hydro)
         self._kva = {d.id: d.rated_kva for d in self._diesels} | {i.id: i.rated_kva for i in self._inverters}
         self._tan_phi = sum(load.peak_kw * math.tan(math.acos(load.power_factor)) for load in site.of(Load)) / site.peak_kw
+        self._tiers = tier_shares(site)
         self._reserve = ReserveRule(site)
         self._rules = Rules(site)
         self._steps_at_once = max(1, AT_ONCE >> len(self._diesels))
@@ -108,16 +113,20 @@ class PlanCheck:
     def price(self, case: Case) -> Price:
         """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it."""
         plan = case.plan
-        unserved = short = 0.0
+        unserved = dark_l = short = 0.0
+        # Rules know no tank, and a plan may say that it is dry: neither serves anybody with fuel that is not there.
+        dry_kw = [unfuelled_kw(plan, case.start, tank, self._diesels) for tank in self._site.of(Tank)]
         for k, step_s in enumerate(plan.grid.step_s):
             hours = step_s / 3600.0
             short += self._reserve.assess(case.supply(k), plan.load_kw[k]).short_kw * hours
-            unserved += plan.unserved_kw[k] * hours
+            dark_kw = plan.unserved_kw[k] + sum(dry[k] for dry in dry_kw)
+            unserved += dark_kw * hours
+            dark_l += dark_l_per_h(dark_kw, plan.load_kw[k], self._tiers) * hours
         stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
         burnt = self.fuel_l(plan, case.start) + self._worn_l(plan, case.start)
-        litres = burnt + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
-        return Price(litres, unserved, short)
+        litres = burnt + SHORTFALL_L_PER_KWH * short + dark_l - (stored + filled) * self._slope
+        return Price(litres, unserved, short, dark_l)
 
     def fuel_l(self, plan: Plan, start: PlantStart, until_s: float = math.inf) -> float:
         """Return what a plan burns, or what in the steps that begin within `until_s` [s], starts included [L]."""
@@ -170,7 +179,9 @@ class PlanCheck:
         theirs = self.price(beside)
         load_kwh = sum(p * s for p, s in zip(plan.load_kw, plan.grid.step_s, strict=True)) / 3600.0
         found = []
-        if ours.unserved_kwh > theirs.unserved_kwh + case.slack_kw * hours * 0.05:
+        little = case.slack_kw * hours * 0.05
+        # Where the rules leave something dark too, it is asked what: a plan that rations fuel sheds more, and keeps the hospital.
+        if ours.unserved_kwh > theirs.unserved_kwh + little and (theirs.unserved_kwh <= little or ours.dark_l > theirs.dark_l):
             found.append(f"it leaves {ours.unserved_kwh:.1f} kWh unserved where the rules leave {theirs.unserved_kwh:.1f}")
         if ours.short_kwh > theirs.short_kwh + WORSE * load_kwh + case.slack_kw:
             found.append(f"its reserve is short by {ours.short_kwh:.0f} kWh where that of the rules is short by {theirs.short_kwh:.0f}")

@@ -31,6 +31,7 @@ def form_faults(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, l
     yield from _stranger_faults(site, plan)
     yield from _column_faults(site, plan)
     yield from _sun_faults(site, plan, forecast)
+    yield from _error_faults(site, plan, forecast)
 
 
 def start_faults(site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> Iterator[str]:
@@ -119,6 +120,14 @@ def _column_faults(site: Site, plan: Plan) -> Iterator[str]:
         yield f"its learned error has {len(plan.error_up_kw)} values instead of {n}"
     elif (error := next((e for e in plan.error_up_kw if not 0.0 <= e <= most_error_kw(site) + LEAST_KW), None)) is not None:  # nor is what is not finite
         yield f"its learned error is {error:g} kW, which no net load of this site can rise by"
+
+
+def _error_faults(site: Site, plan: Plan, forecast: Forecast) -> Iterator[str]:
+    """What a plan says the forecast may be wrong by decides on reserve, here and in control: it must be what was learned."""
+    most, none = most_error_kw(site), (0.0,) * plan.grid.n_steps
+    learned, said = tuple(min(e, most) for e in forecast.error_up_kw) or none, plan.error_up_kw or none
+    if len(said) == len(learned) and not all(abs(a - b) <= LEAST_KW for a, b in zip(said, learned, strict=True)):
+        yield f"it reckons with an error of up to {max(said):.0f} kW where the forecast has one of up to {max(learned):.0f} kW"
 
 
 def most_error_kw(site: Site) -> float:

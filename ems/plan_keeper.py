@@ -172,13 +172,16 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
         ordered_off = manual is not None and manual.run is False
         # One out of service may be so for an hour only: that is a limit, which a plan sees end.
         usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off
-        since = image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
+        local = not (image.assets[d.id].seen and image.assets[d.id].remote)
+        # What a set ran before this start is no part of its minimum up time.
+        since = 0.0 if unit.phase in COMING else image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
         run_h = image.assets[d.id].get("run_h")
         diesels[d.id] = DieselStart(
             on,
             max(0.0, since),
             usable,
-            frozen=unit.phase in COMING,
+            frozen=unit.phase in (*COMING, Phase.UNLOADING),
+            held=(manual is not None and manual.run is True) or (on and local),
             run_h=run_h,
             service_in_h=None if run_h is None else service_in_h(d, run_h),
             burn_s=burn_left_s(memory.engines.get(d.id, CLEAN)),

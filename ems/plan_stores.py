@@ -113,6 +113,17 @@ def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Dies
     return sum(missing), burnt
 
 
+def unfuelled_kw(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> list[float]:
+    """Return what a plan's diesels give out of fuel that a tank does not hold [kW], shape (n_steps,): load that nobody will serve."""
+    fed, found = [d for d in diesels if d.id in tank.feeds], [0.0] * plan.grid.n_steps
+    for k, litres in enumerate(dry_l(plan, start, tank, diesels)[0]):
+        if litres > 0.0:
+            hours, running = plan.grid.step_s[k] / 3600.0, [d for d in fed if plan.on[d.id][k]]
+            burnt = hours * sum(fuel_l_per_h(d.fuel, plan.power_kw[d.id][k]) for d in running)
+            found[k] = sum(plan.power_kw[d.id][k] for d in running) * min(1.0, litres / burnt) if burnt > 0.0 else 0.0
+    return found
+
+
 def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> tuple[list[float], float]:
     """Return what a tank does not hold in each step [L], shape (n_steps,), and all that is burnt of it [L]; see `beyond_tank_l`.
 

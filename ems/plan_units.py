@@ -78,6 +78,13 @@ def _sequence_faults(case: Case, d: Diesel) -> Iterator[str]:
     flags, steps = case.plan.on[d.id], case.plan.grid.step_s
     if first.frozen and flags[0] is not first.on:
         yield f"{d.id} is {'starting' if first.on else 'unloading'} and is planned {'off' if first.on else 'on'}"
+    if (
+        first.held
+        and first.on
+        and first.usable
+        and (off := next((k for k, flag in enumerate(flags) if not flag and case.in_service(d.id, k)), None)) is not None
+    ):
+        yield f"{d.id} is kept running by a person or its own panel and is planned off in step {off}"
     on, since = first.on, first.since_s + steps[0]
     for k, (flag, step_s) in enumerate(zip(flags, steps, strict=True)):
         if flag is not on:

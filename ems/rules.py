@@ -205,7 +205,8 @@ class _Roll:
         """Let these limits of the operator hold from now on."""
         self._limits = limits
         self._usable = [d for d, s in self._start.diesels.items() if s.usable and self._serves(d)]
-        self._bounds = {u.id: limited(rating(u), u.id, limits) for u in self._site.assets if isinstance(u, Solar | Hydro | Diesel)}
+        self._held = [d for d, s in self._start.diesels.items() if s.held and d in self._usable]
+        self._bounds = {u.id: limited(rating(u), u, limits) for u in self._site.assets if isinstance(u, Solar | Hydro | Diesel)}
 
     def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
         """Return what has been lived through as a plan."""
@@ -230,7 +231,7 @@ class _Roll:
         outlook = self._rules.outlooks.of(situation, supply)
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
         # What may not stop yet stays in control too (`ems.choice`): a plan is not held against rules that are free of it.
-        on = target.on | {d for d, left_s in self._stay_s.items() if left_s > self._elapsed_s and d in self._usable}
+        on = target.on.union(self._held, (d for d, left_s in self._stay_s.items() if left_s > self._elapsed_s and d in self._usable))
         shares = outlook.prospect(on, target).shares
         self._running = on
         self._elapsed_s += step_s
@@ -282,10 +283,14 @@ class _Roll:
         self.unserved.append(shares.short_kw)
 
 
-def limited(bound: Bound, unit: str, limits: Mapping[str, Limits]) -> Bound:
-    """Return a bound narrowed by an operator's limit for this unit."""
-    limit = limits.get(unit)
-    return bound if limit is None else bound.narrowed(-float("inf"), ceiling_kw(bound.hi_kw, limit), "operator_limit")
+def limited(bound: Bound, unit: Solar | Hydro | Diesel, limits: Mapping[str, Limits]) -> Bound:
+    """Return a bound narrowed by an operator's limits for this unit; a least power is asked of a diesel that runs."""
+    limit = limits.get(unit.id)
+    if limit is None:
+        return bound
+    top = ceiling_kw(bound.hi_kw, limit)
+    least = limit.min_kw if isinstance(unit, Diesel) else None
+    return bound.narrowed(-float("inf") if least is None else min(least, top), top, "operator_limit")
 
 
 def whole(parts: Generator[None, None, T]) -> T:

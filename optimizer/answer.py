@@ -35,7 +35,8 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
     for d in problem.diesels:
         runs = d.on.value > 0.5
         on[d.diesel.id] = tuple(bool(x) for x in runs)
-        power[d.diesel.id] = np.where(runs, np.clip(d.power.value.sum(axis=0), d.power_min.value[0], d.power_max.value[0]), 0.0) / MW
+        least, most = d.power_min.value.min(axis=0), d.power_max.value.max(axis=0)  # what a set leaves it of kVA differs from set to set
+        power[d.diesel.id] = np.where(runs, np.clip(d.power.value.sum(axis=0), least, most), 0.0) / MW
     for s in problem.solars:
         power[s.solar.id] = np.clip(s.power.value.sum(axis=0), 0.0, s.available.value[0]) / MW
     for h in problem.hydros:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ems.config.site import Diesel
+from ems.tiers import tier_l_per_kwh
 from optimizer.assets.inverter import InverterBlock, charge_lines
 from optimizer.fleet import Flags, Fleet, fleet_of
 from optimizer.frame import MW, Array, Frame
@@ -172,7 +173,7 @@ def coarse(problem: PlanProblem) -> Coarse:
         added=rule.load_fraction * (problem.load.peak.value[0] + drawn) * both,
         risen=reserve.risen.value[0] * both,
         sun_share=rule.solar_fraction * both,
-        unserved_l_per_kwh=frame.prices.tier_l_per_kwh(len(problem.load.shares) - 1),
+        unserved_l_per_kwh=tier_l_per_kwh(len(problem.load.shares) - 1),
         fed=reserve.fed.value * rolling,
         fallen=reserve.fallen.value * rolling,
         store=store_of(stores, rows, live[:, None]) if stores else None,

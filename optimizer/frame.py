@@ -41,12 +41,10 @@ Purpose = Literal["plan", "bound", "window", "part"]
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Litre-equivalents, in an order that cannot be crossed: formulation.md.
+    """Litre-equivalents, in an order that cannot be crossed (unserved load above all: `ems.tiers`): formulation.md.
 
     Attributes
     ----------
-    unserved_l_per_kwh : tuple[float, ...]
-        By tier, the most important first.
     shortfall_l_per_kwh : float
         Reserve that is missing, per kWh of power times time.
     lack_l_per_kwh_h : float
@@ -67,7 +65,7 @@ class Prices:
     under_l_per_kwh_h : float
         Stored energy that is missing to the floor, per hour.
     dry_l_per_l : float
-        Fuel that the tank does not hold.
+        Fuel that the tank does not hold: a kWh of it (0.2 L or more) is dearer than the dearest load, so that what may wait is shed first.
     in_hand_l_per_l : float
         Fuel that is missing to the days in hand at the end: it makes litres dearer than hours, wear and late water.
     wear_l_per_kwh : float
@@ -86,7 +84,6 @@ class Prices:
     least_wear_l_per_kwh: float = 0.002
     storage_l_per_kwh: float | None = None
     curtailed_l_per_kwh: float = 0.0005
-    unserved_l_per_kwh: tuple[float, ...] = (200.0, 50.0, 20.0)
     shortfall_l_per_kwh: float = 15.0
     lack_l_per_kwh_h: float = 20.0
     spent_l_per_kwh_h: float = 0.2
@@ -96,13 +93,9 @@ class Prices:
     unmet_l_per_kwh: float = 2.0
     surplus_l_per_kwh: float = 1.0
     under_l_per_kwh_h: float = 1.0
-    dry_l_per_l: float = 50.0
+    dry_l_per_l: float = 1500.0
     in_hand_l_per_l: float = 0.2
     changed_starts_per_h: float = 1.0
-
-    def tier_l_per_kwh(self, tier: int) -> float:
-        """Return the price of load that is not served, by its tier from 0; from the third on it is one."""
-        return self.unserved_l_per_kwh[min(tier, len(self.unserved_l_per_kwh) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ems.config.site import Diesel
 from ems.errors import Failed
 from ems.physics import best_slope_l_per_kwh
+from ems.tiers import tier_l_per_kwh
 from optimizer.assets.tank import KL
 from optimizer.frame import MW, Array, Bounds, Frame
 from optimizer.problem import PlanProblem
@@ -138,7 +139,7 @@ def dark_or_dry_l(problem: PlanProblem) -> float:
 
     Not what lacks of reserve: it has its price in the sketch as in the problem, and a search for better takes long and finds none.
     """
-    tiers = [float(kw @ problem.frame.dt_h) / MW * problem.frame.prices.tier_l_per_kwh(k) for k, kw in enumerate(problem.load.unserved.value)]
+    tiers = [float(kw @ problem.frame.dt_h) / MW * tier_l_per_kwh(k) for k, kw in enumerate(problem.load.unserved.value)]
     return sum(tiers) + sum(float(t.dry.value.sum()) for t in problem.tanks) * problem.frame.prices.dry_l_per_l / KL
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import cvxpy as cp
 import numpy as np
 
-from ems.config.site import Battery, Load, Site
-from optimizer.frame import MW, Array, Frame, Question, each
+from ems.config.site import Battery
+from ems.tiers import tier_l_per_kwh, tier_shares
+from optimizer.frame import MW, Frame, Question, each
 
 LATER = 0.1
 """Power that nothing can take costs so much more at the beginning of a plan than at its end, as a share."""
+
+DARK_LATER = 0.01
+"""Load that is not served, likewise."""
 
 
 class LoadBlock:
@@ -17,7 +21,7 @@ class LoadBlock:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.shares = tiers(frame.site)
+        self.shares = np.array(tier_shares(frame.site))
         k, n = len(self.shares), frame.n
         self.load = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.beyond = cp.Parameter((frame.n_sets, n), nonneg=True)
@@ -32,10 +36,13 @@ class LoadBlock:
             # What is shed stays in the battery. Reserve does not count it, so nobody is put in the dark to have some.
             frame.saved = cp.Variable(n + 1, nonneg=True, name="saved")
             frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.dt_h)]
+        left = 1.0 - frame.elapsed_s / sum(frame.step_s)
+        # What must go dark does so as late as can be: until then a boat may come, or more sun than was foretold.
+        waiting = 1.0 + DARK_LATER * left if frame.purpose == "plan" else np.ones(n)
         for tier in range(k):
-            frame.energy_price(self.unserved[tier], frame.prices.tier_l_per_kwh(tier))
+            frame.energy_price(cp.multiply(self.unserved[tier], waiting), tier_l_per_kwh(tier))
         # What nothing can take is dumped as late as can be: the check asks of each step whether its battery was full.
-        early = LATER * (1.0 - frame.elapsed_s / sum(frame.step_s)) if frame.purpose == "plan" else 0.0
+        early = LATER * left if frame.purpose == "plan" else 0.0
         frame.energy_price(cp.multiply(frame.total(self.surplus), 1.0 + early), frame.prices.surplus_l_per_kwh)
 
     def fill(self, question: Question) -> None:
@@ -49,15 +56,3 @@ class LoadBlock:
         room = np.outer(self.shares, load)
         room[0] += station
         self.room.value = room * MW
-
-
-def tiers(site: Site) -> Array:
-    """Return the share of the load in each price tier, the most important (lowest priority number) first."""
-    weight: dict[int, float] = {}
-    for load in site.of(Load):
-        for feeder in load.feeders:
-            weight[feeder.priority] = weight.get(feeder.priority, 0.0) + feeder.share * load.peak_kw
-    ranked = [weight[p] for p in sorted(weight)] or [1.0]
-    grouped = [*ranked[:2], sum(ranked[2:])] if len(ranked) > 3 else ranked
-    total = sum(grouped)
-    return np.array(grouped) / total if total > 0 else np.array([1.0])

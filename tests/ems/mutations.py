@@ -95,6 +95,22 @@ def another_sun(case: Good, chance: random.Random) -> Good:
     return column(case, "available_kw", s.id, put(values, k, values[k] + 0.1 * s.rated_kw))
 
 
+def other_error(case: Good, chance: random.Random) -> Good:
+    """Another learned error than the forecast has: more holds reserve for nothing, less holds none."""
+    n, most = case.plan.grid.n_steps, max(case.forecast.error_up_kw, default=0.0)
+    return replace(case, plan=replace(case.plan, error_up_kw=(() if most > 10.0 else (chance.uniform(5.0, 50.0),) * n)))
+
+
+def against_a_person(case: Good, chance: random.Random) -> Good | None:
+    """A set that a person, or its own panel, keeps running, and that the plan stops."""
+    runs = [d for d, s in case.start.diesels.items() if s.on and s.usable and not all(case.plan.on[d])]
+    d = some(chance, runs)
+    if d is None:
+        return None
+    held = replace(case.start.diesels[d], held=True)
+    return replace(case, start=replace(case.start, diesels={**case.start.diesels, d: held}))
+
+
 def hydro(pick: Callable[[Hydro, float], float | None]) -> Break:
     """Another power of a turbine in a step with sun, so that it is not the last to make room."""
 
@@ -321,6 +337,8 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "power of a diesel that is off": (off_with_power, "dg. at .* allowed 0 to 0"),
     "above an operator's limit": (limited, "allowed .* to"),
     "below an operator's limit": (least, "dg. at .* allowed"),
+    "another error than was learned": (other_error, "reckons with an error"),
+    "stops what a person runs": (against_a_person, "by a person or its own panel"),
     "out of service": (away("service"), "out of service|allowed"),
     "not usable": (away("usable"), "allowed"),
     "too short a run": (minimum("min_up_s", True), "stops in step .* minimum"),

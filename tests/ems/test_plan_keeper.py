@@ -216,13 +216,13 @@ def test_a_plan_that_keeps_what_was_promised_is_told_with_what_a_change_would_sa
     good = answer(desk.asked[1])
     assert good.plan is not None and good.forecast is not None
     assert good.plan.on["dg1"][:4] == (False, False, False, True)
-    # dg1 runs for half an hour more, and then starts again as promised: one start and one stop more.
-    pair, early = storages(SITE)[0], {"dg1": 202.0, "inv1": -2.0}
-    power = {a: (early.get(a, v[0]), early.get(a, v[1]), *v[2:]) for a, v in good.plan.power_kw.items()}
+    # dg2 runs for half an hour and spares the battery: one start and one stop more than promised.
+    pair, more = storages(SITE)[0], {"dg2": 100.0, "inv1": -100.0}
+    power = {a: (v[0] + more.get(a, 0.0), v[1] + more.get(a, 0.0), *v[2:]) for a, v in good.plan.power_kw.items()}
     soc = [good.plan.soc["bess1"][0]]
     for kw in power["inv1"]:
         soc.append(storage_step(pair.battery, soc[-1], dc_kw(pair.inverter, kw), 0.25))
-    on = {**good.plan.on, "dg1": (True, True, *good.plan.on["dg1"][2:])}
+    on = {**good.plan.on, "dg2": (True, True, *good.plan.on["dg2"][2:])}
     other = replace(good.plan, power_kw=power, soc={"bess1": tuple(soc)}, on=on, objective_l=99.0)
     kept = replace(good.plan, objective_l=100.0)
     desk.answer = replace(good, plan=other, kept=kept)
@@ -271,9 +271,10 @@ def test_what_was_not_seen_for_half_the_time_is_left_out_not_guessed() -> None:
     ("unit", "more", "expected"),
     [
         (UnitMemory(Phase.ONLINE, 90.0, started_s=40.0), {}, (True, 60.0, True, False)),
-        (UnitMemory(Phase.STARTING, 70.0), {}, (True, 30.0, True, True)),
+        (UnitMemory(Phase.STARTING, 70.0), {}, (True, 0.0, True, True)),
+        (UnitMemory(Phase.SYNCHRONISING, 70.0, started_s=-900.0), {}, (True, 0.0, True, True)),  # what it ran before this start counts for nothing
         (UnitMemory(Phase.OFF, 20.0), {}, (False, 80.0, True, False)),
-        (UnitMemory(Phase.UNLOADING, 95.0, started_s=0.0), {}, (False, 5.0, True, False)),
+        (UnitMemory(Phase.UNLOADING, 95.0, started_s=0.0), {}, (False, 5.0, True, True)),
         (UnitMemory(Phase.LOCKED, 50.0), {}, (False, 50.0, False, False)),
         (UnitMemory(Phase.OFF, 20.0), {"manual": {"dg2": Manual(run=False)}}, (False, 80.0, False, False)),
         (UnitMemory(Phase.OFF, 20.0), {"limits": {"dg2": Limits(out_of_service=True)}}, (False, 80.0, True, False)),  # the limit says so, and may end
@@ -285,6 +286,23 @@ def test_a_plan_starts_from_what_each_diesel_really_does(unit: UnitMemory | None
     units = {"dg1": UNITS["dg1"]} if unit is None else {"dg1": UNITS["dg1"], "dg2": unit}
     start = plant_start(SITE, image, replace(AUTO, units=units, **more)).diesels["dg2"]  # type: ignore[arg-type]
     assert (start.on, start.since_s, start.usable, start.frozen) == expected
+
+
+@pytest.mark.parametrize(
+    ("phase", "more", "seen", "held"),
+    [
+        (Phase.ONLINE, {}, {}, False),
+        (Phase.ONLINE, {}, {"remote": 0.0}, True),  # its own panel runs it: must-run (CONTROL 1.6)
+        (Phase.OFF, {}, {"remote": 0.0}, False),
+        (Phase.ONLINE, {"manual": {"dg2": Manual(run=True)}}, {}, True),
+        (Phase.OFF, {"manual": {"dg2": Manual(run=True)}}, {}, True),  # it is on its way
+        (Phase.ONLINE, {"manual": {"dg2": Manual(run=False)}}, {}, False),
+    ],
+)
+def test_what_a_person_or_its_own_panel_runs_is_run_in_the_plan_too(phase: Phase, more: dict[str, object], seen: dict[str, float], held: bool) -> None:
+    image, _ = lived(100.0, dg2=diesel(**seen))
+    memory = replace(AUTO, units={"dg1": UNITS["dg1"], "dg2": UnitMemory(phase, 20.0)}, **more)  # type: ignore[arg-type]
+    assert plant_start(SITE, image, memory).diesels["dg2"].held is held
 
 
 def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from ems.config.site import Site
+from ems.config.site import Diesel, Site, Solar
 from ems.dispatch import Situation
 from ems.guards import Bound, rating
 from ems.model import Limits
@@ -124,7 +124,16 @@ def test_in_a_tie_the_one_that_runs_stays() -> None:
     [(None, 300.0), (Limits(max_kw=80.0), 80.0), (Limits(max_kw=900.0), 300.0), (Limits(out_of_service=True), 0.0), (Limits(min_kw=50.0), 300.0)],
 )
 def test_an_operators_limit_holds_in_a_roll_out(limit: Limits | None, hi_kw: float) -> None:
-    assert limited(Bound(0.0, 300.0), "pv1", {} if limit is None else {"pv1": limit}).hi_kw == hi_kw
+    pv1 = Solar(id="pv1", kind="solar", rated_kw=300.0)
+    found = limited(Bound(0.0, 300.0), pv1, {} if limit is None else {"pv1": limit})
+    assert (found.lo_kw, found.hi_kw) == (0.0, hi_kw)  # nobody can ask for more sun
+
+
+@pytest.mark.parametrize(("limit", "lo_kw"), [(Limits(min_kw=450.0), 450.0), (Limits(min_kw=450.0, max_kw=400.0), 400.0), (Limits(max_kw=400.0), 180.0)])
+def test_a_diesel_gives_what_an_operator_asks_for_in_a_roll_out_too(limit: Limits, lo_kw: float) -> None:
+    """Else every plan that obeys him burns more than the rules beside it, and is refused as long as the limit holds."""
+    dg1 = Diesel(id="dg1", kind="diesel", rated_kw=600.0, forming="isochronous")
+    assert limited(Bound(180.0, 600.0), dg1, {"dg1": limit}).lo_kw == lo_kw
 
 
 # ------------------------------------------------------------------ roll-out

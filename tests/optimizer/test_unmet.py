@@ -88,12 +88,12 @@ def test_a_battery_that_cannot_come_down_to_the_ceiling_that_an_operator_wants()
 
 
 def test_fuel_that_the_tank_does_not_hold() -> None:
-    """4 h of 29 L/h for 100 kW with 60 L in the tank: 56 L are missing, from the third hour on."""
+    """A person runs the set at 100 kW: 4 h of 29 L/h with 60 L in the tank: 56 L are missing, from the third hour on."""
     tank = {"id": "tank1", "kind": "tank", "feeds": ["dg1"], "capacity_l": 1000.0, "deliveries": [{"date": date(2026, 3, 9), "litres": 500.0}]}
     of = site(LOAD, DG1, tank)
-    found = told(of, 100.0, replace(start(of, on=["dg1"]), tank_l={"tank1": 60.0}))
-    fuel = found["fuel"] if "fuel" in found else found["unserved"]
-    assert fuel.at == NOON + timedelta(hours=2)
+    begin = replace(start(of, dg1=DieselStart(True, 1e6, held=True)), tank_l={"tank1": 60.0})
+    found = told(of, 100.0, begin, limits={"dg1": Limits(min_kw=100.0)})
+    assert found["fuel"].at == NOON + timedelta(hours=2)
     assert found["fuel"].amount == pytest.approx(4 * 29.0 - 60.0, abs=1.0)
     assert "tank1 lacks 56 L" in found["fuel"].en and "燃料" in found["fuel"].ja
 
