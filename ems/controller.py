@@ -1,6 +1,6 @@
 """The decision: one image in, one decision out. Synchronous and pure: no clock, no I/O, no chance.
 
-Order: image -> requests, arrivals -> mode -> bounds -> what plan or rules want -> which diesels -> their
+Order: image -> requests, arrivals -> bounds -> mode -> what plan or rules want -> which diesels -> their
 sequences -> dispatch inside the bounds -> the last look -> writes.
 """
 
