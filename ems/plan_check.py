@@ -113,7 +113,8 @@ class PlanCheck:
             hours = step_s / 3600.0
             short += self._reserve.assess(case.supply(k), plan.load_kw[k]).short_kw * hours
             unserved += plan.unserved_kw[k] * hours
-        stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
+        held = [p for p in self._pairs if p.battery.id in plan.soc]  # what nobody knows the charge of is worth nothing, to plan and rules alike
+        stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in held)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
         burnt = self.fuel_l(plan, case.start) + self._worn_l(plan, case.start)
         litres = burnt + SHORTFALL_L_PER_KWH * short + UNSERVED_L_PER_KWH * unserved - (stored + filled) * self._slope
@@ -152,7 +153,7 @@ class PlanCheck:
                 break
         for k in range(plan.grid.n_steps):
             able = [f for f in self._reserve.formers(case.supply(k)) if case.in_service(f, k)]
-            if not able and plan.unserved_kw[k] < 0.99 * plan.load_kw[k]:
+            if not able and not case.dark(k):
                 yield f"nobody holds the bus in step {k}"
                 return
 
