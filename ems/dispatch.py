@@ -137,7 +137,7 @@ class Dispatch:
         surplus = max(0.0, floor - (net - stored)) if on else max(0.0, stored - net)
         solar, curtailed = lowered(solar, dict.fromkeys(solar, 0.0), surplus)
         surplus -= curtailed
-        hydro, held_back = lowered(hydro, {h: min(p, self._hydros[h].min_kw) for h, p in hydro.items()}, surplus)
+        hydro, held_back = lowered(hydro, {h: min(p, max(self._hydros[h].min_kw, situation.bounds[h].lo_kw)) for h, p in hydro.items()}, surplus)
         surplus -= held_back
         residual = net + curtailed + held_back - stored
 

@@ -179,7 +179,7 @@ class PlantStart:
     Attributes
     ----------
     soc : Mapping[str, float]
-        By battery; the true value, even outside its band.
+        By battery; the true value, even outside its band. One that is not here is of unknown charge: no plan uses it.
     diesels : Mapping[str, DieselStart]
     pond_m3 : Mapping[str, float]
         By hydro asset [m3].
@@ -251,7 +251,7 @@ class Plan:
     on : Mapping[str, tuple[bool, ...]]
         Diesels and deferrables.
     soc : Mapping[str, tuple[float, ...]]
-        By battery, shape (n_steps + 1,).
+        By battery whose charge was known at the start, shape (n_steps + 1,).
     pond_m3 : Mapping[str, tuple[float, ...]]
         By hydro asset with a pond [m3], shape (n_steps + 1,).
     load_kw, unserved_kw : tuple[float, ...]

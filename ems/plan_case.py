@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Site, Solar
 from ems.model import Limits
-from ems.physics import ac_kw, charge_room_kw
+from ems.physics import ac_kw, charge_room_kw, river_kw
 from ems.plan import Forecast, Plan, PlantStart
 from ems.reserve import DOWN_HOLD_S, Supply, ceiling_kw, ceiling_soc, hold_s, largest_feeder, storages
 
@@ -55,9 +55,28 @@ class Case:
         rated = unit.rated_kw if isinstance(unit, Hydro) else min(unit.rated_kw, unit.rated_kva)
         return max(0.0, ceiling_kw(rated, self.limit(unit.id, k))) if self.in_service(unit.id, k) else 0.0
 
+    def asked_kw(self, hydro: Hydro, k: int) -> float:
+        """Return what an operator wants of a turbine in step k at least [kW]: no more than the river alone gives."""
+        limit = self.limit(hydro.id, k)
+        if limit is None or limit.min_kw is None:
+            return 0.0
+        return min(limit.min_kw, river_kw(hydro, self.forecast.inflow_m3s[hydro.id][k]), self.top_kw(hydro, k))
+
+    def floor_kw(self, hydro: Hydro, k: int) -> float:
+        """Return the least that a turbine gives while it turns in step k [kW]."""
+        return max(min(hydro.min_kw, self.top_kw(hydro, k)), self.asked_kw(hydro, k))
+
+    def usable(self, inverter: Inverter, battery: Battery, k: int) -> bool:
+        """Whether an inverter may draw on its battery in step k: both in service, and its charge known at the start."""
+        return battery.id in self.start.soc and self.in_service(inverter.id, k) and self.in_service(battery.id, k)
+
+    def dark(self, k: int) -> bool:
+        """Whether the busbar is dead in step k, so that nothing can feed it."""
+        return self.plan.unserved_kw[k] >= 0.99 * self.plan.load_kw[k]
+
     def inverter_kw(self, inverter: Inverter, battery: Battery, k: int) -> tuple[float, float]:
-        """Return the range of an inverter's busbar power in step k [kW]; out of service only its own use is left."""
-        if not self.in_service(inverter.id, k) or not self.in_service(battery.id, k):
+        """Return the range of an inverter's busbar power in step k [kW]; where it may not be used only its own use is left."""
+        if not self.usable(inverter, battery, k):
             return -inverter.no_load_kw, 0.0
         limit, top = self.limit(inverter.id, k), self.top_kw(inverter, k)
         low = -top if limit is None or limit.min_kw is None else min(0.0, max(-top, limit.min_kw))
@@ -75,9 +94,9 @@ class Case:
         plan, site, pairs = self.plan, self.site, storages(self.site)
         powers = {a.id: plan.power_kw[a.id][k] for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter) and a.id in plan.power_kw}
         online = [d.id for d in site.of(Diesel) if plan.on[d.id][k]]
-        online += [p.inverter.id for p in pairs if self.in_service(p.inverter.id, k) and self.in_service(p.battery.id, k)]
+        online += [p.inverter.id for p in pairs if self.usable(p.inverter, p.battery, k)]
         online += [h.id for h in site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
-        charge = soc if soc is not None else {p.battery.id: min(plan.soc[p.battery.id][k : k + 2]) for p in pairs}
+        charge = soc if soc is not None else {b: min(path[k : k + 2]) for b, path in plan.soc.items()}
         limits = {a: limit for a in self.limits if (limit := self.limit(a, k)) is not None}
         return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=plan.error_up_kw[k] if plan.error_up_kw else 0.0)
 
@@ -93,14 +112,14 @@ class Case:
         room = 0.0
         for inverter in self.site.of(Inverter):
             battery = self.site.battery_behind(inverter.id)
-            if battery is None:
+            if battery is None or not self.usable(inverter, battery, k):
                 continue
             low, _ = self.inverter_kw(inverter, battery, k)
             full = ceiling_soc(battery, self.limit(battery.id, k))
             lowest = max(low, ac_kw(inverter, -charge_room_kw(battery, plan.soc[battery.id][k], full, hours)))
             room += max(0.0, plan.power_kw[inverter.id][k] - lowest)
         left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))
-        left += sum(max(0.0, plan.power_kw[h.id][k] - h.min_kw) for h in self.site.of(Hydro) if h.mode == "power")
+        left += sum(max(0.0, plan.power_kw[h.id][k] - self.floor_kw(h, k)) for h in self.site.of(Hydro) if h.mode == "power")
         return left + max(0.0, room - self._kept_kw(k)) > 2.0 * self.slack_kw
 
     def _kept_kw(self, k: int) -> float:

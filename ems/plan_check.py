@@ -122,7 +122,8 @@ class PlanCheck:
             dark_kw = plan.unserved_kw[k] + sum(dry[k] for dry in dry_kw)
             unserved += dark_kw * hours
             dark_l += dark_l_per_h(dark_kw, plan.load_kw[k], self._tiers) * hours
-        stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in self._pairs)
+        held = [p for p in self._pairs if p.battery.id in plan.soc]  # what nobody knows the charge of is worth nothing, to plan and rules alike
+        stored = sum(plan.soc[p.battery.id][-1] * p.battery.capacity_kwh * p.battery.discharge_efficiency * p.inverter.efficiency for p in held)
         filled = sum((plan.pond_m3[h.id][-1] - plan.pond_m3[h.id][0]) * kwh_per_m3(h) for h in self._hydros if h.id in plan.pond_m3)
         burnt = self.fuel_l(plan, case.start) + self._worn_l(plan, case.start)
         litres = burnt + SHORTFALL_L_PER_KWH * short + dark_l - (stored + filled) * self._slope
@@ -161,7 +162,7 @@ class PlanCheck:
                 break
         for k in range(plan.grid.n_steps):
             able = [f for f in self._reserve.formers(case.supply(k)) if case.in_service(f, k)]
-            if not able and plan.unserved_kw[k] < 0.99 * plan.load_kw[k]:
+            if not able and not case.dark(k):
                 yield f"nobody holds the bus in step {k}"
                 return
 

@@ -28,18 +28,18 @@ def form_faults(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, l
     yield from start_faults(site, start, limits)
     yield from _forecast_faults(site, forecast)
     yield from _stamp_faults(plan, forecast, at)
-    yield from _stranger_faults(site, plan)
-    yield from _column_faults(site, plan)
+    yield from _stranger_faults(site, plan, start)
+    yield from _column_faults(site, plan, start)
     yield from _sun_faults(site, plan, forecast)
     yield from _error_faults(site, plan, forecast)
 
 
 def start_faults(site: Site, start: PlantStart, limits: Mapping[str, Limits]) -> Iterator[str]:
     """Yield what of the plant's state and of the operator's limits is no number that a plan could start from."""
-    for pair in storages(site):
-        soc = start.soc.get(pair.battery.id)
+    # A battery without a charge is no fault: its meter may be off for maintenance, and the island is planned without it.
+    for battery, soc in start.soc.items():
         if not known(soc) or not -SHARE <= soc <= 1.0 + SHARE:
-            yield f"the charge of {pair.battery.id} at the start is not known"
+            yield f"the charge of {battery} at the start is {soc}"
     for what, levels in (("pond", start.pond_m3), ("level", start.tank_l), ("energy of the day", start.done_kwh)):
         for asset, level in levels.items():
             if not known(level) or level < 0.0:
@@ -82,7 +82,7 @@ def _stamp_faults(plan: Plan, forecast: Forecast, at: datetime | None) -> Iterat
         yield "it was never valid"
 
 
-def _stranger_faults(site: Site, plan: Plan) -> Iterator[str]:
+def _stranger_faults(site: Site, plan: Plan, start: PlantStart) -> Iterator[str]:
     diesels, deferrables = {d.id for d in site.of(Diesel)}, {x.id for x in site.of(Deferrable)}
     suns, rivers = {s.id for s in site.of(Solar)}, {h.id for h in site.of(Hydro)}
     inverters = {i.id for i in site.of(Inverter)}
@@ -90,16 +90,21 @@ def _stranger_faults(site: Site, plan: Plan) -> Iterator[str]:
         ("power", plan.power_kw, diesels | deferrables | suns | rivers | inverters),
         ("on", plan.on, diesels | deferrables),
         ("soc", plan.soc, {p.battery.id for p in storages(site)}),
-        ("pond", plan.pond_m3, {h.id for h in site.of(Hydro) if h.pond_m3 > 0.0}),
         ("available power", plan.available_kw, suns),
         ("deferrable load", plan.deferrables, deferrables),
+        ("pond", plan.pond_m3, rivers),
     )
     for what, ids, own in places:
         for stranger in sorted(set(ids) - own):
             yield f"it gives {what} of {stranger}, which the site does not have"
+    for h in site.of(Hydro):
+        if h.id in plan.pond_m3 and not h.plans_pond:
+            yield f"it gives pond of {h.id}, which has none that a plan may draw on"
+    for battery in sorted(set(plan.soc) - set(start.soc)):
+        yield f"it gives soc of {battery}, whose charge at the start is not known"
 
 
-def _column_faults(site: Site, plan: Plan) -> Iterator[str]:
+def _column_faults(site: Site, plan: Plan, start: PlantStart) -> Iterator[str]:
     n = plan.grid.n_steps
     pairs = storages(site)
     # An inverter without a battery does nothing, and a plan need not speak of it.
@@ -107,7 +112,7 @@ def _column_faults(site: Site, plan: Plan) -> Iterator[str]:
     columns: dict[str, tuple[Sequence[float], int]] = {a: (plan.power_kw.get(a, ()), n) for a in sources}
     columns.update({f"{a} power": (values, n) for a, values in plan.power_kw.items() if a not in columns})
     columns.update({f"{d.id} on": (plan.on.get(d.id, ()), n) for d in (*site.of(Diesel), *site.of(Deferrable))})
-    columns.update({f"{p.battery.id} soc": (plan.soc.get(p.battery.id, ()), n + 1) for p in pairs})
+    columns.update({f"{p.battery.id} soc": (plan.soc.get(p.battery.id, ()), n + 1) for p in pairs if p.battery.id in start.soc})
     columns.update({f"{h} pond": (values, n + 1) for h, values in plan.pond_m3.items()})
     columns.update({f"{s} available": (values, n) for s, values in plan.available_kw.items()})
     columns.update(load=(plan.load_kw, n), unserved=(plan.unserved_kw, n))

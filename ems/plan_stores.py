@@ -24,7 +24,8 @@ TANK_SHARE = 0.01
 def store_faults(case: Case) -> Iterator[str]:
     """Yield where stores do not follow from their flows or leave what they can hold."""
     for pair in storages(case.site):
-        yield from _battery_faults(case, pair)
+        if pair.battery.id in case.start.soc:
+            yield from _battery_faults(case, pair)
     for h in case.site.of(Hydro):
         yield from _river_faults(case, h)
     told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")  # of all tanks, so what one lacks does not excuse another
@@ -63,7 +64,7 @@ def _river_faults(case: Case, h: Hydro) -> Iterator[str]:
     """Power from the river alone where no pond is planned; else the pond follows from what comes in and what is drawn."""
     plan, inflow = case.plan, case.forecast.inflow_m3s[h.id]
     river = [max(0.0, q - h.ecological_flow_m3s) for q in inflow]
-    pond = plan.pond_m3.get(h.id)
+    pond = plan.pond_m3.get(h.id) if h.plans_pond else None
     begun = case.start.pond_m3.get(h.id)
     if pond is None or begun is None:
         why = "more than the river gives" if pond is None else "and the level of its pond is not known"

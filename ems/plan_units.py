@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ems.config.site import Deferrable, Diesel, Hydro, Solar
 from ems.deferrables import inside_s
+from ems.physics import river_kw
 from ems.plan import DieselStart
 from ems.plan_case import Case
 from ems.reserve import storages
@@ -29,7 +30,7 @@ def unit_faults(case: Case) -> Iterator[str]:
     for d in case.site.of(Diesel):
         yield from _diesel_faults(case, d)
         yield from _sequence_faults(case, d)
-        yield from _ramp_faults(case, d.id, d.ramp_kw_per_s, plan.on[d.id])
+        yield from _ramp_faults(case, d.id, d.ramp_kw_per_s, plan.on[d.id], [(0.0, d.rated_kw)] * n)
     for x in case.site.of(Deferrable):
         yield from _deferrable_faults(case, x)
 
@@ -45,11 +46,23 @@ def _hydro_faults(case: Case, h: Hydro) -> Iterator[str]:
     powers, n = case.plan.power_kw[h.id], case.plan.grid.n_steps
     yield from _outside(case, h.id, [(0.0, case.top_kw(h, k)) for k in range(n)])
     for k, power in enumerate(powers):
-        least = min(h.min_kw, case.top_kw(h, k))
-        if case.slack_kw < power < least - case.slack_kw and case.gives_way(k):
-            yield f"{h.id} turns at {power:.0f} kW in step {k}, minimum {least:.0f} kW"
+        # It may stand, but not where an operator wants it to turn and the river does it.
+        low = power > case.slack_kw and power < case.floor_kw(h, k) - case.slack_kw
+        idle = power < case.asked_kw(h, k) - case.slack_kw and not case.dark(k)
+        if (low or idle) and case.gives_way(k):
+            yield f"{h.id} turns at {power:.0f} kW in step {k}, minimum {case.floor_kw(h, k):.0f} kW"
             break
-    yield from _ramp_faults(case, h.id, h.ramp_kw_per_s, [p > case.slack_kw for p in powers])
+    if h.mode != "fixed":  # there the river itself is what moves it
+        yield from _ramp_faults(case, h.id, h.ramp_kw_per_s, [p > case.slack_kw for p in powers], _water_kw(case, h))
+
+
+def _water_kw(case: Case, h: Hydro) -> list[tuple[float, float]]:
+    """Return what must go through a turbine and what can in each step [kW]: no more than the river brings where no pond of known level is planned."""
+    found, stored = [], h.id in case.plan.pond_m3 and h.id in case.start.pond_m3
+    for k, inflow in enumerate(case.forecast.inflow_m3s[h.id]):
+        river, top = river_kw(h, inflow), case.top_kw(h, k)
+        found.append((min(river, case.floor_kw(h, k)), top if stored else min(river, top)))
+    return found
 
 
 def _diesel_faults(case: Case, d: Diesel) -> Iterator[str]:
@@ -97,13 +110,17 @@ def _sequence_faults(case: Case, d: Diesel) -> Iterator[str]:
         since += step_s
 
 
-def _ramp_faults(case: Case, asset: str, ramp_kw_per_s: float, on: Sequence[bool]) -> Iterator[str]:
-    """Means of two neighbouring steps differ at most by the ramp over the time between their middles; starts and stops have their own sequences."""
+def _ramp_faults(case: Case, asset: str, ramp_kw_per_s: float, on: Sequence[bool], ends: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Means of two neighbouring steps differ at most by the ramp over the time between their middles; starts and stops have their own sequences.
+
+    Nor does a ramp hold back what has no choice: where what it must give (`ends`, lower) rises or what it can give (upper) falls, so much more may change.
+    """
     powers, steps = case.plan.power_kw[asset], case.plan.grid.step_s
     for k in range(1, len(steps)):
-        most = ramp_kw_per_s * 0.5 * (steps[k - 1] + steps[k])
-        if on[k - 1] and on[k] and abs(powers[k] - powers[k - 1]) > most + case.slack_kw:
-            yield f"{asset} changes by {powers[k] - powers[k - 1]:.0f} kW into step {k}, its ramp allows {most:.0f} kW"
+        (must_before, top_before), (must, top), change = ends[k - 1], ends[k], powers[k] - powers[k - 1]
+        most = ramp_kw_per_s * 0.5 * (steps[k - 1] + steps[k]) + max(0.0, must - must_before if change > 0.0 else top_before - top)
+        if on[k - 1] and on[k] and abs(change) > most + case.slack_kw:
+            yield f"{asset} changes by {change:.0f} kW into step {k}, its ramp allows {most:.0f} kW"
             return
 
 

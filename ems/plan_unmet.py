@@ -80,6 +80,8 @@ def _fuel(case: Case, storm: Storm | None) -> Iterator[Unmet]:
 def _charge(case: Case) -> Iterator[Unmet]:
     """Batteries outside the band that site or operator want."""
     for pair in storages(case.site):
+        if pair.battery.id not in case.plan.soc:
+            continue
         battery, soc, n = pair.battery, case.plan.soc[pair.battery.id], case.plan.grid.n_steps
         under, over = [0.0] * n, [0.0] * n
         for k in range(n):

@@ -242,6 +242,10 @@ class _Roll:
         bounds = dict(self._bounds)
         for inverter, battery in self._pairs:
             bounds[inverter.id] = self._storage_bound(inverter, battery, hours)
+        for h in self._rivers:
+            asked = limits.min_kw if (limits := self._limits.get(h.id)) is not None else None
+            if asked is not None:  # as far as the river gives it
+                bounds[h.id] = bounds[h.id].narrowed(min(asked, water_kw[h.id]), float("inf"), "operator_limit")
         situation = Situation(
             demand_kw=load_kw + site.station_kw,
             solar_kw={s: bounds[s].clip(p) if self._serves(s) else 0.0 for s, p in solar_kw.items()},
@@ -252,19 +256,23 @@ class _Roll:
             inverters=tuple(i.id for i, _ in self._pairs),
             unloading=NOTHING,
         )
-        running = frozenset((*(i.id for i, _ in self._pairs if self._serves(i.id)), *(h for h, p in situation.hydro_kw.items() if p > 0)))
+        running = frozenset((*(i.id for i, b in self._pairs if self._stores(i, b)), *(h for h, p in situation.hydro_kw.items() if p > 0)))
         return situation, Supply(NOTHING, running, dict(self._soc), limits=self._limits)
 
     def _storage_bound(self, inverter: Inverter, battery: Battery, hours: float) -> Bound:
-        soc, limits = self._soc[battery.id], self._limits.get(battery.id)
-        if not self._serves(inverter.id) or not self._serves(battery.id):
+        if not self._stores(inverter, battery):
             return Bound(-inverter.no_load_kw, -inverter.no_load_kw, "out_of_service", "out_of_service")
+        soc, limits = self._soc[battery.id], self._limits.get(battery.id)
         floor, top = floor_soc(battery, limits), ceiling_soc(battery, limits)
         lo = ac_kw(inverter, -charge_room_kw(battery, soc, top, hours))
         hi = ac_kw(inverter, discharge_room_kw(battery, soc, floor, hours))
         given = self._limits.get(inverter.id)
         most = ceiling_kw(inverter.rated_kw, given)
         return rating(inverter).narrowed(lowest_kw(inverter, given), most, "operator_limit").narrowed(lo, hi, "soc")
+
+    def _stores(self, inverter: Inverter, battery: Battery) -> bool:
+        """Whether an inverter may draw on its battery: both serve, and it is known what is in it."""
+        return battery.id in self._soc and self._serves(inverter.id) and self._serves(battery.id)
 
     def _serves(self, asset: str) -> bool:
         """Whether an asset is there to be used: neither known as away nor taken out of service."""
@@ -277,6 +285,8 @@ class _Roll:
         for diesel, flags in self.on.items():
             flags.append(diesel in on)
         for inverter, battery in self._pairs:
+            if battery.id not in self._soc:
+                continue
             soc = storage_step(battery, self._soc[battery.id], dc_kw(inverter, shares.power_kw[inverter.id]), hours)
             self._soc[battery.id] = soc
             self.soc[battery.id].append(soc)

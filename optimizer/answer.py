@@ -112,7 +112,7 @@ def _close_balance(problem: PlanProblem, power: dict[str, Array], wanted: Array,
 def _soc(problem: PlanProblem, question: Question, power: dict[str, Array]) -> dict[str, Series]:
     found = {}
     for i in problem.inverters:
-        if i.store is None:
+        if i.store is None or i.store.battery.id not in question.start.soc:
             continue
         battery = i.store.battery
         soc = [question.start.soc[battery.id]]

@@ -145,6 +145,10 @@ class Question:
         away = self.in_force(asset) if found is not None and found.out_of_service else np.zeros(self.grid.n_steps, dtype=bool)
         return ~away & self.start.usable.get(asset, True)
 
+    def stores(self, inverter: str, battery: str) -> npt.NDArray[np.bool_]:
+        """Return in which steps an inverter may draw on its battery, shape (n_steps,): both in service, and it is known what is in it."""
+        return self.in_service(inverter) & self.in_service(battery) & (battery in self.start.soc)
+
 
 def each(values: Array, rows: int) -> Array:
     """Return values by step once for each set, shape (rows, n_steps): cvxpy takes no broadcast parameter for DPP."""
@@ -312,7 +316,11 @@ class Frame:
         loads = self.site.of(Load)
         tan_phi = sum(x.peak_kw * math.tan(math.acos(x.power_factor)) for x in loads) / self.site.peak_kw
         kvar = np.maximum(0.0, np.asarray(question.forecast.load_kw)) * tan_phi
-        converters: Array = np.asarray(sum((i.rated_kva * question.in_service(i.id) for i in self.site.of(Inverter) if i.forming != "never"), np.zeros(self.n)))
+        converters = np.zeros(self.n)
+        for i in self.site.of(Inverter):
+            battery = self.site.battery_behind(i.id)
+            if i.forming != "never":
+                converters += i.rated_kva * (question.in_service(i.id) if battery is None else question.stores(i.id, battery.id))
         kva = {d.id: d.rated_kva for d in self.site.of(Diesel)}
         by_set = np.array([converters + sum(kva[d] for d in members) for members in self.sets])
         most = math.sin(math.atan(tan_phi))

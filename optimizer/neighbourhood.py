@@ -99,8 +99,10 @@ def due_because(question: Question) -> str:
 def _state_departs(site: Site, plan: Plan, question: Question) -> str:
     step = plan.grid.index(question.grid.start) or 0
     for battery in site.of(Battery):
-        path = plan.soc.get(battery.id)
-        if path is None or abs(question.start.soc[battery.id] - path[step]) > OFF_SOC:
+        path, soc = plan.soc.get(battery.id), question.start.soc.get(battery.id)
+        if path is None and soc is None:
+            continue
+        if path is None or soc is None or abs(soc - path[step]) > OFF_SOC:
             return f"{battery.id} is not charged as planned"
     for name, state in question.start.diesels.items():
         on = plan.on.get(name)

@@ -226,7 +226,7 @@ def storm_of(request: PlanRequest) -> Storm | None:
 
 
 def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:
-    """Refuse what the problem cannot take: numbers that are not finite, a battery whose charge nobody knows."""
+    """Refuse what the problem cannot take: numbers that are not finite."""
     for fault in start_faults(site, request.start, request.limits):
         raise Failed(f"state: {fault}")
     columns = {"load": forecast.load_kw, **forecast.available_kw, **forecast.inflow_m3s}

@@ -96,8 +96,9 @@ class PlanProblem:
             hydro.fill(question)
         for diesel in self.diesels:
             diesel.fill(question, count)
+        whole_kwh = sum(i.present_kwh(question) for i in self.inverters)
         for inverter in self.inverters:
-            inverter.fill(question, other_formers(inverter.inverter.id, firm, frame.n))
+            inverter.fill(question, other_formers(inverter.inverter.id, firm, frame.n), whole_kwh)
         for deferrable in self.deferrables:
             deferrable.fill(question)
         for tank in self.tanks:

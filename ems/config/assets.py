@@ -125,6 +125,11 @@ class Hydro(Equipment):
         """From water to wire at the design point; `efficiency_curve` holds shares of it."""
         return self.rated_kw / (GRAVITY_KW * self.design_flow_m3s * self.head_m)
 
+    @property
+    def plans_pond(self) -> bool:
+        """Whether a plan may keep water back and draw it later: there is a pond, and the set takes setpoints."""
+        return self.pond_m3 > 0.0 and self.mode == "power"
+
     @model_validator(mode="after")
     def _physical(self) -> Hydro:
         at_most(self, "min_kw", "rated_kw")

@@ -27,7 +27,9 @@ class BatteryBlock:
         self.inverter = inverter
         n = frame.n
         self.capacity = battery.capacity_kwh * MW
-        self.share = battery.capacity_kwh / sum(b.capacity_kwh for b in frame.site.of(Battery))
+        self.share = 0.0  # of all that is stored; of a battery that cannot be used nothing
+        self.saved_share = cp.Parameter(nonneg=True)
+        self.error = cp.Parameter(nonneg=True)
         self.to_bus = battery.discharge_efficiency * inverter.efficiency
         self.into = inverter.efficiency * battery.charge_efficiency
         self.stored_0 = cp.Parameter(nonneg=True)
@@ -155,23 +157,37 @@ class BatteryBlock:
 
     def firm(self) -> cp.Expression:
         """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""
-        saved = self.frame.saved * (self.share / self.to_bus) if self.frame.saved is not None else 0.0
-        return self.stored - self.floor - self.battery.soc_error * self.capacity - saved
+        saved = self.saved_share * self.frame.saved if self.frame.saved is not None else 0.0
+        return self.stored - self.floor - self.error - saved
 
     def room(self) -> cp.Expression:
         """Return what it can still be charged with [MWh], shape (n_steps + 1,)."""
         return self.top + self.over - self.stored
 
-    def fill(self, question: Question) -> None:
-        """Set the parameters."""
+    def fill(self, question: Question, share: float) -> None:
+        """Set the parameters.
+
+        Parameters
+        ----------
+        question : Question
+        share : float
+            Its part of the capacity of all batteries that may be used; 0 where it may not be used in any step, or nobody knows what is in
+            it: then it is absent, with nothing stored, no band, and so no value at the end, no path and no energy behind a reserve.
+        """
         b, n = self.battery, self.frame.n
+        self.share = share
+        self.saved_share.value, self.error.value = share / self.to_bus, b.soc_error * self.capacity * (share > 0.0)
+        self.wear.fill(question.start.soc[b.id] if share else 0.0)
+        if not share:
+            self.stored_0.value = self.under_0.value = self.over_0.value = 0.0
+            self.floor.value, self.top.value = np.zeros(n + 1), np.zeros(n + 1)
+            return
         soc = min(max(question.start.soc[b.id], 0.0), 1.0)
         # A limit that ends inside the horizon may only widen the band, or the way back to the old one could be too short.
         floor = np.minimum.accumulate(np.append(question.ceiling(b.id, "soc_min", b.soc_min), b.soc_min))
         top = np.maximum.accumulate(np.append(question.ceiling(b.id, "soc_max", b.soc_max), b.soc_max))
         top[n], floor[n] = top[n - 1], floor[n - 1]
         self.stored_0.value = soc * self.capacity
-        self.wear.fill(question)
         self.floor.value, self.top.value = floor * self.capacity, np.maximum(floor, top) * self.capacity
         self.under_0.value = max(0.0, floor[0] - soc) * self.capacity
         self.over_0.value = max(0.0, soc - top[0]) * self.capacity

@@ -24,7 +24,7 @@ class HydroBlock:
         self.hydro = hydro
         n = frame.n
         self.target: cp.Parameter | None = None
-        self.has_pond = hydro.pond_m3 > 0 and hydro.mode == "power"
+        self.has_pond = hydro.plans_pond
         self.must = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.power_max = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.top_kw = self.must_kw = np.zeros(n)
@@ -38,25 +38,26 @@ class HydroBlock:
             self._store()
 
     def _ramps(self) -> None:
-        """From step to step no faster than penstock and river bear; a river that fails takes its power with it."""
+        """From step to step no faster than penstock and river bear; a river that fails takes its power with it, and one that rises a set of mode `fixed`."""
         frame, h = self.frame, self.hydro
         self.slow = frame.slow_steps(h.ramp_kw_per_s, h.rated_kw)
-        if not len(self.slow):
+        if h.mode == "fixed" or not len(self.slow):
             return
         self.rise = cp.Parameter(len(self.slow), nonneg=True)
         self.fall = cp.Parameter(len(self.slow), nonneg=True)
         change = frame.total(self.power)[self.slow] - frame.total(self.power)[self.slow - 1]
         frame.constraints += [change <= self.rise, -change <= self.fall]
 
-    def _fill_ramps(self, top: Array, runs: Array) -> None:
-        """Where the river begins or ceases to turn it, or an operator's limit comes, the ramp gives way."""
-        if not len(self.slow):
+    def _fill_ramps(self, top: Array, must: Array, runs: Array) -> None:
+        """Where the river begins or ceases to turn it, an operator's limit comes, or more must flow, the ramp gives way."""
+        if self.hydro.mode == "fixed" or not len(self.slow):
             return
         h, slow = self.hydro, self.slow
         most = self.frame.ramp_kw(h.ramp_kw_per_s)[slow]
         begins, ceases = (runs[slow] > 0) & (runs[slow - 1] == 0), (runs[slow] == 0)
-        free = h.rated_kw * (h.pond_m3 > 0)  # from a pond it also starts and stops by our choice
-        self.rise.value = np.where(begins, h.rated_kw, np.maximum(most, free * (runs[slow - 1] == 0))) * MW
+        most_up = most + np.maximum(0.0, must[slow] - must[slow - 1])
+        free = h.rated_kw * self.has_pond  # from a pond it also starts and stops by our choice
+        self.rise.value = np.where(begins, h.rated_kw, np.maximum(most_up, free * (runs[slow - 1] == 0))) * MW
         self.fall.value = np.where(ceases, h.rated_kw, most + np.maximum(0.0, top[slow - 1] - top[slow])) * MW
 
     def _store(self) -> None:
@@ -114,15 +115,17 @@ class HydroBlock:
 
     def fill(self, question: Question) -> None:
         """Set the parameters."""
-        h, n = self.hydro, self.frame.n
+        h = self.hydro
         runs, natural = self.runs(question), self.natural_kw(question)
         ceiling = np.clip(question.ceiling(h.id, "max_kw", h.rated_kw), 0.0, h.rated_kw) * question.in_service(h.id)
         level = question.start.pond_m3.get(h.id)
         # A pond whose level nobody knows gives nothing: the turbine has what the river brings (CONTROL 3.8).
         top = np.minimum(ceiling, h.rated_kw if self.has_pond and level is not None else natural * runs)
-        self._fill_ramps(top, runs)
-        must = natural if h.mode == "fixed" else np.full(n, h.min_kw)
+        # What an operator wants at least is asked of the river alone, never of the pond.
+        asked = np.minimum(question.ceiling(h.id, "min_kw", 0.0), natural)
+        must = natural if h.mode == "fixed" else np.maximum(h.min_kw, asked)
         self.top_kw, self.must_kw = top, np.minimum(must * runs, top)
+        self._fill_ramps(top, self.must_kw, runs)
         self.power_max.value = each(top * MW, self.frame.n_sets)
         self.must.value = each(self.must_kw * MW, self.frame.n_sets)
         if self.has_pond:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cvxpy as cp
 import numpy as np
+import numpy.typing as npt
 
 from ems.config.site import Battery, Inverter
 from ems.lines import concave_lines, slope
@@ -100,20 +101,33 @@ class InverterBlock:
         if self.store is None or self.inverter.forming == "never":
             return np.zeros(self.frame.n)
         battery = self.store.battery
-        charged = question.start.soc[battery.id] > battery.black_start_soc
+        charged = question.start.soc.get(battery.id, 0.0) > battery.black_start_soc
         return np.where(self.in_service(question), float(charged), 0.0)
 
-    def in_service(self, question: Question) -> Array:
+    def in_service(self, question: Question) -> npt.NDArray[np.bool_]:
         """Return where inverter and battery may be used, shape (n_steps,)."""
-        store = self.store
-        battery = question.in_service(store.battery.id) if store is not None else True
-        return np.asarray(question.in_service(self.inverter.id) & battery, dtype=bool)
+        unit = self.inverter.id
+        return question.in_service(unit) if self.store is None else question.stores(unit, self.store.battery.id)
 
-    def fill(self, question: Question, others: Array) -> None:
-        """Set the parameters; `others` counts the inverters besides it that hold the bus, shape (n_steps,)."""
+    def present_kwh(self, question: Question) -> float:
+        """Return the capacity of its battery where it may be used in some step, else nothing [kWh]."""
+        return self.store.battery.capacity_kwh if self.store is not None and self.in_service(question).any() else 0.0
+
+    def fill(self, question: Question, others: Array, whole_kwh: float) -> None:
+        """Set the parameters.
+
+        Parameters
+        ----------
+        question : Question
+        others : Array
+            Inverters besides it that hold the bus, shape (n_steps,).
+        whole_kwh : float
+            Capacity of all batteries that may be used [kWh].
+        """
         if self.store is None:
             return
-        self.store.fill(question)
+        present_kwh = self.present_kwh(question)
+        self.store.fill(question, present_kwh / whole_kwh if present_kwh else 0.0)
         i, b = self.inverter, self.store.battery
         usable = self.in_service(question)
         top = np.clip(question.ceiling(i.id, "max_kw", i.rated_kw), 0.0, i.rated_kw)

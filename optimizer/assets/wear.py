@@ -16,7 +16,7 @@ import numpy as np
 from ems.config.site import Battery
 from ems.config.strict import Curve
 from ems.lines import Point, lower_hull, slope
-from optimizer.frame import MW, Array, Frame, Question
+from optimizer.frame import MW, Array, Frame
 
 SEGMENTS = 4
 """More would follow the curve better than anybody knows it, and each is a row in every step."""
@@ -105,10 +105,10 @@ class WearBlock:
         frame.constraints += [held[:, 0] == self.held_0, worn >= held[:, :n] - held[:, 1:], left >= 0, left <= self.segments[0].width * self.capacity]
         frame.cost.append(cp.sum((extra * to_bus / MW) @ worn))
 
-    def fill(self, question: Question) -> None:
-        """Set what each deep segment holds: a battery is thought to have come down from its full charge, so the deep ones are full."""
+    def fill(self, soc: float) -> None:
+        """Set what each deep segment holds where a plan begins: a battery is thought to have come down from its full charge, so the deep ones are full."""
         if len(self.segments) > 1:
-            self.held_0.value = self.held(question.start.soc[self.battery.id]) * self.capacity
+            self.held_0.value = self.held(soc) * self.capacity
 
     def held(self, soc: float) -> Array:
         """Return what each segment but the shallowest holds at a SoC, as shares of the capacity, shape (n_segments - 1,)."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from ems.config.site import Deferrable, Diesel, Inverter, Site
+from ems.config.site import Deferrable, Diesel, Site
 from ems.plan import Forecast, Grid, Plan, PlanOutcome, PlanRequest
 from ems.rules import Rules
 from simulator.faults.live import Live
@@ -75,7 +75,7 @@ class RollOutPlanner:
         """Nothing works in the background."""
 
     def _answer(self, request: PlanRequest) -> PlanOutcome:
-        """Return the roll-out; a state that it cannot start from is a failure with its cause, as a solver's is."""
+        """Return the roll-out; a battery whose charge is unknown has no part in it, as in a solver's plan."""
         grid = Grid(request.at, (self._step_s,) * STEPS)
         shift = (self._true_time or request.at) - request.at  # the forecast is of the weather, not of a wrong clock
         parts = [self._scenario(at + shift, self._step_s) for at in grid.starts()]
@@ -85,16 +85,10 @@ class RollOutPlanner:
             {a: tuple(p.available_kw[a] for p in parts) for a in parts[0].available_kw},
             {a: tuple(p.inflow_m3s[a] for p in parts) for a in parts[0].inflow_m3s},
         )
-        missing = [b for b in self._batteries() if b not in request.start.soc]
-        if missing:
-            return PlanOutcome(request.id, "failed", f"the charge of {', '.join(missing)} is unknown", None, None)
         plan = self._rules.rollout(request.start, forecast, self._site.rules.policy, request.id, request.at, request.limits)
         idle = {d.id: (0.0,) * STEPS for d in self._site.of(Deferrable)}
         plan = replace(plan, power_kw={**plan.power_kw, **idle}, on={**plan.on, **dict.fromkeys(idle, (False,) * STEPS)}, deferrables=tuple(idle))
         return PlanOutcome(request.id, "ok", "", plan, forecast)
-
-    def _batteries(self) -> list[str]:
-        return [b.id for i in self._site.of(Inverter) if (b := self._site.battery_behind(i.id)) is not None]
 
 
 Spoil = Callable[[Site, PlanOutcome], PlanOutcome]

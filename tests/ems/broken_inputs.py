@@ -78,7 +78,7 @@ INPUTS: dict[str, tuple[Break, str]] = {
     "load forecast not a number": (forecast("load", math.nan), "forecast of load"),
     "sun forecast out of range": (forecast("available_kw", 1e4), "forecast of pv1 is out of range"),
     "inflow out of range": (forecast("inflow_m3s", -3.0), "forecast of h.* is out of range"),
-    "charge unknown": (start_soc(None), "the charge of bess1 at the start"),
+    "charge unknown": (start_soc(None), "soc of bess1, whose charge at the start is not known"),
     "charge not a number": (start_soc(math.nan), "the charge of bess1 at the start"),
     "pond not a number": (level("pond_m3", Hydro, math.nan), "the pond of hydro1 at the start is nan"),
     "tank without end": (level("tank_l", Tank, math.inf), "the level of tank1 at the start is inf"),

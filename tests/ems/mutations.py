@@ -151,6 +151,19 @@ def pond(pick: Callable[[Hydro, tuple[float, ...], int], tuple[float, ...]]) -> 
     return broken
 
 
+def no_setpoints(draws: bool) -> Break:
+    """A set that takes no power from us keeps its own pond: a plan that tells of one, or draws more than the river from it, is of another set."""
+
+    def broken(case: Good, chance: random.Random) -> Good | None:
+        h = some(chance, [h for h in case.site.of(Hydro) if h.id in case.plan.pond_m3])
+        if h is None:
+            return None
+        drawn = river_only(pond_known=True)(case, chance) if draws else case
+        return None if drawn is None else with_asset(drawn, h, mode=chance.choice(["level", "flow", "fixed"]))
+
+    return broken
+
+
 def diesel_power(share: float, sunny: bool = False) -> Break:
     def broken(case: Good, chance: random.Random) -> Good | None:
         lit = set(where(case, "pv1", 60.0)) if sunny else set(range(case.plan.grid.n_steps))
@@ -331,6 +344,8 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "water out of nothing": (pond(lambda h, v, k: put(v, k + 1, v[k + 1] + 0.2 * h.pond_m3)), "the pond of hydro1"),
     "pond below nothing": (pond(lambda h, v, k: put(v, len(v) - 1, -0.1 * h.pond_m3)), "the pond of hydro1 .* it holds"),
     "pond from elsewhere": (pond(lambda h, v, k: (v[0] * 0.5, *v[1:])), "true level of its pond"),
+    "pond of a set that takes no setpoints": (no_setpoints(draws=False), "pond of hydro1, which has none"),
+    "pond drawn by a set that takes no setpoints": (no_setpoints(draws=True), "hydro1 draws .* more than the river gives"),
     "diesel above its rating": (diesel_power(1.1), "dg. at .* allowed"),
     "diesel below zero": (diesel_power(-0.1), "dg. at .* allowed"),
     "diesel under its minimum": (diesel_power(0.1, sunny=True), "dg. at .* allowed"),

@@ -58,7 +58,7 @@ def start(of: Site, soc: float = 0.5, on: Sequence[str] = (), since_s: float = 1
     return PlantStart({b.id: soc for b in of.of(Battery)}, states | diesels)
 
 
-def forecast(of: Site, grid: Grid, load: float | Sequence[float], sun: float | Sequence[float] = 0.0, water: float = 0.0) -> Forecast:
+def forecast(of: Site, grid: Grid, load: float | Sequence[float], sun: float | Sequence[float] = 0.0, water: float | Sequence[float] = 0.0) -> Forecast:
     def wide(values: float | Sequence[float]) -> tuple[float, ...]:
         return (float(values),) * grid.n_steps if isinstance(values, int | float) else tuple(values)
 

@@ -13,6 +13,7 @@ from ems.config.site import Site
 from ems.errors import BadInput
 from ems.model import Limits
 from ems.plan import DieselStart, Forecast, Grid, PlantStart
+from ems.plan_check import PlanCheck
 from optimizer.forecasting import Forecasting
 from optimizer.planner import BELIEVED, InlinePlanner, PlanMaker, floored, step_lengths
 from tests.optimizer.cases import NOON, forecast, hybrid, request, start
@@ -58,13 +59,22 @@ def test_equal_requests_get_equal_plans(maker: PlanMaker) -> None:
 
 
 BAD = [
-    ({"soc": {}}, "charge of bess1"),
     ({"soc": {"bess1": float("nan")}}, "charge of bess1"),
     ({"pond_m3": {"h1": float("nan")}}, "the pond of h1"),
     ({"tank_l": {"tank1": float("inf")}}, "the level of tank1"),
     ({"done_kwh": {"ice": float("nan")}}, "the energy of the day of ice"),
     ({"diesels": {"dg1": DieselStart(True, float("nan"))}}, "dg1 is on since nan s"),
 ]
+
+
+def test_a_battery_of_unknown_charge_ends_no_planning(maker: PlanMaker) -> None:
+    known = maker.make(request(short(), start(short(), on=["dg1"]))).plan
+    begin = dataclasses.replace(start(short(), on=["dg1"]), soc={})
+    for previous in (None, known):
+        outcome = maker.make(request(short(), begin, previous=previous))
+        assert outcome.status == "ok" and outcome.plan is not None and outcome.forecast is not None
+        assert outcome.plan.soc == {} and all(a or b for a, b in zip(outcome.plan.on["dg1"], outcome.plan.on["dg2"], strict=True))
+        assert PlanCheck(short()).faults(outcome.plan, begin, outcome.forecast) == []
 
 
 @pytest.mark.parametrize(("change", "cause"), BAD)

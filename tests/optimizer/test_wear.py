@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cvxpy as cp
@@ -14,7 +15,7 @@ from optimizer.assets.wear import SEGMENTS, WearBlock, life, segments
 from optimizer.frame import Frame
 from optimizer.problem import PlanProblem, prices_of
 from optimizer.solver import Effort, solve
-from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, PV1, planned, question, site, start
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, PV1, planned, site, start
 
 SQUARE = [[0.5, 4000.0], [1.0, 1000.0]]
 """1000 / depth^2 cycles: a cycle takes depth^2 / 1000 of the life."""
@@ -72,7 +73,7 @@ def worn_l(path: list[float], soc: float) -> float:
     stored = cp.Variable(n + 1)
     frame.constraints, frame.cost = [], []
     block = WearBlock(frame, of.of(Battery)[0], stored, 1.0)
-    block.fill(question(of, (HOUR,) * n, 50.0, start(of, soc=soc)))
+    block.fill(soc)
     assert block.each_way_l_per_kwh == pytest.approx(0.005)
     problem = cp.Problem(cp.Minimize(cp.sum(cp.hstack(frame.cost))), [*frame.constraints, stored == np.array(path) * 0.4])
     return solve(problem, Effort()).objective_l
@@ -104,6 +105,12 @@ def test_with_a_flat_curve_the_plan_and_its_cost_are_those_of_the_flat_price() -
     assert even.objective_l == pytest.approx(plain.objective_l, rel=1e-9)
     assert even.power_kw == plain.power_kw
     assert deep.objective_l != pytest.approx(plain.objective_l, rel=1e-4)
+
+
+def test_a_battery_of_unknown_charge_holds_nothing_that_could_wear() -> None:
+    begin = replace(start(isle(SQUARE)), soc={})
+    deep, plain = (planned(isle(c), [HOUR] * 4, 60.0, begin) for c in (SQUARE, ()))
+    assert deep.soc == {} and deep.objective_l == pytest.approx(plain.objective_l, rel=1e-9)
 
 
 @pytest.mark.parametrize("purpose", ["plan", "bound"])

@@ -58,11 +58,11 @@ def test_an_answer_that_ignores_cost_runs_every_set() -> None:
     assert all(all(on) for d, on in outcome.plan.on.items() if d != "desal")
 
 
-def test_an_unknown_charge_is_a_failure_with_its_cause() -> None:
+def test_a_battery_of_unknown_charge_has_no_part_in_the_roll_out() -> None:
     planner = RollOutPlanner(SITE, synthetic(SITE, 3))
     planner.at(0.0, AT, ())
     planner.submit(PlanRequest("q2", AT, PlantStart({}, START.diesels)))
     planner.at(ANSWER_S, AT, ())
     outcome = planner.take()
-    assert (outcome.status, outcome.plan) == ("failed", None)
-    assert "bess1" in outcome.cause
+    assert outcome.status == "ok" and outcome.plan.soc == {}
+    assert set(outcome.plan.power_kw["inv1"]) == {-SITE.asset("inv1").no_load_kw}
