@@ -132,14 +132,11 @@ class Controller:
         image, memory = met.image, met.memory
         mode, cause = next_mode(memory, image, formers, planned, self._start_timeout_s, met.bus.state is BusState.DEAD)
         turned = mode is not memory.mode
-        done, day = self._deferrables.counted(image, memory)
         in_band_s, volts_off_s = self._bus.since(image, memory)
         entered = changed(
-            memory,
+            self._deferrables.counted(image, memory),
             mode=mode,
             mode_since_s=image.now_s if turned else memory.mode_since_s,
-            done_kwh=done,
-            day=day,
             load_kw=image.load_kw,
             in_band_s=in_band_s,
             volts_off_s=volts_off_s,

@@ -341,12 +341,10 @@ def advice_document(decision: Decision) -> list[dict[str, Any]]:
 
 
 def durable(memory: Memory) -> tuple[object, ...]:
-    """Return the part of a memory that a restart must not lose: orders, limits, lock-outs, who opened a feeder.
+    """Return the part of a memory that a restart must not lose: orders, limits, lock-outs, who opened a feeder, starts of the day.
 
     How long people have sat in the dark grows every cycle: it is saved with the rest, at the latest after `SAVE_S`.
     """
-    feeders = tuple((f, m.opened_by, m.locked, m.order) for f, m in memory.feeders.items())
-    locked = frozenset(d for d, unit in memory.units.items() if unit.phase is Phase.LOCKED)
     return (
         memory.limits,
         memory.manual,
@@ -356,8 +354,9 @@ def durable(memory: Memory) -> tuple[object, ...]:
         memory.stopped,
         memory.pending,
         memory.taken_seq,
-        locked,
-        feeders,
+        frozenset(d for d, unit in memory.units.items() if unit.phase is Phase.LOCKED),
+        tuple((f, m.opened_by, m.locked, m.order) for f, m in memory.feeders.items()),
+        tuple((d, duty.starts) for d, duty in memory.duties.items() if duty.starts),
         memory.black_start,
     )
 
@@ -379,6 +378,7 @@ def resumed(memory: Memory, now_s: float) -> Memory:
         pending={seq: replace(pending, until_s=now_s + EFFECT_TIMEOUT_S) for seq, pending in memory.pending.items()},
         load_kw=memory.load_kw,
         done_kwh=memory.done_kwh,
+        duties={d: replace(duty, since_s=now_s) for d, duty in memory.duties.items()},  # a minimum run counts as not met
         day=memory.day,
         black_start=given_up(memory.black_start),
         engines=memory.engines,

@@ -147,6 +147,23 @@ class BlackStart:
 
 
 @frozen
+class Duty:
+    """One deferrable load: whether it runs, and how often it has been begun.
+
+    Attributes
+    ----------
+    since_s : float
+        When its run began, or the last one ended [s of `now_s`].
+    starts : int
+        Since local midnight, by whomever; found running, it was begun.
+    """
+
+    running: bool
+    since_s: float
+    starts: int = 0
+
+
+@frozen
 class Manual:
     """What an operator ordered for one asset or feeder, in force until it is released.
 
@@ -225,6 +242,8 @@ class Memory:
         The rules' hysteresis: whether they called for a diesel last time.
     done_kwh : Mapping[str, float]
         What each deferrable has had since local midnight [kWh].
+    duties : Mapping[str, Duty]
+        By deferrable: its run and its starts, as far as it has been seen.
     alarms : Mapping[str, tuple[Alarm, float]]
         Active alarms by code and asset, and when the cause of each was last seen [s of `now_s`].
     expected : Expected | None
@@ -262,6 +281,7 @@ class Memory:
     load_kw: float | None = None
     diesel_wanted: bool = False
     done_kwh: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    duties: Mapping[str, Duty] = field(default_factory=lambda: NOTHING)
     day: str = ""
     feeders: Mapping[str, FeederMemory] = field(default_factory=lambda: NOTHING)
     overload_s: float = 0.0

@@ -173,6 +173,15 @@ class DieselStart:
 
 
 @dataclass(frozen=True, slots=True)
+class DeferrableStart:
+    """A deferrable load at the start of a plan: running or not, since when [s], and how often it was begun since local midnight."""
+
+    on: bool = False
+    since_s: float = 0.0
+    starts_today: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PlantStart:
     """The plant's true state at the start of a plan.
 
@@ -189,6 +198,8 @@ class PlantStart:
         Energy each deferrable has had since local midnight [kWh].
     usable : Mapping[str, bool]
         Other assets that cannot be used now: False.
+    deferrables : Mapping[str, DeferrableStart]
+        What is absent is off and was not begun today.
     """
 
     soc: Mapping[str, float]
@@ -197,6 +208,7 @@ class PlantStart:
     tank_l: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     done_kwh: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     usable: Mapping[str, bool] = field(default_factory=lambda: NOTHING)
+    deferrables: Mapping[str, DeferrableStart] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

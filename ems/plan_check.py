@@ -21,6 +21,7 @@ from ems.plan_case import Case, case_of
 from ems.plan_form import form_faults
 from ems.plan_stores import TANK_L, beyond_tank_l, planned_l, store_faults, unfuelled_kw
 from ems.plan_units import unit_faults
+from ems.plan_unmet import unlisted
 from ems.reserve import ReserveRule, storages
 from ems.rules import Rules, whole
 from ems.tiers import dark_l_per_h, tier_shares
@@ -108,7 +109,7 @@ class PlanCheck:
         if form:
             return form
         case = case_of(self._site, plan, start, forecast, limits)
-        return [*unit_faults(case), *store_faults(case), *self._bus_faults(case)]
+        return [*unit_faults(case), *store_faults(case), *self._bus_faults(case), *unlisted(case)]
 
     def price(self, case: Case) -> Price:
         """Return what a plan costs by fuel curves, starts and reserve shortfall, whoever made it."""

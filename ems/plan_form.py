@@ -47,6 +47,9 @@ def start_faults(site: Site, start: PlantStart, limits: Mapping[str, Limits]) ->
     for diesel, state in start.diesels.items():
         if not known(state.since_s):
             yield f"{diesel} is {'on' if state.on else 'off'} since {state.since_s} s"
+    for load, duty in start.deferrables.items():
+        if not known(duty.since_s) or duty.since_s < 0.0 or duty.starts_today < 0:
+            yield f"{load} is {'on' if duty.on else 'off'} since {duty.since_s} s and was begun {duty.starts_today} times"
     for asset, limit in limits.items():
         for name in ("max_kw", "min_kw", "soc_min", "soc_max"):
             value = getattr(limit, name)

@@ -20,7 +20,7 @@ from ems.engines import CLEAN, burn_left_s
 from ems.memory import Memory
 from ems.model import Image
 from ems.observing import Observer
-from ems.plan import DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DeferrableStart, DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
 from ems.plan_verdict import Verdict, judged
 from ems.ports import Planner
@@ -159,7 +159,7 @@ class PlanKeeper:
 
 
 def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
-    """Return the true state from which a plan starts."""
+    """Return the true state from which a plan starts; `memory` has counted this image already."""
     soc = {b.id: s for b in site.of(Battery) if (s := surely_stored(image.assets[b.id])) is not None}
     diesels = {}
     for d in site.of(Diesel):
@@ -194,4 +194,9 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     unusable = {
         a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)
     }
-    return PlantStart(soc, diesels, pond, tank, done, unusable)
+    duties = {
+        d.id: DeferrableStart(duty.running, max(0.0, image.now_s - duty.since_s), duty.starts)
+        for d in site.of(Deferrable)
+        if (duty := memory.duties.get(d.id)) is not None
+    }
+    return PlantStart(soc, diesels, pond, tank, done, unusable, duties)

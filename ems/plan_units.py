@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ems.config.site import Deferrable, Diesel, Hydro, Solar
-from ems.deferrables import inside_s
+from ems.deferrables import inside_s, range_kw, starts_per_day
 from ems.physics import river_kw
-from ems.plan import DieselStart
+from ems.plan import DeferrableStart, DieselStart
 from ems.plan_case import Case
 from ems.reserve import storages
 
 UNKNOWN = DieselStart(False, 0.0, usable=False)
 """A diesel of which the plant's state says nothing cannot be planned."""
+OFF = DeferrableStart()
+"""So is a deferrable of which the plant's state says nothing."""
 SLACK_S = 1.0
 """Times may be off by this [s]."""
 
@@ -125,30 +127,63 @@ def _ramp_faults(case: Case, asset: str, ramp_kw_per_s: float, on: Sequence[bool
 
 
 def _deferrable_faults(case: Case, x: Deferrable) -> Iterator[str]:
-    """Inside its hours, between minimum and rating while it is on, not for moments and not too often a day."""
+    """Inside its hours, between what it and the operator allow while it is on."""
     plan, steps = case.plan, case.plan.grid.step_s
-    flags, day_starts, run_s = plan.on[x.id], dict[str, int](), 0.0
+    flags = plan.on[x.id]
     for k, (on, power) in enumerate(zip(flags, plan.power_kw[x.id], strict=True)):
         by_day = inside_s(x, case.site.tz, case.starts[k], steps[k])
         share = min(1.0, sum(by_day.values()) / steps[k])
         if power > x.rated_kw * share + case.slack_kw and share < 1.0:
             yield f"{x.id} draws {power:.0f} kW in step {k}, outside its hours"
             return
-        high = x.rated_kw if on and case.in_service(x.id, k) else 0.0
-        low = share * min(high, x.min_kw if x.modulating else x.rated_kw)
-        if not low - case.slack_kw <= power <= high + case.slack_kw:
-            yield f"{x.id} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
+        least, high = running_kw(case, x, k) if on else (0.0, 0.0)
+        if not share * least - case.slack_kw <= power <= high + case.slack_kw:
+            yield f"{x.id} at {power:.0f} kW in step {k}, allowed {share * least:.0f} to {high:.0f} kW"
             return
-        if on and (k == 0 or not flags[k - 1]):
-            for day, seconds in by_day.items():
-                day_starts[day] = day_starts.get(day, 0) + (seconds > 0.5 * sum(by_day.values()))
+    yield from _run_faults(case, x)
+    yield from _start_faults(case, x)
+
+
+def running_kw(case: Case, x: Deferrable, k: int) -> tuple[float, float]:
+    """Return what a deferrable may draw at least and at most in step k while it runs [kW]; (0, 0) where it cannot."""
+    return range_kw(x, case.limit(x.id, k)) if case.in_service(x.id, k) else (0.0, 0.0)
+
+
+def _run_faults(case: Case, x: Deferrable) -> Iterator[str]:
+    """Not for moments: what the plan begins lasts its minimum run, and so does the run under way, unless the plan says that it is cut short."""
+    if (cut := cut_short(case, x)) is not None and not any(u.limit == "min_run" and u.at == case.starts[cut[0]] for u in case.plan.unmet):
+        yield f"{x.id} runs for {x.min_run_s - cut[1]:.0f} s up to step {cut[0] - 1}, minimum {x.min_run_s:.0f} s"
+    flags, steps, run_s = case.plan.on[x.id], case.plan.grid.step_s, 0.0
+    begun = not case.start.deferrables.get(x.id, OFF).on
+    for k, on in enumerate(flags):
+        begun = begun or not on
         run_s = run_s + steps[k] if on else 0.0
-        began_here = not flags[0] or k >= flags.index(False)
         ends = on and k + 1 < len(steps) and not flags[k + 1]
-        if x.interruptible and ends and began_here and case.in_service(x.id, k + 1) and run_s < x.min_run_s - SLACK_S:
+        if x.interruptible and ends and begun and case.in_service(x.id, k + 1) and run_s < x.min_run_s - SLACK_S:
             yield f"{x.id} runs for {run_s:.0f} s up to step {k}, minimum {x.min_run_s:.0f} s"
             return
-    most = x.max_starts_per_day if x.interruptible else 1
-    for day, count in day_starts.items():
-        if count > most:
-            yield f"{x.id} starts {count} times on {day}, allowed {most}"
+
+
+def cut_short(case: Case, x: Deferrable) -> tuple[int, float] | None:
+    """Return the step from which the plan has a run under way off before its minimum, and what is missing [s]; None where it ends well, or has to."""
+    duty, flags = case.start.deferrables.get(x.id, OFF), case.plan.on[x.id]
+    end = flags.index(False) if duty.on and False in flags else None
+    if end is None or running_kw(case, x, end)[1] <= 0.0 or not inside_s(x, case.site.tz, case.starts[end], case.plan.grid.step_s[end]):
+        return None
+    missing_s = x.min_run_s - duty.since_s - max(0.0, (case.starts[end] - case.plan.made_at).total_seconds())
+    return (end, missing_s) if missing_s > SLACK_S else None
+
+
+def _start_faults(case: Case, x: Deferrable) -> Iterator[str]:
+    """Not too often a day, those of today counted: where a run may not be interrupted, one that is paused would be begun a second time."""
+    duty, flags, zone = case.start.deferrables.get(x.id, OFF), case.plan.on[x.id], case.site.tz
+    today = case.plan.made_at.astimezone(zone).date().isoformat()
+    begun: dict[str, int] = {}
+    for k, (on, before) in enumerate(zip(flags, (duty.on, *flags), strict=False)):
+        by_day = inside_s(x, zone, case.starts[k], case.plan.grid.step_s[k]) if on and not before else {}
+        for day, seconds in by_day.items():
+            begun[day] = begun.get(day, 0) + (seconds > 0.5 * sum(by_day.values()))
+    for day, count in begun.items():
+        made = duty.starts_today if day == today else 0
+        if count > max(0, starts_per_day(x) - made):
+            yield f"{x.id} starts {count + made} times on {day}, allowed {starts_per_day(x)}"

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 
 from ems.config.site import Deferrable, Diesel, Site, Tank
-from ems.deferrables import inside_s
+from ems.deferrables import inside_s, starts_per_day
 from ems.model import Limits
 from ems.plan import Forecast, Plan, PlantStart, Storm, Unmet
 from ems.plan_case import Case, case_of
 from ems.plan_stores import dry_l
+from ems.plan_units import OFF, cut_short, running_kw
 from ems.reserve import ReserveRule, ceiling_soc, floor_soc, storages
 
 NOTICE_KW = 0.5
@@ -32,7 +33,7 @@ def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits:
     yield from _fuel(case, storm)
     yield from _charge(case)
     yield from _loading(case)
-    yield from _deferred(case)
+    yield from deferred(case)
     yield from _contradictions(case)
 
 
@@ -112,24 +113,53 @@ def _loading(case: Case) -> Iterator[Unmet]:
             yield _when(case, "min_loading", [m > case.slack_kw for m in missing], most, "kW", en, f"{d.id} は最大 {most:.0f} kW の低負荷運転になります")
 
 
-def _deferred(case: Case) -> Iterator[Unmet]:
-    """Daily energy that does not fit, by local day; of a day that the horizon cuts its part."""
-    plan, zone = case.plan, case.site.tz
+def deferred(case: Case) -> Iterator[Unmet]:
+    """Daily energy that is not had, by local day, and runs under way that are cut short."""
     for x in case.site.of(Deferrable):
-        given: dict[str, float] = {}
-        for begin, step_s, kw in zip(case.starts, plan.grid.step_s, plan.power_kw.get(x.id, ()), strict=False):
-            days = inside_s(x, zone, begin, step_s)
-            for day, seconds in days.items():
-                given[day] = given.get(day, 0.0) + kw * step_s / 3600.0 * seconds / sum(days.values())
-        today = plan.made_at.astimezone(zone).date()
-        for day in sorted({today.isoformat(), *given}):
-            opens, closes = _window(x, day, zone)
-            reached = min(1.0, max(0.0, (plan.grid.end - opens) / (closes - opens)))
-            done = case.start.done_kwh.get(x.id, 0.0) if day == today.isoformat() else 0.0
-            missing = x.daily_kwh * reached - done - given.get(day, 0.0)
+        for day, (missing, _) in _missing_kwh(case, x).items():
             if missing > max(NOTICE_KWH, 0.01 * x.daily_kwh):
-                en = f"{x.id} misses {missing:.0f} kWh of its daily energy on {day}"
-                yield Unmet("deferrable", max(opens, plan.made_at), missing, "kWh", en, f"{x.id} の {day} の必要量が {missing:.0f} kWh 不足します")
+                en, ja = f"{x.id} misses {missing:.0f} kWh of its daily energy on {day}", f"{x.id} の {day} の必要量が {missing:.0f} kWh 不足します"
+                yield Unmet("deferrable", max(_window(x, day, case.site.tz)[0], case.plan.made_at), missing, "kWh", en, ja)
+        if (cut := cut_short(case, x)) is not None:
+            at, missing_s = case.starts[cut[0]], cut[1]
+            en, ja = f"{x.id} is stopped {missing_s:.0f} s before its minimum run", f"{x.id} は最短運転時間より {missing_s:.0f} 秒早く停止します"
+            yield Unmet("min_run", at, missing_s, "s", en, ja)
+
+
+def unlisted(case: Case) -> Iterator[str]:
+    """Yield whose daily energy a plan leaves undone although it could be had, and does not say so: what has a reason is among its `unmet`."""
+    listed = sum(u.amount for u in case.plan.unmet if u.limit == "deferrable")
+    for x in case.site.of(Deferrable):
+        for day, (missing, able) in _missing_kwh(case, x).items():
+            undone, least = min(missing, able), max(NOTICE_KWH, 0.01 * x.daily_kwh)
+            if undone <= least:
+                continue
+            if undone > listed + least:
+                yield f"{x.id} is left {undone:.0f} kWh short on {day}, could have them, and the plan does not say so"
+                return
+            listed -= undone
+
+
+def _missing_kwh(case: Case, x: Deferrable) -> dict[str, tuple[float, float]]:
+    """Return what a deferrable misses on each local day, and what more it could draw in that day's steps [kWh]; of a day that the horizon cuts its part."""
+    plan, zone = case.plan, case.site.tz
+    given, able = dict[str, float](), dict[str, float]()
+    for k, (begin, step_s, kw) in enumerate(zip(case.starts, plan.grid.step_s, plan.power_kw.get(x.id, ()), strict=False)):
+        days, (_, most_kw) = inside_s(x, zone, begin, step_s), running_kw(case, x, k)
+        for day, seconds in days.items():
+            given[day] = given.get(day, 0.0) + kw * step_s / 3600.0 * seconds / sum(days.values())
+            able[day] = able.get(day, 0.0) + most_kw * seconds / 3600.0
+    duty, today = case.start.deferrables.get(x.id, OFF), plan.made_at.astimezone(zone).date().isoformat()
+    if not duty.on and duty.starts_today >= starts_per_day(x):
+        able[today] = 0.0  # it has been begun as often as it may be
+    found = {}
+    for day in sorted({today, *given}):
+        opens, closes = _window(x, day, zone)
+        reached = min(1.0, max(0.0, (plan.grid.end - opens) / (closes - opens)))
+        done = case.start.done_kwh.get(x.id, 0.0) if day == today else 0.0
+        drawn = given.get(day, 0.0)
+        found[day] = x.daily_kwh * reached - done - drawn, able.get(day, 0.0) - drawn
+    return found
 
 
 def _contradictions(case: Case) -> Iterator[Unmet]:

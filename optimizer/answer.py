@@ -47,7 +47,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
     for x in problem.deferrables:
         runs = x.on.value > 0.5
         on[x.load.id] = tuple(bool(v) for v in runs)
-        drawn[x.load.id] = np.where(runs, np.clip(x.power.value / MW, 0.0, x.load.rated_kw), 0.0)
+        drawn[x.load.id] = np.where(runs, np.clip(x.power.value, 0.0, x.top.value) / MW, 0.0)
     for i in problem.inverters:
         power[i.inverter.id] = np.full(problem.frame.n, -i.inverter.no_load_kw)
         if i.store is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from ems.clock import cpu_s
 from ems.config.site import Inverter, Site
 from ems.errors import EmsError
-from ems.plan import DieselStart, Forecast, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import DeferrableStart, DieselStart, Forecast, Plan, PlanOutcome, PlanRequest, PlantStart
 from optimizer.answer import plan_of
 from optimizer.assets.hydro import POND_SCALE
 from optimizer.by_day import apart, by_day, cut
@@ -216,4 +216,19 @@ def after(site: Site, problem: PlanProblem, plan: Plan, part: Question, state: P
         done[x.load.id] = carried + sum(drawn)
     pond = {h.hydro.id: float(h.pond.value[steps]) / POND_SCALE for h in problem.hydros if h.pond is not None}
     tank = {t.tank.id: float(t.usable.value[steps]) * 1e3 + t.tank.unusable_l for t in problem.tanks}
-    return PlantStart({b: v[steps] for b, v in plan.soc.items()}, diesels, pond, tank, done, state.usable)
+    duties = {x.load.id: _duty(site, x.load.id, plan, part, state, steps) for x in problem.deferrables}
+    return PlantStart({b: v[steps] for b, v in plan.soc.items()}, diesels, pond, tank, done, state.usable, duties)
+
+
+def _duty(site: Site, load: str, plan: Plan, part: Question, state: PlantStart, steps: int) -> DeferrableStart:
+    """Return whether a deferrable runs after the first steps of a window, since when, and how often it was begun on the local day that it is then."""
+    duty, stamps = state.deferrables.get(load, DeferrableStart()), part.grid.starts()
+    today = (stamps[0] + timedelta(seconds=part.grid.step_s[0] * steps)).astimezone(site.tz).date()
+    if stamps[0].astimezone(site.tz).date() != today:
+        duty = replace(duty, starts_today=0)
+    for k in range(steps):
+        if plan.on[load][k] is not duty.on:
+            begun = plan.on[load][k] and stamps[k].astimezone(site.tz).date() == today
+            duty = DeferrableStart(plan.on[load][k], 0.0, duty.starts_today + begun)
+        duty = replace(duty, since_s=duty.since_s + part.grid.step_s[k])
+    return duty

@@ -108,6 +108,10 @@ def _state_departs(site: Site, plan: Plan, question: Question) -> str:
         on = plan.on.get(name)
         if on is None or state.on not in on[max(0, step - 1) : step + 2]:
             return f"{name} does not run as planned"
+    for name, duty in question.start.deferrables.items():
+        on = plan.on.get(name)
+        if on is not None and question.start.usable.get(name, True) and duty.on not in on[max(0, step - 1) : step + 2]:
+            return f"{name} does not run as planned"
     return ""
 
 

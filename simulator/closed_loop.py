@@ -16,6 +16,7 @@ from ems.clock import SimClock, real_s
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Load, Site, Tank
 from ems.controller import Controller
 from ems.decision import Decision
+from ems.deferrables import Deferrables
 from ems.image import ImageBuilder
 from ems.memory import Memory
 from ems.model import Image, Quality, Reading, Telemetry
@@ -174,6 +175,7 @@ class _Loop:
         self._clock = SimClock(case.begin)
         self._controller = Controller(site, policy=policy)
         self._image = ImageBuilder(site)
+        self._deferrables = Deferrables(site)
         self._memory = Memory(mode=Mode.AUTO, stage=Stage.CONTROL)
         self._soc: Mapping[str, float] = {b.id: case.soc for b in site.of(Battery)}
         self._account = Account(site, plant, self._soc, case.step_s)
@@ -209,7 +211,8 @@ class _Loop:
             if not self._memory.units:
                 units = {d.id: sequencer.adopt(d, image.assets[d.id], image.now_s) for d in self._site.of(Diesel)}
                 self._memory = replace(self._memory, units=units)
-            plan = self._plans.plan(image, self._memory)
+            # A site asks after its cycle: what has been drawn and begun in the interval that is over is counted by then.
+            plan = self._plans.plan(image, self._deferrables.counted(image, self._memory))
         _, decision = self._controller.step(telemetry, (), plan, self._memory)
         return decision
 

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 
 from ems.config.site import Deferrable, Diesel, Site
 from ems.plan import Forecast, Grid, Plan, PlanOutcome, PlanRequest
+from ems.plan_case import case_of
+from ems.plan_unmet import deferred
 from ems.rules import Rules
 from simulator.faults.live import Live
 from simulator.scenario import Scenario
@@ -88,7 +90,8 @@ class RollOutPlanner:
         plan = self._rules.rollout(request.start, forecast, self._site.rules.policy, request.id, request.at, request.limits)
         idle = {d.id: (0.0,) * STEPS for d in self._site.of(Deferrable)}
         plan = replace(plan, power_kw={**plan.power_kw, **idle}, on={**plan.on, **dict.fromkeys(idle, (False,) * STEPS)}, deferrables=tuple(idle))
-        return PlanOutcome(request.id, "ok", "", plan, forecast)
+        case = case_of(self._site, plan, request.start, forecast, request.limits)
+        return PlanOutcome(request.id, "ok", "", replace(plan, unmet=tuple(deferred(case))), forecast)
 
 
 Spoil = Callable[[Site, PlanOutcome], PlanOutcome]

@@ -10,7 +10,7 @@ from typing import Any
 
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Tank
 from ems.model import Limits
-from ems.plan import DieselStart
+from ems.plan import DeferrableStart, DieselStart
 from tests.ems.plans import Good
 
 Break = Callable[[Good, random.Random], Good | None]
@@ -23,6 +23,23 @@ def put(values: tuple[Any, ...], k: int, value: Any) -> tuple[Any, ...]:
 
 def some(chance: random.Random, found: list[Any]) -> Any:
     return chance.choice(found) if found else None
+
+
+def column(case: Good, name: str, asset: str, values: tuple[Any, ...]) -> Good:
+    return replace(case, plan=replace(case.plan, **{name: {**getattr(case.plan, name), asset: values}}))
+
+
+def power(case: Good, asset: str, k: int, kw: float) -> Good:
+    return column(case, "power_kw", asset, put(case.plan.power_kw[asset], k, kw))
+
+
+def where(case: Good, asset: str, above_kw: float) -> list[int]:
+    return [k for k, p in enumerate(case.plan.power_kw[asset]) if p > above_kw]
+
+
+def with_asset(case: Good, asset: Any, **changes: Any) -> Good:
+    assets = tuple(a.model_copy(update=changes) if a.id == asset.id else a for a in case.site.assets)
+    return replace(case, site=case.site.model_copy(update={"assets": assets}))
 
 
 def forecast(name: str, value: float) -> Break:
@@ -73,6 +90,14 @@ def diesel_start(pick: Callable[[DieselStart], DieselStart], on: bool | None = N
     return broken
 
 
+def duty(since_s: float) -> Break:
+    def broken(case: Good, chance: random.Random) -> Good | None:
+        x = some(chance, [x.id for x in case.site.of(Deferrable)])
+        return None if x is None else replace(case, start=replace(case.start, deferrables={x: DeferrableStart(True, since_s)}))
+
+    return broken
+
+
 INPUTS: dict[str, tuple[Break, str]] = {
     "load forecast out of range": (forecast("load", 1e5), "forecast of load"),
     "load forecast not a number": (forecast("load", math.nan), "forecast of load"),
@@ -84,6 +109,8 @@ INPUTS: dict[str, tuple[Break, str]] = {
     "tank without end": (level("tank_l", Tank, math.inf), "the level of tank1 at the start is inf"),
     "energy of the day not a number": (level("done_kwh", Deferrable, math.nan), "the energy of the day of (desal1|ice)"),
     "running since no time": (diesel_start(lambda d: replace(d, since_s=math.nan)), "dg. is (on|off) since nan s"),
+    "a run since no time": (duty(math.nan), "(desal1|ice) is on since nan s"),
+    "a run since the future": (duty(-60.0), "(desal1|ice) is on since -60.0 s"),
     "limit not a number": (limit_of("max_kw", math.nan), "the limit max_kw of .* is nan"),
     "endless floor": (limit_of("soc_min", math.inf), "the limit soc_min of .* is inf"),
     "locked diesel": (diesel_start(lambda d: replace(d, usable=False), needs_run=True), "cannot run"),

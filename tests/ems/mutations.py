@@ -7,35 +7,18 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
-from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Solar, Tank
+from ems.config.site import Battery, Diesel, Hydro, Inverter, Solar, Tank
 from ems.model import Limits
 from ems.plan import Grid
 from ems.plan_stores import beyond_tank_l
-from tests.ems.broken_inputs import INPUTS, Break, put, some
+from tests.ems.broken_duties import DUTIES
+from tests.ems.broken_inputs import INPUTS, Break, column, power, put, some, where, with_asset
 from tests.ems.plans import Good
-
-
-def column(case: Good, name: str, asset: str, values: tuple[Any, ...]) -> Good:
-    return replace(case, plan=replace(case.plan, **{name: {**getattr(case.plan, name), asset: values}}))
-
-
-def power(case: Good, asset: str, k: int, kw: float) -> Good:
-    return column(case, "power_kw", asset, put(case.plan.power_kw[asset], k, kw))
-
-
-def where(case: Good, asset: str, above_kw: float) -> list[int]:
-    return [k for k, p in enumerate(case.plan.power_kw[asset]) if p > above_kw]
 
 
 def running(case: Good) -> list[tuple[Diesel, int]]:
     return [(d, k) for d in case.site.of(Diesel) for k, on in enumerate(case.plan.on[d.id]) if on]
-
-
-def with_asset(case: Good, asset: Any, **changes: Any) -> Good:
-    assets = tuple(a.model_copy(update=changes) if a.id == asset.id else a for a in case.site.assets)
-    return replace(case, site=case.site.model_copy(update={"assets": assets}))
 
 
 def number(value: float) -> Break:
@@ -278,41 +261,6 @@ def all_zeros(case: Good, chance: random.Random) -> Good:
     return replace(case, plan=dark, start=replace(case.start, soc=low))
 
 
-def duty(pick: Callable[[Good, Deferrable, random.Random], Good | None]) -> Break:
-    def broken(case: Good, chance: random.Random) -> Good | None:
-        x = some(chance, list(case.site.of(Deferrable)))
-        return None if x is None else pick(case, x, chance)
-
-    return broken
-
-
-def at_night(case: Good, x: Deferrable, chance: random.Random) -> Good | None:
-    outside = [k for k, t in enumerate(case.plan.grid.starts()) if not 5 <= t.astimezone(case.site.tz).hour < 22]
-    k = some(chance, outside)
-    return None if k is None else column(power(case, x.id, k, x.rated_kw), "on", x.id, put(case.plan.on[x.id], k, True))
-
-
-def too_little(case: Good, x: Deferrable, chance: random.Random) -> Good | None:
-    k = some(chance, where(case, x.id, 30.0))
-    return None if k is None else power(case, x.id, k, 0.5 * x.min_kw)
-
-
-def too_short(case: Good, x: Deferrable, chance: random.Random) -> Good | None:
-    on = case.plan.on[x.id]
-    if not x.interruptible or True not in on[1:-4] or on[0]:
-        return None
-    return with_asset(case, x, min_run_s=4.0 * 3600.0)
-
-
-def too_often(case: Good, x: Deferrable, chance: random.Random) -> Good | None:
-    local = [t.astimezone(case.site.tz) for t in case.plan.grid.starts()]
-    day = some(chance, sorted({t.date() for t in local}))
-    on = tuple(t.date() == day and 9 <= t.hour < 20 and t.hour % 2 == 1 for t in local)
-    if sum(a and not b for a, b in zip(on, (False, *on), strict=False)) <= (x.max_starts_per_day if x.interruptible else 1):
-        return None
-    return column(column(case, "on", x.id, on), "power_kw", x.id, tuple(x.rated_kw * f for f in on))
-
-
 def dry_tank(case: Good, chance: random.Random) -> Good | None:
     tank = some(chance, list(case.site.of(Tank)))
     if tank is None:
@@ -369,9 +317,6 @@ MUTATIONS: dict[str, tuple[Break, str]] = {
     "negative unserved": (negative_unserved, "less than nothing is unserved"),
     "another load": (another_load, "its load of step"),
     "nobody forms": (all_zeros, "nobody holds the bus"),
-    "deferrable outside its hours": (duty(at_night), "outside its hours"),
-    "deferrable under its minimum": (duty(too_little), "(desal1|ice) at .* allowed"),
-    "deferrable too briefly": (duty(too_short), "desal1 runs for"),
-    "deferrable too often": (duty(too_often), "starts . times on"),
+    **DUTIES,
     "more fuel than the tank holds": (dry_tank, "L more than tank1 holds"),
 }

@@ -11,7 +11,7 @@ import pytest
 from ems.controller import Controller
 from ems.deferrables import Deferrables
 from ems.image import ImageBuilder
-from ems.memory import Manual, Memory, UnitMemory
+from ems.memory import Duty, Manual, Memory, UnitMemory
 from ems.model import Image, Limits
 from ems.plan import Target
 from ems.terms import Mode, Phase
@@ -21,8 +21,8 @@ from tests.ems.island import diesel, inverter, points, site, telemetry
 DESAL = {"id": "desal", "kind": "deferrable", "rated_kw": 40.0, "daily_kwh": 200.0, "window": ["06:00", "16:00"]}
 
 
-def palau() -> Any:
-    made = site(DESAL)
+def palau(**changes: Any) -> Any:
+    made = site({**DESAL, **changes})
     return made.model_copy(update={"site": made.site.model_copy(update={"timezone": "Pacific/Palau"})})
 
 
@@ -79,17 +79,91 @@ def test_who_decides(memory: Memory, reading: dict[str, float | None], expected:
 
 
 def test_energy_is_counted_until_local_midnight() -> None:
-    kwh, day = ITEMS.counted(image(at(23.9), 360.0, power_kw=40.0), Memory(done_kwh={"desal": 100.0}, day="2026-03-02"))
-    assert (kwh, day) == ({"desal": pytest.approx(104.0)}, "2026-03-02")
-    kwh, day = ITEMS.counted(image(at(24.0), 360.0, power_kw=40.0), Memory(done_kwh=kwh, day=day))
-    assert (kwh, day) == ({"desal": pytest.approx(4.0)}, "2026-03-03")
-    kwh, _ = ITEMS.counted(image(at(24.1), 360.0, power_kw=None), Memory(done_kwh=kwh, day=day))
-    assert kwh == {"desal": pytest.approx(4.0)}, "what is not seen is not counted"
+    memory = ITEMS.counted(image(at(23.9), 360.0, power_kw=40.0), Memory(done_kwh={"desal": 100.0}, day="2026-03-02"))
+    assert (memory.done_kwh, memory.day) == ({"desal": pytest.approx(104.0)}, "2026-03-02")
+    memory = ITEMS.counted(image(at(24.0), 360.0, power_kw=40.0), memory)
+    assert (memory.done_kwh, memory.day) == ({"desal": pytest.approx(4.0)}, "2026-03-03")
+    memory = ITEMS.counted(image(at(24.1), 360.0, power_kw=None), memory)
+    assert memory.done_kwh == {"desal": pytest.approx(4.0)}, "what is not seen is not counted"
+
+
+def test_starts_are_counted_until_local_midnight_and_a_run_goes_on_over_it() -> None:
+    """By the minute: off, on at 23:50, off at 23:52, on at 23:55, over midnight, unseen for a while, off at 00:10."""
+    seen = [(23 * 60 + 49, 0.0), (23 * 60 + 50, 1.0), (23 * 60 + 51, 1.0), (23 * 60 + 52, 0.0), (23 * 60 + 55, 1.0)]
+    memory, found = Memory(), []
+    for minute, running in (*seen, (24 * 60, 1.0), (24 * 60 + 5, None), (24 * 60 + 10, 0.0)):
+        memory = ITEMS.counted(replace(image(at(minute / 60.0), running=running), now_s=60.0 * minute), memory)
+        found.append((memory.duties["desal"].running, memory.duties["desal"].since_s / 60.0 - 23 * 60, memory.duties["desal"].starts))
+    # It began, or ended, in the minute before it was seen.
+    assert found == [(False, 48, 0), (True, 49, 1), (True, 49, 1), (False, 51, 1), (True, 54, 2), (True, 54, 0), (True, 54, 0), (False, 69, 0)]
+
+
+def test_what_is_found_running_was_begun_and_what_is_not_seen_is_not_known() -> None:
+    assert ITEMS.counted(image(at(9.0), running=None), Memory()).duties == {}
+    assert ITEMS.counted(image(at(9.0), running=1.0), Memory()).duties == {"desal": Duty(True, -60.0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "duty", "running", "done_kwh", "expected"),
+    [
+        ({}, Duty(True, -1790.0, 1), True, 200.0, 40.0),  # its day is had, its minimum run is not
+        ({}, Duty(True, -1800.0, 1), True, 200.0, 0.0),
+        ({}, Duty(True, -9000.0, 1), True, 199.0, 40.0),  # begun is gone on with
+        ({}, Duty(False, -9000.0, 3), False, 0.0, 40.0),  # the fourth start of four
+        ({}, Duty(False, -9000.0, 4), False, 0.0, 0.0),
+        ({}, Duty(True, -9000.0, 9), True, 0.0, 40.0),  # what runs needs no start
+        ({"interruptible": False}, Duty(False, -9000.0, 0), False, 0.0, 40.0),
+        ({"interruptible": False}, Duty(False, -9000.0, 1), False, 100.0, 0.0),  # begun once, and ended
+        ({"interruptible": False}, Duty(True, -9000.0, 1), True, 100.0, 40.0),
+    ],
+)
+def test_without_a_plan_runs_last_and_starts_are_counted(changes: dict[str, Any], duty: Duty, running: bool, done_kwh: float, expected: float) -> None:
+    """At 12:00 with a surplus; `now_s` is 0."""
+    items = Deferrables(palau(**changes))
+    seen = image(at(12.0), running=float(running), power_kw=40.0 * running)
+    memory = Memory(done_kwh={"desal": done_kwh}, duties={"desal": duty})
+    assert items.powers(seen, memory, None, True) == {"desal": expected}
+    assert items.powers(seen, memory, None, True, relief=True) == {"desal": 0.0}, "the island goes first"
+    assert items.powers(seen, replace(memory, limits={"desal": Limits(out_of_service=True)}), None, True) == {"desal": 0.0}
+    assert items.powers(seen, replace(memory, manual={"desal": Manual(run=False)}), None, True) == {"desal": 0.0}
+    assert items.powers(seen, replace(memory, manual={"desal": Manual(run=True)}), None, True) == {"desal": 40.0}
+
+
+MODULATING = {"modulating": True, "min_kw": 12.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "by_plan", "by_rule", "by_hand"),
+    [
+        (MODULATING, Limits(), 25.0, 40.0, 30.0),
+        (MODULATING, Limits(max_kw=20.0), 20.0, 20.0, 20.0),
+        (MODULATING, Limits(max_kw=12.0), 12.0, 12.0, 12.0),
+        (MODULATING, Limits(max_kw=10.0), 0.0, 0.0, 0.0),  # under its minimum it cannot run
+        (MODULATING, Limits(min_kw=35.0), 35.0, 40.0, 35.0),
+        (MODULATING, Limits(min_kw=35.0, max_kw=20.0), 20.0, 20.0, 20.0),
+        ({}, Limits(max_kw=39.0), 0.0, 0.0, 0.0),  # it is all or nothing
+    ],
+)
+def test_what_an_operator_allows_bounds_plan_rule_and_order(changes: dict[str, Any], limits: Limits, by_plan: float, by_rule: float, by_hand: float) -> None:
+    items, seen = Deferrables(palau(**changes)), image(at(8.0))
+    memory = Memory(limits={"desal": limits})
+    off = Target(frozenset(), {}, "mpc", deferrable_kw={"desal": 0.0})
+    assert items.powers(seen, memory, replace(off, deferrable_kw={"desal": 25.0}), False) == {"desal": by_plan}
+    assert items.powers(seen, memory, None, True) == {"desal": by_rule}
+    assert items.powers(seen, replace(memory, manual={"desal": Manual(power_kw=30.0)}), None, False) == {"desal": by_hand}
+    assert items.powers(seen, memory, off, False) == {"desal": 0.0}, "a floor is no order to run"
+
+
+def test_held_to_half_its_power_a_day_is_begun_earlier() -> None:
+    """At 20 of 40 kW 200 kWh take 10 h: from 06:00 on, without any surplus."""
+    items = Deferrables(palau(**MODULATING))
+    assert items.powers(image(at(6.0)), Memory(limits={"desal": Limits(max_kw=20.0)}), None, False) == {"desal": 20.0}
+    assert items.powers(image(at(6.0)), Memory(), None, False) == {"desal": 0.0}
 
 
 def test_a_site_without_any_counts_nothing() -> None:
     memory = Memory(done_kwh={"old": 3.0}, day="2026-03-01")
-    assert Deferrables(site()).counted(ImageBuilder(site()).build(telemetry(), memory), memory) == (memory.done_kwh, memory.day)
+    assert Deferrables(site()).counted(ImageBuilder(site()).build(telemetry(), memory), memory) is memory
 
 
 @pytest.mark.parametrize(

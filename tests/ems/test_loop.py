@@ -12,7 +12,7 @@ import pytest
 
 from ems.controller import Controller
 from ems.loop import durable, resumed
-from ems.memory import Manual, Memory, Pending, UnitMemory
+from ems.memory import Duty, Manual, Memory, Pending, UnitMemory
 from ems.model import Limits, Outcome, Status
 from ems.plan import PlanRequest
 from ems.record import ClockInfo
@@ -273,6 +273,7 @@ def test_what_a_restart_keeps_and_what_it_forgets() -> None:
         setpoints={"pv1": 40.0},
         astray={"pv1": 4990.0},
         done_kwh={"desal1": 300.0},
+        duties={"desal1": Duty(True, 4800.0, 2)},
         day="2026-03-01",
         all_manual=True,
         stopped=True,
@@ -282,6 +283,7 @@ def test_what_a_restart_keeps_and_what_it_forgets() -> None:
     assert (new.mode, new.mode_since_s, new.stage, new.stopped, new.all_manual, new.taken_seq) == (Mode.START, 10.0, Stage.ADVISE, True, True, 9)
     assert (new.limits, new.manual, new.done_kwh, new.day) == (old.limits, old.manual, old.done_kwh, old.day)
     assert {d: (u.phase, u.since_s) for d, u in new.units.items()} == {"dg2": (Phase.LOCKED, 10.0)}  # others are rebuilt from what is read
+    assert new.duties == {"desal1": Duty(True, 10.0, 2)}  # a minimum run counts as not met
     assert new.pending[9].until_s > 10.0
     assert (new.setpoints, new.astray) == ({}, {})
 
@@ -296,6 +298,8 @@ def test_what_a_restart_keeps_and_what_it_forgets() -> None:
         ({"taken_seq": 3}, True),
         ({"units": {"dg1": UnitMemory(Phase.LOCKED, 1.0)}}, True),
         ({"units": {"dg1": UnitMemory(Phase.ONLINE, 1.0)}}, False),
+        ({"duties": {"desal1": Duty(True, 1.0, 1)}}, True),
+        ({"duties": {"desal1": Duty(False, 1.0, 0)}}, False),
         ({"setpoints": {"pv1": 3.0}}, False),
         ({"load_kw": 300.0}, False),
     ],

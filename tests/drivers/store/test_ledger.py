@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from drivers.store.ledger import LedgerReader, LedgerStore
 from ems.chain import Anchor
 from ems.errors import StoreError
-from ems.memory import Memory, UnitMemory
+from ems.memory import Duty, Memory, UnitMemory
 from ems.model import Limits, Outcome, Status
 from ems.terms import Mode, Phase
 
@@ -109,10 +110,21 @@ def test_memory_comes_back_with_its_cycle(path: Path) -> None:
     ledger = LedgerStore(path)
     assert ledger.load_memory() is None
     memory = Memory(mode=Mode.MANUAL, units={"dg1": UnitMemory(Phase.LOCKED, 3.0)}, limits={"pv1": Limits(max_kw=80.0, reason="x", version=3)}, taken_seq=7)
+    memory = replace(memory, done_kwh={"ice": 80.0}, duties={"ice": Duty(True, 900.0, 2)}, day="2026-03-01")
     ledger.commit(NOON, (), Memory(), 10)
     ledger.commit(NOON, (), memory, 11)
     ledger.close()
     assert LedgerStore(path).load_memory() == (memory, 11)
+
+
+def test_a_memory_of_an_older_version_is_read_as_far_as_it_goes(path: Path) -> None:
+    ledger = LedgerStore(path)
+    ledger.commit(NOON, (), Memory(done_kwh={"ice": 80.0}, day="2026-03-01"), 10)
+    ledger.file.rows("UPDATE memory SET body = json_remove(body, '$.duties')")
+    ledger.close()
+    assert "duties" not in LedgerStore(path).file.rows("SELECT body FROM memory")[0][0]
+    found = LedgerStore(path).load_memory()
+    assert found == (Memory(done_kwh={"ice": 80.0}, day="2026-03-01"), 10)
 
 
 def test_a_memory_that_cannot_be_read_is_an_error_that_says_so(path: Path) -> None:
