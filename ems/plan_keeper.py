@@ -18,7 +18,7 @@ from ems.config.site import Battery, Deferrable, Diesel, Hydro, Site, Tank
 from ems.decision import Decision, Event
 from ems.engines import CLEAN, burn_left_s
 from ems.memory import Memory
-from ems.model import Image
+from ems.model import Image, Limits
 from ems.observing import Observer
 from ems.plan import DeferrableStart, DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
 from ems.plan_check import PlanCheck
@@ -30,6 +30,8 @@ from ems.terms import Phase
 
 PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
+HANDS_OFF = {"solar": True, "hydro": True, "inverter": False, "deferrable": False}
+"""Kinds that a plan uses beside diesels, and whether it reckons with one in local: sun and river go on giving, what a battery does there nobody foretells."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
 NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
@@ -116,7 +118,7 @@ class PlanKeeper:
             id=f"{image.time:%Y%m%dT%H%M%SZ}-{self._asked}",
             at=image.time,
             start=plant_start(self._site, image, decision.memory),
-            limits=dict(decision.memory.limits),
+            limits=planned_limits(self._site, image, decision.memory),
             observations=tuple(self._observed),
             given=self._given,
             previous=self.current(image.time) if self._known_s >= self._news_s else None,
@@ -191,12 +193,21 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}
     tank = {t.id: max(0.0, level) for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
     done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
-    unusable = {
-        a: False for a, i in image.assets.items() if i.kind in ("solar", "hydro", "inverter", "deferrable") and not (i.seen and i.remote and not i.fault)
-    }
+    unusable = {a: False for a, i in image.assets.items() if i.kind in HANDS_OFF and (not i.seen or i.fault or not (i.remote or HANDS_OFF[i.kind]))}
     duties = {
         d.id: DeferrableStart(duty.running, max(0.0, image.now_s - duty.since_s), duty.starts)
         for d in site.of(Deferrable)
         if (duty := memory.duties.get(d.id)) is not None
     }
     return PlantStart(soc, diesels, pond, tank, done, unusable, duties)
+
+
+def planned_limits(site: Site, image: Image, memory: Memory) -> dict[str, Limits]:
+    """Return the operator's limits; a turbine that its own panel runs is held at what it gives: must-run (CONTROL 1.6), as far as the river goes."""
+    found = dict(memory.limits)
+    for h in site.of(Hydro):
+        seen = image.assets[h.id]
+        if seen.seen and not seen.remote and seen.power_kw is not None:
+            given_kw = max(0.0, seen.power_kw)
+            found[h.id] = replace(found.get(h.id, Limits()), max_kw=given_kw, min_kw=given_kw, expires_at=None)
+    return found

@@ -13,7 +13,7 @@ from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Reading
 from ems.physics import dc_kw, storage_step
 from ems.plan import Forecast, Given, Grid, Plan, PlanOutcome, PlanRequest
-from ems.plan_keeper import PATIENCE, PlanKeeper, plant_start
+from ems.plan_keeper import PATIENCE, PlanKeeper, planned_limits, plant_start
 from ems.reserve import storages
 from ems.rules import Rules
 from ems.terms import Mode, Phase
@@ -303,6 +303,27 @@ def test_what_a_person_or_its_own_panel_runs_is_run_in_the_plan_too(phase: Phase
     image, _ = lived(100.0, dg2=diesel(**seen))
     memory = replace(AUTO, units={"dg1": UNITS["dg1"], "dg2": UnitMemory(phase, 20.0)}, **more)  # type: ignore[arg-type]
     assert plant_start(SITE, image, memory).diesels["dg2"].held is held
+
+
+def test_sun_and_river_in_local_are_reckoned_with_and_a_battery_is_not() -> None:
+    image, decision = lived(pv1=points(power_kw=40.0, remote=0.0), inv1=inverter(remote=0.0))
+    assert plant_start(SITE, image, decision.memory).usable == {"inv1": False}
+
+
+@pytest.mark.parametrize(
+    ("remote", "before", "expected"),
+    [
+        (1.0, None, None),
+        (1.0, Limits(max_kw=40.0), Limits(max_kw=40.0)),
+        (0.0, None, Limits(max_kw=30.0, min_kw=30.0)),
+        (0.0, Limits(max_kw=20.0, reason="eels", expires_at=START), Limits(max_kw=30.0, min_kw=30.0, reason="eels")),
+    ],
+)
+def test_a_turbine_that_its_own_panel_runs_is_planned_at_what_it_gives(remote: float, before: Limits | None, expected: Limits | None) -> None:
+    wet = site({"id": "h1", "kind": "hydro", "rated_kw": 50.0})
+    memory = replace(AUTO, limits={} if before is None else {"h1": before})
+    image, _ = Controller(wet, policy="load-following").step(telemetry(0, h1=points(power_kw=30.0, remote=remote)), (), None, memory)
+    assert planned_limits(wet, image, memory).get("h1") == expected
 
 
 def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> None:
