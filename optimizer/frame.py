@@ -28,6 +28,10 @@ from ems.reserve import hold_s
 
 MW = 1e-3
 """kW to MW, kWh to MWh."""
+DAY_H = 24.0
+"""The last day of a plan says what the day after it lacks, and what it fills [h]."""
+NO_ROOM_L_PER_KWH = 0.02
+"""What stored energy, or water, is worth at the end where the next surplus would fill its place: next to nothing."""
 MAX_DIESELS = 8
 """More diesels make more than 256 sets, too many to write down for every step."""
 MAX_BOUND_DIESELS = 7

@@ -8,10 +8,9 @@ import numpy as np
 from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
 from optimizer.assets.wear import WearBlock
-from optimizer.frame import MW, Array, Frame, Question
+from optimizer.frame import DAY_H, MW, NO_ROOM_L_PER_KWH, Array, Frame, Question
 from optimizer.security import Paths
 
-DAY_H = 24.0
 OFF_TARGET = 1.3
 """A window that ends off the relaxation's charge pays this many times its value."""
 UNSURE = 0.03
@@ -133,7 +132,7 @@ class BatteryBlock:
             frame.cost.append(-self.end_l_per_mwh[0] * (self.stored[frame.n] - self.stored_0))
             return
         average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
-        self.end_l_per_mwh = np.array([average, slope or 0.2, 0.02]) * self.to_bus / MW
+        self.end_l_per_mwh = np.array([average, slope or 0.2, NO_ROOM_L_PER_KWH]) * self.to_bus / MW
         self.width = cp.Parameter(3, nonneg=True)
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
@@ -149,6 +148,11 @@ class BatteryBlock:
         after = np.append(self.flow.dual_value, self.end_l_per_mwh[0])
         before = np.append(after[0], self.flow.dual_value)
         return np.asarray(np.maximum(0.0, (before + after) / 2.0))
+
+    @property
+    def kept_kwh(self) -> float:
+        """What of it is worth keeping at the end for what is lacking before the next surplus, at the busbar [kWh]; after `follow`."""
+        return 0.0 if self.width is None else float(self.width.value[0]) * self.to_bus / MW
 
     def end_pieces(self) -> list[tuple[float, float]]:
         """Return what is left above the floor at the end by pieces of one value: (width [MWh], value [L/MWh])."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ems.config.site import Diesel, Hydro
 from ems.physics import best_slope_l_per_kwh, flow_lines, kwh_per_m3, river_kw
-from optimizer.frame import MW, Array, Frame, Question, Trip, each
+from optimizer.frame import DAY_H, MW, NO_ROOM_L_PER_KWH, Array, Frame, Question, Trip, each
 from optimizer.security import before_storm
 
 WATER_VALUE = 0.9
@@ -34,6 +34,7 @@ class HydroBlock:
         frame.constraints += [self.power >= cp.multiply(self.must, frame.live_w), self.power <= cp.multiply(self.power_max, frame.live_w)]
         self._ramps()
         self.pond: cp.Variable | None = None
+        self.width: cp.Parameter | None = None
         if self.has_pond:
             self._store()
 
@@ -87,8 +88,39 @@ class HydroBlock:
             frame.constraints.append(self.pond + empty >= self.wanted)
             kwh_per_unit = kwh_per_m3(h) / POND_SCALE
             frame.cost.append(cp.sum(cp.multiply(empty[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h * kwh_per_unit)))
-            litres = WATER_VALUE * best_slope_l_per_kwh(frame.site.of(Diesel)) * kwh_per_m3(h)
-            frame.cost.append(-litres / POND_SCALE * self.pond[n])
+            self._end_value(self.pond[n])
+
+    def _end_value(self, left: cp.Expression) -> None:
+        """What is left in the pond, concave in three pieces as in a battery (formulation.md)."""
+        frame, diesels = self.frame, self.frame.site.of(Diesel)
+        average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
+        values = WATER_VALUE * np.array([average, best_slope_l_per_kwh(diesels) or 0.2, NO_ROOM_L_PER_KWH])
+        self.width = cp.Parameter(3, nonneg=True)
+        piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.hydro.id}.end")
+        frame.constraints.append(cp.sum(piece) <= left)
+        frame.cost.append(-((values * kwh_per_m3(self.hydro) / POND_SCALE) @ piece))
+
+    def follow(self, net_kw: Array, lacking_kwh: float) -> float:
+        """Set what the water left at the end is worth, after `fill`, and return what of the lacking energy it would bring.
+
+        Parameters
+        ----------
+        net_kw : Array
+            Load less sun less river [kW], shape (n_steps,).
+        lacking_kwh : float
+            What is lacking before the next surplus, and what no battery keeps for it [kWh].
+        """
+        if self.width is None:
+            return 0.0
+        h, seconds = self.hydro, np.array(self.frame.step_s)
+        day = np.cumsum(seconds[::-1])[::-1] <= 3600.0 * DAY_H + 1e-3
+        turned = np.minimum(self.river.value, h.design_flow_m3s)
+        rests = np.minimum(turned, np.maximum(0.0, -net_kw) / (3600.0 * kwh_per_m3(h)))  # while there is surplus it may stand
+        coming = float(np.sum(((self.river.value - turned + rests) * seconds)[day]))
+        no_room = min(h.pond_m3, coming)
+        needed = min(h.pond_m3 - no_room, lacking_kwh / kwh_per_m3(h))
+        self.width.value = np.array([needed, h.pond_m3 - no_room - needed, no_room]) * POND_SCALE
+        return needed * kwh_per_m3(h)
 
     def _turbine(self, on: cp.Expression) -> cp.Expression:
         """Flow by step [m3/s]: power over one efficiency, or above every line of the convex hull of flow over power."""

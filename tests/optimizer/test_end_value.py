@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ems.physics import kwh_per_m3
 from optimizer.problem import PlanProblem
 from tests.optimizer.cases import BESS1, DG1, HOUR, INV1, LOAD, PV1, question, site, start
 
@@ -39,3 +40,30 @@ def test_two_batteries_share_what_lacks() -> None:
     problem.fill(question(of, steps, 10.0, start(of)))
     needed = [i.store.end_pieces()[0][0] for i in problem.inverters if i.store is not None]
     assert needed == pytest.approx([0.06 / TO_BUS, 0.18 / TO_BUS])
+
+
+POND = {**RIVER, "pond_m3": 6000.0}
+
+
+@pytest.mark.parametrize(
+    ("load", "sun", "inflow", "needed", "no_room"),
+    [
+        (60.0, 0.0, 0.4, 0.0, 0.0),  # 240 kWh lack beside the river, and the battery keeps them
+        (65.0, 0.0, 0.4, "lacking", 0.0),  # 360 kWh lack, of which the battery has no more than its band
+        (100.0, 0.0, 0.5, 0.0, 6.0),  # the river brings 0.1 m3/s more than the turbine takes, 8640 m3 a day: more than the pond holds
+        (40.0, 100.0, 0.4, 0.0, 6.0),  # while there is surplus all day the turbine stands
+        (60.0, 0.0, 0.0, 6.0, 0.0),  # no river: the pond is the evening's, all of it
+    ],
+)
+def test_water_is_worth_what_it_will_spare(load: float, sun: float, inflow: float, needed: float | str, no_room: float) -> None:
+    """Widths of the pond's pieces [1000 m3]: what lacks and no battery keeps, the rest, and the room that tomorrow's water needs."""
+    of, steps = site(LOAD, PV1, DG1, INV1, BESS1, POND), (HOUR,) * 30
+    problem = PlanProblem(of, steps)
+    problem.fill(question(of, steps, load, start(of), sun=sun, water=inflow))
+    (hydro,), (battery,) = problem.hydros, [i.store for i in problem.inverters if i.store is not None]
+    assert hydro.width is not None
+    if needed == "lacking":
+        river = float(hydro.natural_kw(question(of, steps, load, start(of), water=inflow))[0])
+        needed = ((load - river) * 24.0 - battery.kept_kwh) / kwh_per_m3(hydro.hydro) * 1e-3
+        assert 0.0 < needed < 6.0
+    assert list(hydro.width.value) == pytest.approx([needed, 6.0 - needed - no_room, no_room], abs=1e-3)
