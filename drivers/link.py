@@ -57,7 +57,7 @@ class ModbusLink:
         self._framing: Framing = TcpFrames() if framing is None else framing
         self._turns = Turns()
         self._stream: Stream | None = None
-        self._units: set[int] = set()
+        self._sharers = 0
         self._silent: dict[int, float] = {}
         self._owed: dict[int, dict[tuple[int, int], float]] = {}
         self._until_s = 0.0
@@ -70,6 +70,10 @@ class ModbusLink:
     def open(self) -> bool:
         """Whether the connection stands, as far as can be seen."""
         return self._stream is not None and not self._stream.lost
+
+    def join(self) -> None:
+        """Count one more driver that takes turns here: a unit may have several, and each waits for all the others."""
+        self._sharers += 1
 
     @asynccontextmanager
     async def turn(self, unit: int, timeout_s: float, first: bool = False) -> AsyncIterator[None]:
@@ -86,11 +90,10 @@ class ModbusLink:
             It cannot be opened, the unit is silent, or its turn did not come in time.
         """
         asked_s = real_s()
-        self._units.add(unit)
         tried_s = self._silent.get(unit)
         dead = tried_s is not None
         rank = 0 if first else 2 if tried_s is not None and asked_s - tried_s < TRIED_S else 1
-        patience_s = timeout_s if dead or first else timeout_s * max(1, len(self._units) - 1)
+        patience_s = timeout_s if dead or first else timeout_s * max(1, self._sharers - 1)
         if not await self._turns.take((rank, tried_s or 0.0), patience_s):
             raise ConnectionLost("no turn on the shared connection in time", f"{self} unit {unit}")
         sound = False

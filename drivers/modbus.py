@@ -78,6 +78,7 @@ class ModbusDriver:
         self.asset, self.profile, self.unit, self.link, self.timeout_s, self.of = asset, profile, unit, link, timeout_s, of
         self._decoder = Decoder(profile, of)
         self._pressed: dict[str, float] = {}
+        link.join()
 
     async def connect(self) -> None:
         """Open the shared connection; while it is open do nothing."""

@@ -109,14 +109,14 @@ class Forecast:
     bands : ErrorBands | None
         How wrong it may be; None for the perfect forecast.
     floor_up_kw, floor_down_kw : tuple[float, ...]
-        For a path of the SoC's floor and ceiling: mean net load of each step above (below) forecast that is
-        exceeded with 10 % probability, scaled so that its energy over the first 24 h is that of the bands [kW],
-        both >= 0, shape (n_steps,); empty without bands. Net load = load - sun - river.
+        For a path of the SoC's floor and ceiling: mean net load (load - sun - river) of each step above (below) forecast that is exceeded with 10 %
+        probability, scaled so that its energy over the first 24 h is that of the bands [kW], both >= 0, shape (n_steps,); empty without bands.
+    storm : Storm | None
+        The warning that it was made under: what it takes of the sun is left out already.
     bright_kw : tuple[float, ...]
         Sun of a bright day, of all solar assets together [kW], shape (n_steps,); empty where none was seen.
     error_up_kw, error_down_kw : tuple[float, ...]
-        By how much the net load of each step may rise above (fall below) what was expected shortly before, P98 and P02,
-        until new capacity runs [kW], both >= 0, shape (n_steps,); empty until it is learned.
+        How much each step's net load may rise above (fall below) what was expected shortly before, P98 and P02, until new capacity runs [kW], >= 0, likewise.
     """
 
     grid: Grid
@@ -131,6 +131,7 @@ class Forecast:
     error_up_kw: Series = ()
     error_down_kw: Series = ()
     bright_kw: Series = ()
+    storm: Storm | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,11 +116,12 @@ class PlanCheck:
         plan = case.plan
         unserved = dark_l = short = 0.0
         # Rules know no tank, and a plan may say that it is dry: neither serves anybody with fuel that is not there.
-        dry_kw = [unfuelled_kw(plan, case.start, tank, self._diesels) for tank in self._site.of(Tank)]
+        dry_kw = [unfuelled_kw(plan, case.start, tank, self._diesels, case.forecast.storm) for tank in self._site.of(Tank)]
         for k, step_s in enumerate(plan.grid.step_s):
             hours = step_s / 3600.0
             short += self._reserve.assess(case.supply(k), plan.load_kw[k]).short_kw * hours
-            dark_kw = plan.unserved_kw[k] + sum(dry[k] for dry in dry_kw)
+            # No more than the load goes dark: what such sets would have charged is nobody's.
+            dark_kw = max(plan.unserved_kw[k], min(plan.load_kw[k], plan.unserved_kw[k] + sum(dry[k] for dry in dry_kw)))
             unserved += dark_kw * hours
             dark_l += dark_l_per_h(dark_kw, plan.load_kw[k], self._tiers) * hours
         held = [p for p in self._pairs if p.battery.id in plan.soc]  # what nobody knows the charge of is worth nothing, to plan and rules alike
@@ -191,7 +192,7 @@ class PlanCheck:
         if ours_kvarh > theirs_kvarh + WORSE * load_kwh * self._tan_phi + case.slack_kw:
             found.append(f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}")
         for tank in self._site.of(Tank):
-            dry, enough = beyond_tank_l(plan, start, tank, self._diesels)[0], beyond_tank_l(rules, start, tank, self._diesels)[0]
+            dry, enough = (beyond_tank_l(p, start, tank, self._diesels, case.forecast.storm)[0] for p in (plan, rules))
             if dry > DEARER * enough + TANK_L:
                 found.append(f"it burns {dry:.0f} L more than {tank.id} holds where the rules burn {enough:.0f} L more")
         if ours.litres > theirs.litres + (DEARER - 1.0) * abs(theirs.litres) + DEARER_L:

@@ -208,6 +208,6 @@ def planned_limits(site: Site, image: Image, memory: Memory) -> dict[str, Limits
     for h in site.of(Hydro):
         seen = image.assets[h.id]
         if seen.seen and not seen.remote and seen.power_kw is not None:
-            given_kw = max(0.0, seen.power_kw)
-            found[h.id] = replace(found.get(h.id, Limits()), max_kw=given_kw, min_kw=given_kw, expires_at=None)
+            given_kw = seen.power_kw if seen.power_kw >= h.min_kw else 0.0  # less does not turn it: that is its meter's noise
+            found[h.id] = replace(found.get(h.id, Limits()), max_kw=given_kw, min_kw=given_kw, out_of_service=False, expires_at=None)
     return found

@@ -30,7 +30,7 @@ def store_faults(case: Case) -> Iterator[str]:
         yield from _river_faults(case, h)
     told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")  # of all tanks, so what one lacks does not excuse another
     for tank in case.site.of(Tank):
-        dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel))
+        dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel), case.forecast.storm)
         if dry_l > told_l + TANK_L + TANK_SHARE * burnt:
             yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {told_l:.0f} L"
         told_l = max(0.0, told_l - dry_l)
@@ -105,19 +105,19 @@ def planned_l(plan: Plan, start: PlantStart, diesels: tuple[Diesel, ...], until_
     return litres
 
 
-def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> tuple[float, float]:
+def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> tuple[float, float]:
     """Return the litres that a plan burns and a tank does not hold, and all that it burns of this tank [L].
 
     What is below `unusable_l` is not fuel, and a delivery counts after its delay. An unknown level is taken as enough: the days in hand watch it.
     """
-    missing, burnt = dry_l(plan, start, tank, diesels)
+    missing, burnt = dry_l(plan, start, tank, diesels, storm)
     return sum(missing), burnt
 
 
-def unfuelled_kw(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]) -> list[float]:
+def unfuelled_kw(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> list[float]:
     """Return what a plan's diesels give out of fuel that a tank does not hold [kW], shape (n_steps,): load that nobody will serve."""
     fed, found = [d for d in diesels if d.id in tank.feeds], [0.0] * plan.grid.n_steps
-    for k, litres in enumerate(dry_l(plan, start, tank, diesels)[0]):
+    for k, litres in enumerate(dry_l(plan, start, tank, diesels, storm)[0]):
         if litres > 0.0:
             hours, running = plan.grid.step_s[k] / 3600.0, [d for d in fed if plan.on[d.id][k]]
             burnt = hours * sum(fuel_l_per_h(d.fuel, plan.power_kw[d.id][k]) for d in running)

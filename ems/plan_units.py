@@ -97,6 +97,7 @@ def _sequence_faults(case: Case, d: Diesel) -> Iterator[str]:
         first.held
         and first.on
         and first.usable
+        and case.in_service(d.id, 0)
         and (off := next((k for k, flag in enumerate(flags) if not flag and case.in_service(d.id, k)), None)) is not None
     ):
         yield f"{d.id} is kept running by a person or its own panel and is planned off in step {off}"

@@ -191,6 +191,7 @@ class _Roll:
         up_s = {d.id: d.min_up_s for d in site.of(Diesel)}
         self._stay_s = {d: max(up_s[d] - s.since_s, s.burn_s) for d, s in start.diesels.items() if s.on and d in up_s}
         self._elapsed_s = 0.0
+        self._held: frozenset[str] | None = None
         self._rivers = site.of(Hydro)
         self._soc = {b.id: start.soc[b.id] for _, b in self._pairs if b.id in start.soc}
         self._wanted = bool(self._running)
@@ -205,7 +206,6 @@ class _Roll:
         """Let these limits of the operator hold from now on."""
         self._limits = limits
         self._usable = [d for d, s in self._start.diesels.items() if s.usable and self._serves(d)]
-        self._held = [d for d, s in self._start.diesels.items() if s.held and d in self._usable]
         self._bounds = {u.id: limited(rating(u), u, limits) for u in self._site.assets if isinstance(u, Solar | Hydro | Diesel)}
 
     def plan(self, plan_id: str, at: datetime, until: datetime, source: str, forecast: Forecast) -> Plan:
@@ -226,12 +226,14 @@ class _Roll:
 
     def step(self, policy: str, step_s: float, load_kw: float, solar_kw: Mapping[str, float], inflow_m3s: Mapping[str, float]) -> None:
         """Live through one step under a policy."""
+        if self._held is None:  # who is out of service in the first step is bound by nothing that was
+            self._held = frozenset(d for d, s in self._start.diesels.items() if s.held and d in self._usable)
         river = {h.id: hydro_kw(h, inflow_m3s.get(h.id, 0.0) - h.ecological_flow_m3s) for h in self._rivers}
         situation, supply = self._seen(step_s, load_kw, solar_kw, river)
         outlook = self._rules.outlooks.of(situation, supply)
         target, self._wanted = self._rules.target(policy, outlook, self._usable, self._running, self._wanted)
         # What may not stop yet stays in control too (`ems.choice`): a plan is not held against rules that are free of it.
-        on = target.on.union(self._held, (d for d, left_s in self._stay_s.items() if left_s > self._elapsed_s and d in self._usable))
+        on = target.on.union(self._held.intersection(self._usable), (d for d, left_s in self._stay_s.items() if left_s > self._elapsed_s and d in self._usable))
         shares = outlook.prospect(on, target).shares
         self._running = on
         self._elapsed_s += step_s

@@ -113,7 +113,7 @@ class PlanMaker:
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
             storm = storm_of(request)
-            forecast = leaning(self._site, without_sun(forecast, storm))  # in this order: what a storm takes is no sun to lean on
+            forecast = replace(leaning(self._site, without_sun(forecast, storm)), storm=storm)  # in this order: what a storm takes is no sun to lean on
             check_inputs(self._site, request, forecast)
             question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
             problem, searched_s = self._built(), self._effort.now_s()

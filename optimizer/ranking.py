@@ -8,6 +8,7 @@ they are due. What must run is always among the first, so that a plan exists in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -76,6 +77,8 @@ def by_state(question: Question) -> Rank:
         state = question.start.diesels.get(diesel.id)
         if state is None or not serves(diesel, state, question):
             return True, True, 0.0, 0
+        if state.held:
+            return False, False, -math.inf, 0
         if state.on:  # who may not stop for longest comes first, or others would have to stay with it
             return False, False, -max(diesel.min_up_s - state.since_s, state.burn_s, float(state.frozen), 0.0), worn(state)
         return False, True, max(diesel.min_down_s - state.since_s, float(state.frozen), 0.0), worn(state)
@@ -91,6 +94,8 @@ def by_wear(question: Question) -> Rank:
         state = question.start.diesels.get(diesel.id)
         if state is None or not serves(diesel, state, question):
             return True, True, 0.0, 0
+        if state.held:
+            return False, False, -math.inf, 0
         return False, state.service_in_h is not None and state.service_in_h < horizon_h, 0.0, worn(state)
 
     return rank

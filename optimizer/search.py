@@ -67,7 +67,7 @@ class Answer:
         if self.solved.gap is None or self.solved.gap <= gap:
             return self.solved.gap is not None
         off_l = self.solved.objective_l - self.solved.bound_l
-        return self.dark_or_dry_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l), way.usual_l)
+        return self.dark_or_dry_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l - self.dark_or_dry_l), way.usual_l)
 
     def restored(self) -> Solved:
         """Put it back into the variables."""
@@ -99,6 +99,8 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     if share == 0.0 and not (sketched(problem) and len(problem.skies) > 1):  # it is whole, under the expected sky alone
         return below
     best, unmet_l = None, dark_or_dry_l(problem)
+    if unmet_l > UNMET_L:  # a share of what nobody can meet is no gap: tiers of the load would be crossed within it
+        effort = replace(effort, gap=effort.gap * min(1.0, max(UNMET_L, abs(below.bound_l - unmet_l)) / abs(below.bound_l)))
     for way in ways(problem, effort, share):
         rest_of = remaining(effort, began)
         if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:

@@ -161,7 +161,7 @@ class DieselBlock:
             high[begin < d.min_down_s - since.since_s] = 0.0
             ready_s = d.start_s + d.warmup_s + d.sync_s
             high[(begin < ready_s) & (np.array(frame.step_s) < ready_s)] = 0.0
-        if since.held:
+        if since.held and question.in_service(d.id)[0]:  # out of service it stops, and nobody is bound by what was
             low[high > 0.0] = 1.0
         if since.frozen:
             low[0] = high[0] = float(since.on)

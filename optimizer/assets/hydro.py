@@ -157,6 +157,8 @@ class HydroBlock:
         asked = np.minimum(question.ceiling(h.id, "min_kw", 0.0), natural)
         must = natural if h.mode == "fixed" else np.maximum(h.min_kw, asked)
         self.top_kw, self.must_kw = top, np.minimum(must * runs, top)
+        if self.has_pond:  # a limit under what turns it stops it
+            self.must_kw = np.where(top >= h.min_kw, self.must_kw, 0.0)
         self._fill_ramps(top, self.must_kw, runs)
         self.power_max.value = each(top * MW, self.frame.n_sets)
         self.must.value = each(self.must_kw * MW, self.frame.n_sets)

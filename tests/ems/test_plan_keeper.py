@@ -311,18 +311,20 @@ def test_sun_and_river_in_local_are_reckoned_with_and_a_battery_is_not() -> None
 
 
 @pytest.mark.parametrize(
-    ("remote", "before", "expected"),
+    ("remote", "power_kw", "before", "expected"),
     [
-        (1.0, None, None),
-        (1.0, Limits(max_kw=40.0), Limits(max_kw=40.0)),
-        (0.0, None, Limits(max_kw=30.0, min_kw=30.0)),
-        (0.0, Limits(max_kw=20.0, reason="eels", expires_at=START), Limits(max_kw=30.0, min_kw=30.0, reason="eels")),
+        (1.0, 30.0, None, None),
+        (1.0, 30.0, Limits(max_kw=40.0), Limits(max_kw=40.0)),
+        (0.0, 30.0, None, Limits(max_kw=30.0, min_kw=30.0)),
+        (0.0, 0.3, None, Limits(max_kw=0.0, min_kw=0.0)),  # its meter's noise: 10 kW turn it
+        (0.0, 30.0, Limits(max_kw=20.0, reason="eels", expires_at=START), Limits(max_kw=30.0, min_kw=30.0, reason="eels")),
+        (0.0, 30.0, Limits(out_of_service=True, expires_at=START), Limits(max_kw=30.0, min_kw=30.0)),
     ],
 )
-def test_a_turbine_that_its_own_panel_runs_is_planned_at_what_it_gives(remote: float, before: Limits | None, expected: Limits | None) -> None:
-    wet = site({"id": "h1", "kind": "hydro", "rated_kw": 50.0})
+def test_a_turbine_that_its_own_panel_runs_is_planned_at_what_it_gives(remote: float, power_kw: float, before: Limits | None, expected: Limits | None) -> None:
+    wet = site({"id": "h1", "kind": "hydro", "rated_kw": 50.0, "min_kw": 10.0})
     memory = replace(AUTO, limits={} if before is None else {"h1": before})
-    image, _ = Controller(wet, policy="load-following").step(telemetry(0, h1=points(power_kw=30.0, remote=remote)), (), None, memory)
+    image, _ = Controller(wet, policy="load-following").step(telemetry(0, h1=points(power_kw=power_kw, remote=remote)), (), None, memory)
     assert planned_limits(wet, image, memory).get("h1") == expected
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from ems.config.site import Site
 from ems.model import Limits
-from ems.plan import DieselStart, Plan, PlantStart
+from ems.plan import DieselStart, Plan, PlantStart, Storm
 from ems.plan_case import case_of
 from ems.plan_check import PlanCheck
 from ems.rules import Rules
 from ems.tiers import dark_l_per_h, tier_shares
+from optimizer.answer import plan_of
 from optimizer.frame import Question
-from tests.optimizer.cases import BESS1, DG1, HOUR, INV1, LOAD, PV1, hybrid, planned, question, site, start
+from optimizer.planner import solve_question
+from optimizer.problem import PlanProblem
+from optimizer.solver import Effort
+from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, hybrid, planned, question, site, start
 
 RUNS = DieselStart(True, 1e6)
 QUARTER = 900.0
@@ -120,3 +124,59 @@ def test_a_least_power_that_an_operator_asks_of_a_set_is_asked_of_the_rules_too(
     plan, faults = both(of, [QUARTER] * 8, 500.0, start(of, dg1=RUNS), sun=200.0, limits=limits)
     assert faults == []
     assert min(plan.power_kw["dg1"]) >= 450.0 - 1.0
+
+
+def test_a_held_set_comes_before_its_twin() -> None:
+    """dg1 has run 5000 h and its own panel keeps it on, dg2 could stop: 70 kW are one set's, and that one is dg1."""
+    twin = {**DG1, "rated_kw": 100.0, "block_load_kw": 100.0}
+    of = site(LOAD, twin, {**twin, "id": "dg2", "forming": "droop"}, reserve={"largest_unit": False, "load_fraction": 0.0})
+    begin = PlantStart({}, {"dg1": DieselStart(True, 1e6, run_h=5000.0, held=True), "dg2": DieselStart(True, 1e6, run_h=100.0)})
+    plan, faults = both(of, [QUARTER] * 8, 70.0, begin)
+    assert faults == []
+    assert all(plan.on["dg1"]) and not any(plan.on["dg2"][1:])
+
+
+def test_a_held_set_that_is_out_of_service_for_a_while_binds_nobody() -> None:
+    """A mechanic's run in local while the set is out of service for five minutes: then it may not start again at once, and need not."""
+    of = site(LOAD, DG1, {**DG2, "rated_kw": 150.0})
+    limits = {"dg1": Limits(out_of_service=True, expires_at=NOON + timedelta(minutes=5))}
+    begin = PlantStart({}, {"dg1": DieselStart(True, 1e6, held=True), "dg2": DieselStart(True, 1e6)})
+    plan, faults = both(of, [300.0] * 6, 80.0, begin, limits=limits)
+    assert faults == []
+    assert not plan.on["dg1"][0] and plan.unserved_kw == (0.0,) * 6
+
+
+@pytest.mark.parametrize("limit", [Limits(max_kw=0.3, min_kw=0.3), Limits(max_kw=5.0)])
+def test_a_limit_under_what_turns_a_turbine_stops_it_and_nothing_else(limit: Limits) -> None:
+    """Its meter's noise in local, or an operator's 5 kW where 10 turn it: dg1 serves the island."""
+    turbine = {"id": "hydro1", "kind": "hydro", "rated_kw": 100.0, "min_kw": 10.0, "head_m": 40.0, "design_flow_m3s": 0.3, "pond_m3": 20000.0}
+    of = site(LOAD, DG1, turbine)
+    begin = PlantStart({}, {"dg1": RUNS}, pond_m3={"hydro1": 10000.0})
+    plan, faults = both(of, [QUARTER] * 4, 100.0, begin, water=0.15, limits={"hydro1": limit})
+    assert faults == []
+    assert plan.unserved_kw == (0.0,) * 4 and plan.power_kw["hydro1"] == pytest.approx((0.0,) * 4, abs=0.01)
+
+
+def test_an_island_in_the_dark_is_no_plan_beside_rules_that_charge_from_an_empty_tank() -> None:
+    """Rules charge with fuel that is not there: that is 100 kW in the dark, not 300, so nothing is saved by leaving the battery full and all dark."""
+    of = site({**LOAD, "feeders": FEEDERS}, DG1, INV1, BESS1, TANK, rules={"cycle_stop_soc": 0.9})
+    begin = replace(start(of, 0.5, dg1=RUNS), tank_l={"tank1": 0.0})
+    asked = question(of, [HOUR] * 6, 100.0, begin)
+    charging = Rules(of).rollout(begin, asked.forecast, "cycle-charging", "r", asked.at)
+    price = PlanCheck(of).price(case_of(of, charging, begin, asked.forecast, {}))
+    assert price.unserved_kwh <= 600.0 + 1e-6
+    assert price.dark_l <= 6.0 * dark_l_per_h(100.0, 100.0, tier_shares(of)) + 1e-6
+
+
+def test_rationing_in_a_storm_is_what_the_check_asks_for_too() -> None:
+    """330 L for 15 h of 29 L/h, and the boat that is due in the sixth hour does not come in a storm: 105 L, 420 kWh are missing."""
+    boat = {"date": date(2026, 3, 1), "litres": 1000.0, "delay_days": 0}
+    of = site({**LOAD, "feeders": FEEDERS}, DG1, {**TANK, "deliveries": [boat]}, site={"id": "isle", "timezone": "Etc/GMT+6"})
+    storm = Storm(NOON, NOON + timedelta(days=2))
+    begin = replace(start(of, dg1=RUNS), tank_l={"tank1": 330.0})
+    asked = question(of, [HOUR] * 15, 100.0, begin)
+    warned = replace(asked, storm=storm, forecast=replace(asked.forecast, storm=storm))
+    problem = PlanProblem(of, tuple([HOUR] * 15))
+    plan = plan_of(problem, warned, solve_question(problem, warned, Effort(1e-6, 10000)), "p", warned.grid.end)
+    assert sum(plan.unserved_kw) > 100.0
+    assert checked(of, plan, warned) == []
