@@ -13,7 +13,7 @@ from ems.model import Request
 from ems.plan import Given, Storm
 
 FRESH = timedelta(hours=24)
-"""A pushed forecast that does not say until when it holds is stale after this."""
+"""The values of a pushed forecast that does not say until when it holds are stale after this; a warning holds until its storm has passed."""
 MOST_AHEAD = timedelta(days=7)
 """It reaches, and holds, at most this far ahead."""
 STEPS_S = (300, 600, 900, 1800, 3600)
@@ -32,7 +32,20 @@ def given_of(request: Request) -> Given:
         {a: tuple(v) for a, v in body.get("inflow_m3s", {}).items()},
         request.at + FRESH if request.expires_at is None else request.expires_at,
         storm_in(body),
+        request.expires_at,
     )
+
+
+def warning(given: Given, at: datetime) -> Storm | None:
+    """Return the storm that a forecast still warns of, None where it has passed or the warning has run out: old values say nothing against it."""
+    storm = given.storm
+    over = storm is None or storm.until <= at or (given.warned_until is not None and given.warned_until <= at)
+    return None if over else storm
+
+
+def holds(given: Given, at: datetime) -> bool:
+    """Return whether anything of a forecast can still be used: its values, or its warning."""
+    return given.until is None or at < given.until or warning(given, at) is not None
 
 
 def storm_in(body: Mapping[str, Any]) -> Storm | None:
