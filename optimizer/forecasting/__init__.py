@@ -36,8 +36,8 @@ KEEP_S = 3600.0
 """What was learned is written down this often [s]."""
 SURPRISE = 3.0
 """A bright day is brighter than expected by at most so many times what is exceeded with 10 % probability: what comes after dark days errs twice as far."""
-CLOCK_JUMP = 35 * DAY
-"""An observation this far back is a clock that was set, not a late message [slots]."""
+CLOCK_JUMP = 2 * DAY
+"""An observation this far back is a clock that was set, not a late message [slots]: else one that was ahead would stop the learning until its time comes."""
 
 
 class Forecasting:
@@ -139,7 +139,7 @@ class Forecasting:
             return perfect(self._truth, grid)
         if self._given is not None and stale(self._given, at):
             for q in self._quantities:
-                q.give(None, stale=True)
+                q.give(self._given, stale=True)
         now = int(at.timestamp() // SLOT_S)
         first = min(now, int(grid.start.timestamp() // SLOT_S))
         slots = np.arange(first, int(np.ceil(grid.end.timestamp() / SLOT_S)) + 1)
