@@ -19,6 +19,8 @@ MOST_AHEAD = timedelta(days=7)
 STEPS_S = (300, 600, 900, 1800, 3600)
 MOST_LOAD, MOST_SUN, MOST_FLOW = 1.5, 1.3, 1000.0
 """Shares of the declared peaks and of a rating, and multiples of a design flow, above which a value is a wrong unit."""
+LEAST_LOAD = 0.02
+"""A load whose mean is under this share of the declared peaks is none, or in MW."""
 
 
 def given_of(request: Request) -> Given:
@@ -90,6 +92,9 @@ def refusals(site: Site, given: Given, now: datetime) -> Iterator[str]:
             yield "nothing is forecast: load_kw, available_kw, inflow_m3s or storm is needed"
         return
     yield from _column_refusals(columns)
+    mean_kw = sum(given.load_kw) / max(1, len(given.load_kw))
+    if given.load_kw and mean_kw < LEAST_LOAD * site.peak_kw:
+        yield f"load_kw: a mean of {mean_kw:g} kW is under {LEAST_LOAD:.0%} of the site's peak of {site.peak_kw:g} kW; the load is given in kW"
     steps = max(len(series) for _, series, _ in columns)
     end = given.start + timedelta(seconds=given.step_s * steps)
     if end <= now:

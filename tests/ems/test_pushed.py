@@ -36,6 +36,7 @@ def given(**changed: Any) -> Given:
 def test_a_good_one_has_nothing_against_it() -> None:
     assert list(refusals(SITE, given(), NOW)) == []
     assert list(refusals(SITE, given(load_kw=(), inflow_m3s={"hydro1": (0.2,) * 24}), NOW)) == []
+    assert list(refusals(SITE, given(load_kw=(0.0,) * 12 + (8.0,) * 12), NOW)) == []  # a mean of 2 % is a night on a small isle
     assert list(refusals(SITE, given(step_s=900.0, load_kw=(100.0,) * 672, available_kw={}), NOW)) == []
 
 
@@ -54,6 +55,8 @@ def test_a_good_one_has_nothing_against_it() -> None:
         ({"load_kw": (100.0, math.inf) + (100.0,) * 22}, "load_kw[1]: inf is outside"),
         ({"load_kw": (-1.0,) + (100.0,) * 23}, "load_kw[0]: -1 is outside 0 to 300"),
         ({"load_kw": (100e3,) * 24}, "load_kw[0]: 100000 is outside"),  # watts
+        ({"load_kw": (0.0,) * 24}, "load_kw: a mean of 0 kW is under 2% of the site's peak of 200 kW; the load is given in kW"),
+        ({"load_kw": (0.1,) * 23 + (3.9,)}, "load_kw: a mean of 0.258333 kW is under 2%"),  # megawatts
         ({"available_kw": {"pv1": (200.0,) * 24}}, "available_kw.pv1[0]: 200 is outside 0 to 195"),
         ({"start": START - timedelta(days=1)}, "which has passed"),
         ({"load_kw": (100.0,) * 169, "available_kw": {}}, "more than 7 days"),
