@@ -136,11 +136,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Measured means over one interval that has passed: what forecasts learn from."""
+    """Measured means over one interval that has passed: what forecasts learn from; a load that is None was not seen, or not all of it was served."""
 
     start: datetime
     seconds: float
-    load_kw: float
+    load_kw: float | None
     available_kw: Mapping[str, float]
     inflow_m3s: Mapping[str, float]
 
