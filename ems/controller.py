@@ -14,7 +14,7 @@ from ems.black_start import EARLY, FAILED, FEEDER_BAND_S, BlackStarts
 from ems.bus import Bus, BusState
 from ems.choice import Choices
 from ems.commitment import Committer, relieved
-from ems.config.site import Diesel, Hydro, Site
+from ems.config.site import Diesel, Site
 from ems.cycle import Chosen, Look, Met, Shared
 from ems.decision import Decision, Event
 from ems.deferrables import Deferrables
@@ -41,7 +41,6 @@ from ems.standing import Standing
 from ems.strain import Strains
 from ems.supply import Supplies
 from ems.terms import Explanation, Mode, Reason, Stage, lower
-from ems.water import unplanned
 from ems.wishes import RULE_POLICIES, Wishes, learned_kw
 
 CONTROL = Stage.CONTROL
@@ -69,7 +68,6 @@ class Controller:
         self.policy = policy
         self._start_timeout_s = site.control.start_timeout_s
         self._diesels = {d.id: d for d in site.of(Diesel)}
-        self._hydros = site.of(Hydro)
         self._image = ImageBuilder(site)
         self._doubter = Doubter(site)
         self._feeders = Feeders(site)
@@ -99,7 +97,7 @@ class Controller:
         met = self._met(image, requests, memory)
         image = met.image
         bounds = self._guards.bounds(image, met.memory)
-        planned = unplanned(self._hydros, image.assets, target_at(plan, image.time, image.dt_s)) if plan is not None else None
+        planned = self._situations.planned(image, target_at(plan, image.time, image.dt_s)) if plan is not None else None
         supply = self._supplies.of(image, met.memory, learned_kw(plan, planned, image.time))
         formers = self._outlooks.reserve.formers(supply)
         memory, turns = self._entered(met, doubt, formers, planned is not None or self.policy in RULE_POLICIES)

@@ -12,7 +12,7 @@ from ems.physics import hydro_kw
 from ems.plan import Target
 
 MORE = 0.05
-"""A turbine whose river nobody measures is asked for this share of its rating beyond what it gives: so it finds what there is."""
+"""A turbine whose river nobody measures is asked for this share of its rating beyond what it gives, which alone is counted on: so it finds what there is."""
 
 
 def gauged(hydro: Hydro, image: AssetImage) -> bool:
@@ -32,18 +32,24 @@ def unplanned(hydros: Sequence[Hydro], assets: Mapping[str, AssetImage], target:
     return replace(target, power_kw={a: p for a, p in target.power_kw.items() if a not in blind}) if blind & set(target.power_kw) else target
 
 
+def asked_kw(hydro: Hydro, image: AssetImage) -> float | None:
+    """Return what a turbine is asked for that tells of its river only by what it gives [kW]: a little more, at least what it turns at; else None."""
+    if gauged(hydro, image) or not image.ready or image.power_kw is None or hydro.mode == "fixed":
+        return None
+    return max(image.power_kw + MORE * hydro.rated_kw, hydro.min_kw)
+
+
 def available_kw(hydro: Hydro, image: AssetImage, bound: Bound, target: Target | None) -> float:
     """Return the power a unit can give [kW]: what flows in, and from the pond only as planned and with its level known.
 
     Units that run on `level` or `flow` may give more than flows in: their own controller decides. One that
-    could not be started gives what it gives. Without a gauge it may give a little more than it gives, at least what it turns at.
+    could not be started gives what it gives. Without a gauge
+    nothing more than that is counted on.
     """
     measured = image.power_kw or 0.0
     inflow = image.get("flow_m3s")
     if not image.ready:
         return min(measured, bound.hi_kw)
-    if not gauged(hydro, image) and image.power_kw is not None and hydro.mode != "fixed":
-        return min(max(measured + MORE * hydro.rated_kw, hydro.min_kw), bound.hi_kw)
     river = measured if inflow is None else hydro_kw(hydro, inflow - hydro.ecological_flow_m3s)
     if hydro.mode != "power":
         return min(max(measured, river), bound.hi_kw)

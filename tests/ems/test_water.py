@@ -10,7 +10,7 @@ from ems.config.site import Hydro
 from ems.guards import Bound
 from ems.model import AssetImage, Quality
 from ems.plan import Target
-from ems.water import available_kw, unplanned
+from ems.water import asked_kw, available_kw, unplanned
 
 # 9.81 x 1 m3/s x 30 m x 0.8 = 235.44 kW at the design point; the ecological flow is 0.2 m3/s.
 FULL = 235.44
@@ -34,11 +34,8 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.1}, None, 0.0),  # the river keeps its own
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.3}, None, 0.0),  # 23.5 kW: too little to turn
         (hydro(), {"power_kw": 90.0, "flow_m3s": None}, None, 90.0),  # a gauge that is silent: what it gives
-        (hydro(), {"power_kw": 90.0}, None, 90.0 + 0.05 * FULL),  # no gauge: a little more than it gives
-        (hydro(), {"power_kw": 0.0}, None, 30.0),  # it stands: at least what it turns at
-        (hydro(), {"power_kw": 230.0}, None, FULL),
-        (hydro(), {"power_kw": 0.0, "fault": 3.0}, None, 0.0),
-        (POND, {"power_kw": 90.0}, None, 90.0),  # more could be the pond's
+        (hydro(), {"power_kw": 90.0}, None, 90.0),  # no gauge: more is asked for, but not counted on
+        (hydro(), {"power_kw": 0.0}, None, 0.0),
         (hydro(), {}, None, 0.0),
         (CURVED, {"power_kw": 100.0, "flow_m3s": 0.8}, None, 0.576 * FULL),
         (CURVED, {"power_kw": 0.0, "flow_m3s": 0.44}, None, 0.0),  # 0.24 m3/s are 27.1 kW: too little to turn, where one efficiency would say 56.5
@@ -50,8 +47,7 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
         (hydro(mode="level"), {"power_kw": 150.0, "flow_m3s": 0.7}, None, 150.0),  # its own controller draws
         (hydro(mode="level"), {"power_kw": 60.0, "flow_m3s": 0.7}, None, 0.5 * FULL),  # it was lowered by us, and may come back
         (hydro(mode="flow"), {"power_kw": 0.0, "flow_m3s": 0.7}, None, 0.5 * FULL),  # it stands, and can be started
-        (hydro(mode="flow"), {"power_kw": 70.0}, None, 70.0 + 0.05 * FULL),
-        (hydro(mode="fixed"), {"power_kw": 70.0}, None, 70.0),
+        (hydro(mode="flow"), {"power_kw": 70.0}, None, 70.0),
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.7, "fault": 3.0}, None, 0.0),  # a faulted unit gives nothing, whatever flows
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.7, "ready": 0.0}, None, 0.0),
     ],
@@ -59,6 +55,24 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
 def test_what_it_can_give(unit: Hydro, points: dict[str, float | None], target: Target | None, expected: float) -> None:
     image = AssetImage("h1", "hydro", points, Quality.GOOD, 0.0)
     assert available_kw(unit, image, Bound(0.0, FULL), target) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("unit", "points", "asked"),
+    [
+        (hydro(), {"power_kw": 90.0}, 90.0 + 0.05 * FULL),
+        (hydro(), {"power_kw": 0.0}, 30.0),  # it stands: what it turns at
+        (hydro(mode="level"), {"power_kw": 0.0}, 30.0),
+        (hydro(mode="fixed"), {"power_kw": 70.0}, None),
+        (hydro(), {"power_kw": 0.0, "fault": 3.0}, None),
+        (hydro(), {"power_kw": 90.0, "flow_m3s": None}, None),  # a gauge that is silent
+        (POND, {"power_kw": 90.0}, None),  # more could be the pond's
+        (hydro(), {}, None),
+    ],
+)
+def test_a_turbine_without_a_gauge_is_asked_for_a_little_more_than_it_gives(unit: Hydro, points: dict[str, float | None], asked: float | None) -> None:
+    found = asked_kw(unit, AssetImage("h1", "hydro", points, Quality.GOOD, 0.0))
+    assert found == (None if asked is None else pytest.approx(asked))
 
 
 @pytest.mark.parametrize(("unit", "points", "kept"), [(hydro(), {}, False), (hydro(), {"flow_m3s": None}, True), (POND, {}, True)])
