@@ -32,7 +32,7 @@ from ems.minutes import MinuteBook, Totals
 from ems.plan import Given
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
-from ems.pushed import given_of
+from ems.pushed import given_of, holds
 from ems.record import ClockInfo
 from ems.sequencer import START_GRACE, total_start_s
 from ems.terms import Alarm, Stage
@@ -150,13 +150,13 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
 
 
 def pushed(data: Path, now: datetime) -> Given | None:
-    """Return the forecast that was pushed in last, if it is still fresh and was not refused."""
+    """Return the forecast that was pushed in last and not refused, if its values are still fresh or its warning still holds."""
     try:
         for request in RequestReader(data / "site.db").newest(5, "forecast"):
             said = LedgerReader(data / "ledger.db").outcome(request.seq)
             given = given_of(request)
-            if said is not None and said["status"] == "done" and given.until is not None and now < given.until:
-                return given
+            if said is not None and said["status"] == "done":
+                return given if holds(given, now) else None  # it had taken the place of those before it
     except StoreError as fault:
         LOG.warning("%s", fault)
     return None

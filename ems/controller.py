@@ -97,7 +97,7 @@ class Controller:
         met = self._met(image, requests, memory)
         image = met.image
         bounds = self._guards.bounds(image, met.memory)
-        planned = target_at(plan, image.time, image.dt_s) if plan is not None else None
+        planned = self._situations.planned(image, target_at(plan, image.time, image.dt_s)) if plan is not None else None
         supply = self._supplies.of(image, met.memory, learned_kw(plan, planned, image.time))
         formers = self._outlooks.reserve.formers(supply)
         memory, turns = self._entered(met, doubt, formers, planned is not None or self.policy in RULE_POLICIES)

@@ -75,10 +75,10 @@ class Given:
         Length of each interval [s].
     load_kw : tuple[float, ...]
         Empty where the load is not part of it.
-    until : datetime | None
-        After this it is stale and not used any more; None never.
     storm : Storm | None
         A warning that came with it.
+    until, warned_until : datetime | None
+        After this its values (its warning) are not used any more [UTC]; None: never (as long as the storm lasts).
     """
 
     start: datetime
@@ -88,6 +88,7 @@ class Given:
     inflow_m3s: Mapping[str, Series] = field(default_factory=lambda: NOTHING)
     until: datetime | None = None
     storm: Storm | None = None
+    warned_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Measured means over one interval that has passed: what forecasts learn from."""
+    """Measured means over one interval that has passed: what forecasts learn from; a load that is None was not seen, or not all of it was served."""
 
     start: datetime
     seconds: float
-    load_kw: float
+    load_kw: float | None
     available_kw: Mapping[str, float]
     inflow_m3s: Mapping[str, float]
 

@@ -13,12 +13,14 @@ from ems.model import Request
 from ems.plan import Given, Storm
 
 FRESH = timedelta(hours=24)
-"""A pushed forecast that does not say until when it holds is stale after this."""
+"""The values of a pushed forecast that does not say until when it holds are stale after this; a warning holds until its storm has passed."""
 MOST_AHEAD = timedelta(days=7)
 """It reaches, and holds, at most this far ahead."""
 STEPS_S = (300, 600, 900, 1800, 3600)
 MOST_LOAD, MOST_SUN, MOST_FLOW = 1.5, 1.3, 1000.0
 """Shares of the declared peaks and of a rating, and multiples of a design flow, above which a value is a wrong unit."""
+LEAST_LOAD = 0.02
+"""A load whose mean is under this share of the declared peaks is none, or in MW."""
 
 
 def given_of(request: Request) -> Given:
@@ -32,7 +34,20 @@ def given_of(request: Request) -> Given:
         {a: tuple(v) for a, v in body.get("inflow_m3s", {}).items()},
         request.at + FRESH if request.expires_at is None else request.expires_at,
         storm_in(body),
+        request.expires_at,
     )
+
+
+def warning(given: Given, at: datetime) -> Storm | None:
+    """Return the storm that a forecast still warns of, None where it has passed or the warning has run out: old values say nothing against it."""
+    storm = given.storm
+    over = storm is None or storm.until <= at or (given.warned_until is not None and given.warned_until <= at)
+    return None if over else storm
+
+
+def holds(given: Given, at: datetime) -> bool:
+    """Return whether anything of a forecast can still be used: its values, or its warning."""
+    return given.until is None or at < given.until or warning(given, at) is not None
 
 
 def storm_in(body: Mapping[str, Any]) -> Storm | None:
@@ -77,6 +92,9 @@ def refusals(site: Site, given: Given, now: datetime) -> Iterator[str]:
             yield "nothing is forecast: load_kw, available_kw, inflow_m3s or storm is needed"
         return
     yield from _column_refusals(columns)
+    mean_kw = sum(given.load_kw) / max(1, len(given.load_kw))
+    if given.load_kw and mean_kw < LEAST_LOAD * site.peak_kw:
+        yield f"load_kw: a mean of {mean_kw:g} kW is under {LEAST_LOAD:.0%} of the site's peak of {site.peak_kw:g} kW; the load is given in kW"
     steps = max(len(series) for _, series, _ in columns)
     end = given.start + timedelta(seconds=given.step_s * steps)
     if end <= now:

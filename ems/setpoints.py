@@ -19,6 +19,7 @@ from ems.outlook import Prospect
 from ems.plan import Target
 from ems.sequencer import OFF, RUNNING
 from ems.terms import Explanation, Mode, Reason
+from ems.water import asked_kw
 
 AT_CEILING = 0.05
 """A solar unit is held by the room of the others when its ceiling is within this share of its rating above its power."""
@@ -167,13 +168,16 @@ class Setpoints:
         if h not in situation.hydro_kw:
             return AssetDecision(None, None, self._seen(h, image, FOLLOWS_RIVER))
         power, free = shares.power_kw.get(h, 0.0), situation.hydro_kw[h]
-        run = free > 0.0
+        manual, lowered = memory.manual.get(h), power < free - 0.05
+        stopped = lowered or situation.bounds[h].hi_kw <= 0.0 or (manual is not None and manual.run is False)
+        asked = None if stopped else asked_kw(self._hydros[h], image.assets[h])
+        run = free > 0.0 or asked is not None
         if h == leader:
             return AssetDecision(None, run, FORMING)
-        if power < free - 0.05 and reason is Reason.FOLLOWS_RIVER:
+        if lowered and reason is Reason.FOLLOWS_RIVER:
             reason = Reason.SURPLUS
         # Units that run on level or flow take a ceiling only: it is lowered when there is surplus.
-        setpoint = power if self._hydros[h].mode == "power" or power < free - 0.05 else situation.bounds[h].hi_kw
+        setpoint = (asked or power) if self._hydros[h].mode == "power" or lowered else situation.bounds[h].hi_kw
         setpoint = situation.bounds[h].clip(self._trimmed(h, image, memory, situation, self._ramped(h, image, memory, setpoint))) if run else setpoint
         numbers: dict[str, float | str] = {"setpoint_kw": round(setpoint, 1), "river_kw": round(free, 1)}
         return AssetDecision(setpoint, run, Explanation(reason, situation.bounds[h].names(setpoint), numbers))

@@ -11,7 +11,7 @@ from ems.guards import Bound
 from ems.memory import Memory
 from ems.model import NOTHING, Image
 from ems.plan import Target
-from ems.water import available_kw
+from ems.water import available_kw, unplanned
 
 AT_LIMIT = 0.02
 """A solar unit stands at its limit when it is within this share of its rating from it."""
@@ -59,6 +59,10 @@ class Situations:
             inverters=running,
             unloading=NOTHING,
         )
+
+    def planned(self, image: Image, target: Target | None) -> Target | None:
+        """Return what a plan wants, without what it cannot know: a river that nobody measures."""
+        return unplanned(self._hydros, image.assets, target)
 
     def curtailed(self, image: Image, memory: Memory, bounds: Mapping[str, Bound]) -> bool:
         """Whether any solar unit could give more than it may."""

@@ -14,9 +14,9 @@ from ems.config.site import Battery, Diesel, Site
 from ems.errors import EmsError, Failed
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlanOutcome, PlanRequest, PlantStart, Storm
 from ems.plan_form import start_faults
+from ems.pushed import warning
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
-from optimizer.forecasting.given import stale
 from optimizer.frame import Bounds, Question
 from optimizer.keeping import keeping, with_promise
 from optimizer.leaning import leaning
@@ -218,11 +218,8 @@ def solve_question(
 
 
 def storm_of(request: PlanRequest) -> Storm | None:
-    """Return the storm that a warning still speaks of; one that has passed, or has become stale, is none."""
-    given = request.given
-    if given is None or given.storm is None or stale(given, request.at) or given.storm.until <= request.at:
-        return None
-    return given.storm
+    """Return the storm that a warning still speaks of; one that has passed, or whose warning has run out, is none."""
+    return None if request.given is None else warning(request.given, request.at)
 
 
 def check_inputs(site: Site, request: PlanRequest, forecast: Forecast) -> None:

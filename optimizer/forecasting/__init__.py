@@ -10,6 +10,7 @@ weights and error bands are always those of this site. Each quantity says in `Fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,12 @@ from ems.plan import Forecast, Given, Grid, Observation, PlantStart
 from optimizer.forecasting.bands import Bands
 from optimizer.forecasting.fading import ISSUE, LEADS
 from optimizer.forecasting.given import stale
-from optimizer.forecasting.history import DAY, SLOT_S, Arrays, History, Slots, Values
+from optimizer.forecasting.history import DAY, SLOT_S, Arrays, History, Slots, Values, shares
 from optimizer.forecasting.keep import load, save
 from optimizer.forecasting.nowcast import begun
 from optimizer.forecasting.perfect import Truth, perfect
 from optimizer.forecasting.quantity import river, sun, town
-from optimizer.forecasting.sky import ClearSky, located
+from optimizer.forecasting.sky import ClearSky, located, place, sines
 
 Begun = Callable[[dict[str, Values]], dict[str, Values]]
 METHODS = ("perfect", "persistence", "seasonal", "clearsky", "blend", "file")
@@ -36,8 +37,8 @@ KEEP_S = 3600.0
 """What was learned is written down this often [s]."""
 SURPRISE = 3.0
 """A bright day is brighter than expected by at most so many times what is exceeded with 10 % probability: what comes after dark days errs twice as far."""
-CLOCK_JUMP = 35 * DAY
-"""An observation this far back is a clock that was set, not a late message [slots]."""
+CLOCK_JUMP = 2 * DAY
+"""An observation this far back is a clock that was set, not a late message [slots]: else one that was ahead would stop the learning until its time comes."""
 
 
 class Forecasting:
@@ -70,6 +71,7 @@ class Forecasting:
         self._quantities += [sun(site, s, self._history, method, sky) for s in site.of(Solar)]
         self._quantities += [river(h, self._history, method) for h in site.of(Hydro)]
         self._bands = Bands(site)
+        self._place = place(site)
         self._closed = np.full(1, -1.0)
         if kept is not None:
             self.resume(load(kept))
@@ -85,7 +87,7 @@ class Forecasting:
         if self._method == "perfect":
             return
         for o in sorted(observations, key=lambda o: o.start):
-            if not self._history.learn([o]):
+            if not self._history.learn([self._with_night(o)]):
                 continue
             first, end = int(o.start.timestamp() // SLOT_S), int((o.start.timestamp() + o.seconds) // SLOT_S)
             if first < self._closed[0] - CLOCK_JUMP:
@@ -96,6 +98,14 @@ class Forecasting:
         if self._kept is not None and self._closed[0] * SLOT_S >= self._kept_at + KEEP_S:
             save(self._kept, self.state())
             self._kept_at = self._closed[0] * SLOT_S
+
+    def _with_night(self, o: Observation) -> Observation:
+        """Return an observation with no sun where an inverter slept and said nothing: else no night's net load would be known."""
+        asleep = {s.id: 0.0 for s in self._site.of(Solar) if s.id not in o.available_kw}
+        if not asleep:
+            return o
+        slots = np.array([slot for slot, _ in shares(o.start, o.seconds)])
+        return o if sines(slots, *self._place).any() else replace(o, available_kw={**asleep, **o.available_kw})
 
     def _close(self, slot: int) -> None:
         """Learn from a slot that is over, and try all methods once an hour."""
@@ -139,7 +149,7 @@ class Forecasting:
             return perfect(self._truth, grid)
         if self._given is not None and stale(self._given, at):
             for q in self._quantities:
-                q.give(None, stale=True)
+                q.give(self._given, stale=True)
         now = int(at.timestamp() // SLOT_S)
         first = min(now, int(grid.start.timestamp() // SLOT_S))
         slots = np.arange(first, int(np.ceil(grid.end.timestamp() / SLOT_S)) + 1)

@@ -17,7 +17,7 @@ from ems.bands import ErrorBands
 from ems.config.site import Hydro, Site, Solar
 from ems.physics import hydro_kw
 from ems.reserve import hold_s
-from optimizer.forecasting.fading import LEADS, RING, take, trials
+from optimizer.forecasting.fading import ISSUE, LEADS, RING, take, trials
 from optimizer.forecasting.history import DAY, SLOT_S, Arrays, Slots, Values
 from optimizer.forecasting.sky import place, sines
 
@@ -27,6 +27,8 @@ ENOUGH = 14 * 24
 """Trials from which on they are believed."""
 FEW = 100
 """Under so many trials of the day or of the night, all trials are taken together."""
+SEEN = 0.6
+"""A day of which less was seen says nothing of the error of a day's energy."""
 SHARES = (0.02, 0.10, 0.90, 0.98)
 LIT = 0.05
 """The day begins at this sine of the sun's height."""
@@ -76,7 +78,7 @@ class Bands:
         self._days = np.full(TRIALS, np.nan)
         self._day_count = np.zeros(1)
         self._tried = np.full((RING, len(LEADS)), np.nan)
-        self._tried_kwh = np.full(RING, np.nan)
+        self._tried_day = np.full((RING // ISSUE, DAY), np.nan)
         self._stamp = np.full(RING, -1.0)
         self._nets = np.full((2, RING), -1.0)  # net load, and its slot
         self._quantiles: Values | None = None
@@ -93,7 +95,7 @@ class Bands:
     def tried(self, now: int, net_kw: Values, day_kw: Values) -> None:
         """Remember what was foretold at `now`: at each lead, and over the next day, shape (DAY,)."""
         self._tried[now % RING] = net_kw
-        self._tried_kwh[now % RING] = day_kw.sum() * SLOT_S / 3600.0
+        self._tried_day[now % RING // ISSUE] = day_kw
         self._stamp[now % RING] = now
 
     def learn(self, slot: int, net_kw: float) -> None:
@@ -112,17 +114,20 @@ class Bands:
         self._learn_day(slot)
 
     def _learn_day(self, slot: int) -> None:
-        """Compare the energy of the day that ends with this slot, where nearly all of it was seen."""
+        """Compare the energy of the day that ends with this slot: on the mean of what was seen, where that is most of it.
+
+        What is not seen is mostly a noon at which the sun is held back: its share of the forecast must not count as an error.
+        """
         issued = slot - DAY + 1
         if self._stamp[issued % RING] != issued:
             return
         slots = np.arange(issued, slot + 1)
         values, stamps = self._nets[:, slots % RING]
-        known = stamps == slots
-        foretold = self._tried_kwh[issued % RING]
-        if known.mean() < 0.9 or not np.isfinite(foretold):
+        foretold = self._tried_day[issued % RING // ISSUE]
+        known = (stamps == slots) & np.isfinite(foretold)
+        if known.mean() < SEEN:
             return
-        self._days[int(self._day_count[0]) % TRIALS] = values[known].mean() * 24.0 - foretold
+        self._days[int(self._day_count[0]) % TRIALS] = (values[known] - foretold[known]).mean() * 24.0
         self._day_count[0] += 1.0
 
     def of(self, now: int, values: dict[str, Values]) -> Errors:
@@ -184,7 +189,7 @@ class Bands:
         """Return what was learned, as arrays."""
         return {
             "errors": self._errors, "counts": self._counts, "days": self._days, "day_count": self._day_count,
-            "tried": self._tried, "tried_kwh": self._tried_kwh, "stamp": self._stamp, "nets": self._nets,
+            "tried": self._tried, "tried_day": self._tried_day, "stamp": self._stamp, "nets": self._nets,
         }  # fmt: skip
 
     def resume(self, state: Arrays) -> None:

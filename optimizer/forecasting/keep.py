@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def load(path: Path) -> dict[str, Values]:
             found = {name: file[name] for name in file.files}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
         log.warning("forecasts: %s is damaged and left out: %s", path, fault)
         return {}
     if float(found.pop("form", np.zeros(1))[0]) != FORM:

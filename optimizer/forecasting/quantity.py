@@ -78,9 +78,10 @@ class Quantity:
         self._stale = False
 
     def give(self, given: Given | None, stale: bool = False) -> None:
-        """Take a forecast from outside, or drop it; `stale` says that it was dropped for its age."""
-        self._stale = stale
-        self._outside = Outside(given, self.name) if given is not None and series_of(given, self.name) else None
+        """Take a forecast from outside, or drop it; `stale` says that it is dropped for its age, which only concerns what it had values of."""
+        has = given is not None and bool(series_of(given, self.name))
+        self._stale = stale and has
+        self._outside = Outside(given, self.name) if given is not None and has and not stale else None
 
     def learn(self, slot: int, value: float) -> None:
         """Take in a slot that is over."""

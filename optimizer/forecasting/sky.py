@@ -77,7 +77,7 @@ class ClearSky:
         for k, day in enumerate(missing):
             self._days[day] = values[k * DAY : (k + 1) * DAY]
         while len(self._days) > max(KEPT_DAYS, last - first + 1):
-            del self._days[min(self._days)]
+            del self._days[max(self._days, key=lambda day: max(first - day, day - last))]  # a clock that was set back asks for days before all others
 
 
 def clear_wm2(slots: Slots, latitude: float, longitude: float) -> Values:

@@ -223,6 +223,25 @@ async def test_a_pushed_forecast_outlives_a_restart_while_it_is_fresh(loaded: Lo
     assert pushed(tmp_path / "nowhere", now) is None
 
 
+async def test_a_storm_warning_outlives_a_restart_until_the_storm_has_passed_or_another_forecast_came(loaded: LoadedSite, tmp_path: Path) -> None:
+    now = WallClock().now()
+    begin, end = now + timedelta(hours=61), now + timedelta(hours=80)
+    body = {"start": now.replace(minute=0, second=0, microsecond=0).isoformat(), "step_s": 3600, "reason": "test"}
+    requests, ledger = RequestStore(tmp_path / "site.db"), LedgerStore(tmp_path / "ledger.db")
+    storm = requests.append("forecast", None, {**body, "storm": {"start": begin.isoformat(), "until": end.isoformat()}}, "hanako", now)
+    ledger.commit(now, [Outcome(storm.seq, Status.DONE)], Memory(), 1)
+    found = pushed(tmp_path, now + timedelta(hours=79))
+    assert found is not None and found.storm is not None and found.storm.until == end
+    assert pushed(tmp_path, end) is None
+    later = requests.append("forecast", None, {**body, "load_kw": [100.0] * 24}, "hanako", now + timedelta(hours=1))
+    ledger.commit(now, [Outcome(later.seq, Status.DONE)], Memory(), 2)
+    requests.close()
+    ledger.close()
+    found = pushed(tmp_path, now + timedelta(hours=2))
+    assert found is not None and found.storm is None
+    assert pushed(tmp_path, now + timedelta(hours=30)) is None
+
+
 async def test_a_damaged_ledger_is_put_aside_and_said(loaded: LoadedSite, tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"not a database" * 1000)
     control = parts(loaded, tmp_path, [])

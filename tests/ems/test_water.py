@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ems.config.site import Hydro
 from ems.guards import Bound
 from ems.model import AssetImage, Quality
 from ems.plan import Target
-from ems.water import available_kw
+from ems.water import asked_kw, available_kw, unplanned
 
 # 9.81 x 1 m3/s x 30 m x 0.8 = 235.44 kW at the design point; the ecological flow is 0.2 m3/s.
 FULL = 235.44
@@ -31,7 +33,9 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
         (hydro(), {"power_kw": 100.0, "flow_m3s": 3.0}, None, FULL),
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.1}, None, 0.0),  # the river keeps its own
         (hydro(), {"power_kw": 0.0, "flow_m3s": 0.3}, None, 0.0),  # 23.5 kW: too little to turn
-        (hydro(), {"power_kw": 90.0}, None, 90.0),  # inflow unknown: what it gives
+        (hydro(), {"power_kw": 90.0, "flow_m3s": None}, None, 90.0),  # a gauge that is silent: what it gives
+        (hydro(), {"power_kw": 90.0}, None, 90.0),  # no gauge: more is asked for, but not counted on
+        (hydro(), {"power_kw": 0.0}, None, 0.0),
         (hydro(), {}, None, 0.0),
         (CURVED, {"power_kw": 100.0, "flow_m3s": 0.8}, None, 0.576 * FULL),
         (CURVED, {"power_kw": 0.0, "flow_m3s": 0.44}, None, 0.0),  # 0.24 m3/s are 27.1 kW: too little to turn, where one efficiency would say 56.5
@@ -51,6 +55,32 @@ WISH = Target(frozenset(), {"h1": 180.0}, "mpc")
 def test_what_it_can_give(unit: Hydro, points: dict[str, float | None], target: Target | None, expected: float) -> None:
     image = AssetImage("h1", "hydro", points, Quality.GOOD, 0.0)
     assert available_kw(unit, image, Bound(0.0, FULL), target) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("unit", "points", "asked"),
+    [
+        (hydro(), {"power_kw": 90.0}, 90.0 + 0.05 * FULL),
+        (hydro(), {"power_kw": 0.0}, 30.0),  # it stands: what it turns at
+        (hydro(mode="level"), {"power_kw": 0.0}, 30.0),
+        (hydro(mode="fixed"), {"power_kw": 70.0}, None),
+        (hydro(), {"power_kw": 0.0, "fault": 3.0}, None),
+        (hydro(), {"power_kw": 90.0, "flow_m3s": None}, None),  # a gauge that is silent
+        (POND, {"power_kw": 90.0}, None),  # more could be the pond's
+        (hydro(), {}, None),
+    ],
+)
+def test_a_turbine_without_a_gauge_is_asked_for_a_little_more_than_it_gives(unit: Hydro, points: dict[str, float | None], asked: float | None) -> None:
+    found = asked_kw(unit, AssetImage("h1", "hydro", points, Quality.GOOD, 0.0))
+    assert found == (None if asked is None else pytest.approx(asked))
+
+
+@pytest.mark.parametrize(("unit", "points", "kept"), [(hydro(), {}, False), (hydro(), {"flow_m3s": None}, True), (POND, {}, True)])
+def test_a_plan_is_no_cap_where_nobody_measures_the_river(unit: Hydro, points: dict[str, float | None], kept: bool) -> None:
+    assets = {"h1": AssetImage("h1", "hydro", {"power_kw": 40.0, **points}, Quality.GOOD, 0.0)}
+    found = unplanned([unit], assets, replace(WISH, power_kw={"h1": 180.0, "dg1": 50.0}))
+    assert found is not None and found.power_kw == ({"h1": 180.0, "dg1": 50.0} if kept else {"dg1": 50.0})
+    assert unplanned([unit], assets, None) is None
 
 
 def test_an_operators_limit_holds_for_water_too() -> None:

@@ -13,9 +13,9 @@ from ems.config.site import Site
 from ems.plan import Forecast, Observation
 from optimizer.forecasting import SURPRISE, Forecasting
 from optimizer.forecasting.bands import MOST, SHARES, Bands, quantiles
-from optimizer.forecasting.fading import LEADS
+from optimizer.forecasting.fading import LEADS, RING
 from optimizer.forecasting.history import BRIGHT_DAYS, DAY, SLOT_S
-from optimizer.forecasting.sky import clear_wm2
+from optimizer.forecasting.sky import clear_wm2, place, sines
 from tests.optimizer.cases import DG1, LOAD, PV1, site
 from tests.optimizer.test_learning import BEGIN, TOWN, days, foretold, isle, sine, slot_of
 
@@ -122,6 +122,47 @@ def told(night_kw: float, day_kw: float, of: Site = SUNNY) -> Bands:
         }
     )
     return made
+
+
+@pytest.mark.parametrize(("unseen", "error_kwh"), [(0, 120.0), (24, 120.0), (38, 120.0), (39, None)])
+def test_a_day_is_compared_on_what_was_seen_of_it(unseen: int, error_kwh: float | None) -> None:
+    """5 kW more than foretold are 120 kWh a day, also where noon, foretold at 40 instead of 100 kW, was not seen; 58 of 96 slots are 60 %."""
+    made = Bands(SUNNY)
+    hours = np.arange(DAY)
+    noon = np.abs(hours - 48) < 20
+    foretold_kw = np.where(noon, 40.0, 100.0)
+    gap = set(np.argsort(np.abs(hours - 48), kind="stable")[:unseen].tolist())
+    made.tried(NIGHT, np.full(len(LEADS), np.nan), foretold_kw)
+    for k in range(DAY):
+        if k not in gap:
+            made.learn(NIGHT + k, float(foretold_kw[k]) + 5.0)
+    days_kwh = made.state()["days"]
+    assert days_kwh[np.isfinite(days_kwh)].tolist() == ([] if error_kwh is None else [pytest.approx(error_kwh)])
+
+
+def test_a_state_with_days_in_another_form_is_gone_on_from_without_them() -> None:
+    made, other = Bands(SUNNY), Bands(SUNNY)
+    made.tried(NIGHT, np.full(len(LEADS), 100.0), np.full(DAY, 100.0))
+    old = {name: array for name, array in made.state().items() if name != "tried_day"} | {"tried_kwh": np.zeros(RING)}
+    other.resume(old)
+    for k in range(DAY):
+        other.learn(NIGHT + k, 105.0)
+    assert np.isnan(other.state()["days"]).all()
+    assert other.state()["counts"].sum() > 0.0
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_errors_of_the_night_are_learned_though_the_inverter_sleeps(asleep: bool) -> None:
+    """Seen only by day, or with a zero at night: both are the same night, and no sun is made up where it shines."""
+    made = Forecasting(SUNNY, "blend")
+    clear = sines(slot_of(BEGIN) + np.arange(3 * DAY), *place(SUNNY))
+    sun = [{} if asleep and height == 0.0 else {"pv1": 100.0 * float(height)} for height in clear]
+    made.learn([Observation(BEGIN + timedelta(seconds=SLOT_S * k), SLOT_S, 100.0, kw, {}) for k, kw in enumerate(sun)])
+    night, day = made.state()["bands/counts"][:, 0]
+    assert night > 20.0
+    assert day > 20.0
+    made.learn([Observation(BEGIN + timedelta(days=3, hours=12), SLOT_S, 100.0, {}, {})])  # noon without a value stays a gap
+    assert made.state()["history/ring/pv1"][1].sum() == 3 * DAY * SLOT_S
 
 
 @pytest.mark.parametrize(

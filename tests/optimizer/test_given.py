@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from ems.plan import Forecast, Given, Grid, PlantStart
+from ems.plan import Forecast, Given, Grid, PlantStart, Storm
 from optimizer.forecasting import Forecasting
 from optimizer.forecasting.given import Outside
 from optimizer.forecasting.history import DAY
@@ -62,6 +62,18 @@ def test_a_stale_one_is_flagged_and_dropped() -> None:
         assert "stale file" in found.source["load"]
     fresh = Given(NOW - timedelta(hours=3), 3600.0, (150.0,) * 48, until=NOW + timedelta(seconds=1))
     assert forecast("seasonal", fresh).source["load"] == "file"
+
+
+def test_a_warning_alone_leaves_the_load_what_it_was() -> None:
+    """A day later nothing is stale that never was there, and of a forecast of the load only the load is."""
+    old = NOW - timedelta(hours=25)
+    warned = Given(old, 3600.0, storm=Storm(NOW, NOW + timedelta(hours=9)), until=NOW - timedelta(hours=1))
+    assert forecast("blend", warned).source == forecast("blend", None).source
+    made = Forecasting(TOWN, "blend")
+    made.give(Given(old, 3600.0, (150.0,) * 48, until=NOW))
+    for _ in range(2):
+        found = made.forecast(Grid(NOW, (3600.0,)), NOW, NOTHING).source
+        assert [name for name, source in found.items() if "stale file" in source] == ["load"]
 
 
 def test_a_file_that_says_nothing_of_a_quantity_is_a_fallback() -> None:

@@ -314,6 +314,44 @@ def test_the_worker_s_file_outlives_it_and_a_damaged_one_is_left_out(tmp_path: P
     assert fresh.forecast(hourly(at), at, NOTHING).source["load"].startswith("fallback")
 
 
+def test_a_damaged_page_of_the_file_is_left_out_too(tmp_path: Path) -> None:
+    """Its list of parts is whole, but what one of them holds is not: zeros in the middle of what was packed."""
+    kept = tmp_path / "forecasts.npz"
+    save(kept, {"noise": np.random.default_rng(1).normal(size=4000)})
+    assert list(load(kept)) == ["noise"]
+    whole = kept.read_bytes()
+    for at in range(200, len(whole) - 1000, 4096):
+        kept.write_bytes(whole[:at] + bytes(512) + whole[at + 512 :])
+        assert load(kept) == {}
+
+
+def test_a_clock_that_was_ahead_for_a_while_does_not_stop_the_learning() -> None:
+    """One interval ten days ahead, then the right time: trials are judged again from the next hour on."""
+    made = Forecasting(TOWN, "blend")
+    made.learn(days(BEGIN, 2.0, sine))
+    made.learn(days(BEGIN + timedelta(days=12), 1 / DAY, sine))
+    before = made.state()["bands/counts"].sum()
+    made.learn(days(BEGIN + timedelta(days=2), 2.0, sine))
+    assert made.state()["bands/counts"].sum() - before > 400.0  # 48 trials, at nearly all of ten leads
+    assert made.state()["closed"][0] == slot_of(BEGIN + timedelta(days=4)) - 1
+
+
+def test_a_message_that_is_a_day_late_is_no_clock() -> None:
+    made = Forecasting(TOWN, "blend")
+    made.learn(days(BEGIN + timedelta(days=1), 1.0, sine))
+    made.learn(days(BEGIN, 1 / DAY, sine))
+    assert made.state()["closed"][0] == slot_of(BEGIN + timedelta(days=2)) - 1
+
+
+def test_a_sky_of_a_year_ago_is_worked_out_though_the_store_is_full() -> None:
+    sky, now = ClearSky(34.0, 139.0), slot_of(BEGIN)
+    for block in range(4):
+        sky.ghi_wm2(now + DAY * 30 * block + np.arange(DAY))
+    past = now - 365 * DAY + np.arange(DAY)
+    assert sky.ghi_wm2(past) == pytest.approx(clear_wm2(past, 34.0, 139.0))
+    assert sky.ghi_wm2(past + DAY) == pytest.approx(clear_wm2(past + DAY, 34.0, 139.0))
+
+
 def test_memory_does_not_grow() -> None:
     made = Forecasting(TOWN, "blend")
     made.learn(days(BEGIN, 2.0, sine))
