@@ -255,11 +255,9 @@ class Plan:
 
     Attributes
     ----------
-    id : str
     made_at, valid_until : datetime
     source : str
         `mpc | load-following | cycle-charging`.
-    grid : Grid
     power_kw : Mapping[str, tuple[float, ...]]
         Busbar power of solar, hydro, diesel and inverter; what deferrables draw [kW].
     on : Mapping[str, tuple[bool, ...]]
