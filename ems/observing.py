@@ -13,14 +13,13 @@ from ems.memory import Memory
 from ems.model import Image
 from ems.physics import hydro_flow_m3s
 from ems.plan import Observation
+from ems.situation import AT_LIMIT
 from ems.water import gauged
 
 OBSERVE_S = 900.0
 """Measured means are handed to the forecasts in intervals of this length [s]."""
 FRESH_S = 60.0
 """From so long on the mean of the interval under way says how things stand now [s]: a second may be a cloud's edge."""
-AT_LIMIT = 0.02
-"""Within this share of the rating a unit is at its limit, or its rating; under it it gives nothing."""
 
 
 @dataclass(slots=True)

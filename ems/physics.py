@@ -153,3 +153,9 @@ def best_slope_l_per_kwh(diesels: Sequence[Diesel]) -> float:
     """Return the lowest marginal fuel use of the diesels [L/kWh], 0 where there are none."""
     slopes = [d.fuel.slope_l_per_kwh for d in diesels]
     return min(slopes, default=0.0)
+
+
+def best_average_l_per_kwh(diesels: Sequence[Diesel]) -> float:
+    """Return the lowest fuel use at full load, no-load included [L/kWh], 0 where there are no diesels."""
+    averages = [d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels]
+    return min(averages, default=0.0)

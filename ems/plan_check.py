@@ -116,7 +116,7 @@ class PlanCheck:
         plan = case.plan
         unserved = dark_l = short = 0.0
         # Rules know no tank, and a plan may say that it is dry: neither serves anybody with fuel that is not there.
-        dry_kw = [unfuelled_kw(plan, case.start, tank, self._diesels, case.forecast.storm) for tank in self._site.of(Tank)]
+        dry_kw = [unfuelled_kw(case, tank) for tank in self._site.of(Tank)]
         for k, step_s in enumerate(plan.grid.step_s):
             hours = step_s / 3600.0
             short += self._reserve.assess(case.supply(k), plan.load_kw[k]).short_kw * hours
@@ -192,7 +192,7 @@ class PlanCheck:
         if ours_kvarh > theirs_kvarh + WORSE * load_kwh * self._tan_phi + case.slack_kw:
             found.append(f"reactive power is short by {ours_kvarh:.0f} kvarh where with the rules it is short by {theirs_kvarh:.0f}")
         for tank in self._site.of(Tank):
-            dry, enough = (beyond_tank_l(p, start, tank, self._diesels, case.forecast.storm)[0] for p in (plan, rules))
+            dry, enough = (beyond_tank_l(c, tank)[0] for c in (case, beside))
             if dry > DEARER * enough + TANK_L:
                 found.append(f"it burns {dry:.0f} L more than {tank.id} holds where the rules burn {enough:.0f} L more")
         if ours.litres > theirs.litres + (DEARER - 1.0) * abs(theirs.litres) + DEARER_L:

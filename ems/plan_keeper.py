@@ -30,7 +30,7 @@ from ems.terms import Phase
 
 PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
-HANDS_OFF = {"solar": True, "hydro": True, "inverter": False, "deferrable": False}
+IN_LOCAL = {"solar": True, "hydro": True, "inverter": False, "deferrable": False}
 """Kinds that a plan uses beside diesels, and whether it reckons with one in local: sun and river go on giving, what a battery does there nobody foretells."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
@@ -193,7 +193,7 @@ def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
     pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}
     tank = {t.id: max(0.0, level) for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
     done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
-    unusable = {a: False for a, i in image.assets.items() if i.kind in HANDS_OFF and (not i.seen or i.fault or not (i.remote or HANDS_OFF[i.kind]))}
+    unusable = {a: False for a, i in image.assets.items() if i.kind in IN_LOCAL and (not i.seen or i.fault or not (i.remote or IN_LOCAL[i.kind]))}
     duties = {
         d.id: DeferrableStart(duty.running, max(0.0, image.now_s - duty.since_s), duty.starts)
         for d in site.of(Deferrable)

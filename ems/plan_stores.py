@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from ems.config.site import Diesel, Hydro, Tank
 from ems.physics import charge_limit_kw, dc_kw, fuel_l_per_h, hull_flow_m3s, hydro_kw, storage_step
-from ems.plan import Plan, PlantStart, Storm
+from ems.plan import Plan, PlantStart
 from ems.plan_case import SHARE, Case
 from ems.reserve import Storage, ceiling_soc, floor_soc, storages
 
@@ -30,7 +30,7 @@ def store_faults(case: Case) -> Iterator[str]:
         yield from _river_faults(case, h)
     told_l = sum(u.amount for u in case.plan.unmet if u.limit == "fuel")  # of all tanks, so what one lacks does not excuse another
     for tank in case.site.of(Tank):
-        dry_l, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel), case.forecast.storm)
+        dry_l, burnt = beyond_tank_l(case, tank)
         if dry_l > told_l + TANK_L + TANK_SHARE * burnt:
             yield f"it burns {dry_l:.0f} L more than {tank.id} holds and says so of {told_l:.0f} L"
         told_l = max(0.0, told_l - dry_l)
@@ -105,19 +105,20 @@ def planned_l(plan: Plan, start: PlantStart, diesels: tuple[Diesel, ...], until_
     return litres
 
 
-def beyond_tank_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> tuple[float, float]:
+def beyond_tank_l(case: Case, tank: Tank) -> tuple[float, float]:
     """Return the litres that a plan burns and a tank does not hold, and all that it burns of this tank [L].
 
     What is below `unusable_l` is not fuel, and a delivery counts after its delay. An unknown level is taken as enough: the days in hand watch it.
     """
-    missing, burnt = dry_l(plan, start, tank, diesels, storm)
+    missing, burnt = dry_l(case, tank)
     return sum(missing), burnt
 
 
-def unfuelled_kw(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> list[float]:
+def unfuelled_kw(case: Case, tank: Tank) -> list[float]:
     """Return what a plan's diesels give out of fuel that a tank does not hold [kW], shape (n_steps,): load that nobody will serve."""
-    fed, found = [d for d in diesels if d.id in tank.feeds], [0.0] * plan.grid.n_steps
-    for k, litres in enumerate(dry_l(plan, start, tank, diesels, storm)[0]):
+    plan, fed = case.plan, _fed(case, tank)
+    found = [0.0] * plan.grid.n_steps
+    for k, litres in enumerate(dry_l(case, tank)[0]):
         if litres > 0.0:
             hours, running = plan.grid.step_s[k] / 3600.0, [d for d in fed if plan.on[d.id][k]]
             burnt = hours * sum(fuel_l_per_h(d.fuel, plan.power_kw[d.id][k]) for d in running)
@@ -125,11 +126,12 @@ def unfuelled_kw(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diese
     return found
 
 
-def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...], storm: Storm | None = None) -> tuple[list[float], float]:
+def dry_l(case: Case, tank: Tank) -> tuple[list[float], float]:
     """Return what a tank does not hold in each step [L], shape (n_steps,), and all that is burnt of it [L]; see `beyond_tank_l`.
 
     A delivery that is not confirmed comes after the storm that it falls into.
     """
+    plan, start, storm = case.plan, case.start, case.forecast.storm
     level = start.tank_l.get(tank.id)
     if level is None:
         return [0.0] * plan.grid.n_steps, 0.0
@@ -140,7 +142,7 @@ def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]
         k = plan.grid.index(storm.until if late and storm is not None else delivery.due)
         if k is not None:
             due[k] = due.get(k, 0.0) + delivery.litres
-    fed = [d for d in diesels if d.id in tank.feeds]
+    fed = _fed(case, tank)
     before = {d.id: d.id in start.diesels and start.diesels[d.id].on for d in fed}
     for k in range(plan.grid.n_steps):
         left += due.get(k, 0.0)
@@ -151,3 +153,8 @@ def dry_l(plan: Plan, start: PlantStart, tank: Tank, diesels: tuple[Diesel, ...]
         missing.append(max(0.0, -left))
         left = max(0.0, left)
     return missing, burnt
+
+
+def _fed(case: Case, tank: Tank) -> list[Diesel]:
+    """Return the diesels that burn out of a tank."""
+    return [d for d in case.site.of(Diesel) if d.id in tank.feeds]

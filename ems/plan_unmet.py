@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from ems.config.site import Deferrable, Diesel, Site, Tank
 from ems.deferrables import inside_s, starts_per_day
 from ems.model import Limits
-from ems.plan import Forecast, Plan, PlantStart, Storm, Unmet
+from ems.plan import Forecast, Plan, PlantStart, Unmet
 from ems.plan_case import Case, case_of
 from ems.plan_stores import dry_l
 from ems.plan_units import OFF, cut_short, running_kw
@@ -25,12 +25,12 @@ LIMITED = frozenset({"unserved", "reserve", "reserve_energy", "soc"})
 """Wishes that limits of an operator may stand against."""
 
 
-def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits], storm: Storm | None = None) -> Iterator[Unmet]:
+def unmet(site: Site, plan: Plan, start: PlantStart, forecast: Forecast, limits: Mapping[str, Limits]) -> Iterator[Unmet]:
     """Yield what was wished and cannot be had, the gravest first."""
     case = case_of(site, plan, start, forecast, limits)
     yield from _unserved(case)
     yield from _reserve(case)
-    yield from _fuel(case, storm)
+    yield from _fuel(case)
     yield from _charge(case)
     yield from _loading(case)
     yield from deferred(case)
@@ -69,9 +69,9 @@ def _reserve(case: Case) -> Iterator[Unmet]:
             yield _when(case, limit, [v > least for v in values], most, unit, en.format(most), ja.format(most))
 
 
-def _fuel(case: Case, storm: Storm | None) -> Iterator[Unmet]:
+def _fuel(case: Case) -> Iterator[Unmet]:
     for tank in case.site.of(Tank):
-        missing, _ = dry_l(case.plan, case.start, tank, case.site.of(Diesel), storm)
+        missing, _ = dry_l(case, tank)
         litres = sum(missing)
         if litres > NOTICE_L:
             en, ja = f"{tank.id} lacks {litres:.0f} L", f"{tank.id} の燃料が {litres:.0f} L 不足します"

@@ -14,7 +14,7 @@ from ems.plan import Target
 from ems.water import available_kw, unplanned
 
 AT_LIMIT = 0.02
-"""A solar unit stands at its limit when it is within this share of its rating from it."""
+"""A unit stands at its limit when it is within this share of its rating from it; what gives less than that gives nothing."""
 
 SHOWS = 0.02
 """Above this share of its rating a set gives power, and no zero error of its meter does [of rated]."""

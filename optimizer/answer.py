@@ -78,9 +78,7 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         available_kw=available,
         error_up_kw=series(learned) if (learned := learned_up_kw(problem.site, question)).any() else (),  # before `unmet` below, which counts as control will
     )
-    return replace(
-        plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits, question.storm), *_days_in_hand(problem, question))
-    )
+    return replace(plan, unmet=(*unmet(problem.site, plan, question.start, question.forecast, question.limits), *_days_in_hand(problem, question)))
 
 
 def series(values: Array) -> Series:

@@ -9,7 +9,7 @@ Inside the problem power is in MW, energy in MWh, fuel in L.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import combinations
@@ -22,6 +22,7 @@ import scipy.sparse as sp
 
 from ems.config.site import Diesel, Inverter, Load, Site
 from ems.model import Limits
+from ems.physics import best_average_l_per_kwh, best_slope_l_per_kwh
 from ems.plan import Forecast, Grid, Plan, PlantStart, Storm
 from ems.plan_choice import Promise
 from ems.reserve import hold_s
@@ -124,7 +125,11 @@ class Question:
     previous: Plan | None = None
     promise: Mapping[str, Promise] = field(default_factory=dict)
     keep: bool = False
-    storm: Storm | None = None
+
+    @property
+    def storm(self) -> Storm | None:
+        """The warning that the forecast was made under."""
+        return self.forecast.storm
 
     def ceiling(self, asset: str, limit: str, default: float) -> Array:
         """Return an operator's limit of an asset by step, the default where none is in force, shape (n_steps,)."""
@@ -152,6 +157,11 @@ class Question:
     def stores(self, inverter: str, battery: str) -> npt.NDArray[np.bool_]:
         """Return in which steps an inverter may draw on its battery, shape (n_steps,): both in service, and it is known what is in it."""
         return self.in_service(inverter) & self.in_service(battery) & (battery in self.start.soc)
+
+
+def end_l_per_kwh(diesels: Sequence[Diesel]) -> tuple[float, float, float]:
+    """Return what is left at the end is worth in three pieces [L/kWh]: needed before the next surplus, useful later, where that surplus has no room."""
+    return best_average_l_per_kwh(diesels) or 0.3, best_slope_l_per_kwh(diesels) or 0.2, NO_ROOM_L_PER_KWH
 
 
 def each(values: Array, rows: int) -> Array:
@@ -244,6 +254,7 @@ class Frame:
         self.n_sets = len(self.sets)
         self.dt_h: Array = np.array(self.step_s) / 3600.0
         self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
+        self.last_day: npt.NDArray[np.bool_] = np.cumsum(self.dt_h[::-1])[::-1] <= DAY_H + 1e-6  # it stands for the day after the plan
         self.live: Array = np.array([0.0] + [1.0] * len(choices))
         self.useful: Array = np.ones(self.n_sets)
         self.w = cp.Variable((self.n_sets, self.n), bounds=[0, 1], name="w")

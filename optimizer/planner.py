@@ -112,10 +112,9 @@ class PlanMaker:
             self._forecasting.learn(request.observations)
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)
-            storm = storm_of(request)
-            forecast = replace(leaning(self._site, without_sun(forecast, storm)), storm=storm)  # in this order: what a storm takes is no sun to lean on
+            forecast = leaning(self._site, without_sun(forecast, storm_of(request)))  # in this order: what a storm takes is no sun to lean on
             check_inputs(self._site, request, forecast)
-            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous, storm=storm))
+            question = with_promise(Question(request.at, grid, request.start, forecast, dict(request.limits), request.previous))
             problem, searched_s = self._built(), self._effort.now_s()
             plan, solved = plan_question(problem, question, self._effort, request.id)
             kept = keeping(problem, question, plan, remaining(self._effort, searched_s), kept_question)

@@ -19,7 +19,7 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import DAY_H, MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
 from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of, sun_kw
@@ -128,8 +128,7 @@ class PlanProblem:
         net = load - sun_kw(question.forecast) - river
         paths = paths_of(question, net, able, fixed - load)
         full, lit = before_storm(question), (bright_kw(question.forecast) > 0.0) * (self.frame.elapsed_s >= KNOWN_S).astype(float)
-        last = np.cumsum(self.frame.dt_h[::-1])[::-1] <= DAY_H + 1e-6
-        lacking = float(np.sum((np.maximum(0.0, net) * self.frame.dt_h)[last]))
+        lacking = float(np.sum((np.maximum(0.0, net) * self.frame.dt_h)[self.frame.last_day]))
         for inverter in self.inverters:
             if inverter.store is not None:
                 inverter.store.follow(paths, full, net, lit)

@@ -104,4 +104,4 @@ def without_sun(forecast: Forecast, storm: Storm | None) -> Forecast:
         return forecast
     sun = {s: tuple(0.0 if hidden else v for v, hidden in zip(values, dark, strict=True)) for s, values in forecast.available_kw.items()}
     bright = tuple(0.0 if hidden else v for v, hidden in zip(forecast.bright_kw, dark, strict=True)) if forecast.bright_kw else ()
-    return replace(forecast, available_kw=sun, bright_kw=bright, source={**forecast.source, **dict.fromkeys(sun, "storm")})
+    return replace(forecast, available_kw=sun, bright_kw=bright, source={**forecast.source, **dict.fromkeys(sun, "storm")}, storm=storm)

@@ -8,7 +8,7 @@ import numpy as np
 from ems.config.site import Battery, Diesel, Inverter
 from ems.physics import best_slope_l_per_kwh
 from optimizer.assets.wear import WearBlock
-from optimizer.frame import DAY_H, MW, NO_ROOM_L_PER_KWH, Array, Frame, Question
+from optimizer.frame import MW, Array, Frame, Question, end_l_per_kwh
 from optimizer.security import Paths
 
 OFF_TARGET = 1.3
@@ -131,8 +131,7 @@ class BatteryBlock:
         if frame.purpose != "plan":
             frame.cost.append(-self.end_l_per_mwh[0] * (self.stored[frame.n] - self.stored_0))
             return
-        average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
-        self.end_l_per_mwh = np.array([average, slope or 0.2, NO_ROOM_L_PER_KWH]) * self.to_bus / MW
+        self.end_l_per_mwh = np.array(end_l_per_kwh(diesels)) * self.to_bus / MW
         self.width = cp.Parameter(3, nonneg=True)
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.battery.id}.end")
         frame.constraints.append(cp.sum(piece) <= self.stored[frame.n] - self.floor[frame.n] + under[frame.n])
@@ -198,8 +197,7 @@ class BatteryBlock:
 
     def _widths(self, net_kw: Array, band: float) -> Array:
         """Return the widths of the three pieces [MWh]: needed before the next surplus, useful later, no room for more."""
-        net, hours = net_kw * self.share, self.frame.dt_h
-        day = np.cumsum(hours[::-1])[::-1] <= DAY_H + 1e-6
+        net, hours, day = net_kw * self.share, self.frame.dt_h, self.frame.last_day
         surplus = float(np.sum(np.maximum(0.0, -net[day]) * hours[day])) * MW * self.into
         deficit = float(np.sum(np.maximum(0.0, net[day]) * hours[day])) * MW / self.to_bus
         no_room = min(band, surplus)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ems.config.site import Deferrable
+from ems.deferrables import range_kw, starts_per_day
 from ems.plan import DeferrableStart
 from optimizer.frame import MW, Array, Frame, Question
 
@@ -76,11 +77,10 @@ class DeferrableBlock:
                 hours[d, t] = max(0.0, (min(end, b) - max(begin, a)).total_seconds() / 3600.0)
         inside = hours.sum(axis=0)
         share = np.minimum(1.0, inside / self.frame.dt_h)
-        most = np.minimum(question.ceiling(load.id, "max_kw", load.rated_kw), load.rated_kw)
-        least = load.min_kw if load.modulating else load.rated_kw
-        usable = question.in_service(load.id) & (inside > 0) & (most >= least)
-        self.top.value = share * most * usable * MW
-        self.floor.value = share * np.minimum(np.maximum(least, question.ceiling(load.id, "min_kw", 0.0)), most) * usable * MW
+        limited, free = range_kw(load, question.limits.get(load.id)), range_kw(load, None)
+        least, most = (np.where(question.in_force(load.id), a, b) for a, b in zip(limited, free, strict=True))
+        usable = question.in_service(load.id) & (inside > 0) & (most > 0.0)
+        self.top.value, self.floor.value = share * most * usable * MW, share * least * usable * MW
         self.on_min.value, self.on_max.value = np.zeros(n), usable.astype(float)
         # Power is the mean over the whole step: what a day gets of it is that day's part of the hours inside.
         part = np.divide(hours, inside, out=np.zeros_like(hours), where=inside > 0)
@@ -96,7 +96,7 @@ class DeferrableBlock:
         Its minimum run and, where it may not be interrupted, the time that the rest of the day's energy takes at full power, as far as it can run at all.
         """
         load, state = self.load, question.start.deferrables.get(self.load.id, DeferrableStart())
-        per_day = load.max_starts_per_day if load.interruptible else 1
+        per_day = starts_per_day(load)
         self.on_before.value = float(state.on)
         self.starts_left.value = np.array([max(0, per_day - state.starts_today), *[per_day] * (self.days - 1)], dtype=float)
         begin_s = self.frame.elapsed_s - (question.at - question.grid.start).total_seconds()

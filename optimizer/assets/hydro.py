@@ -7,7 +7,7 @@ import numpy as np
 
 from ems.config.site import Diesel, Hydro
 from ems.physics import best_slope_l_per_kwh, flow_lines, kwh_per_m3, river_kw
-from optimizer.frame import DAY_H, MW, NO_ROOM_L_PER_KWH, Array, Frame, Question, Trip, each
+from optimizer.frame import MW, Array, Frame, Question, Trip, each, end_l_per_kwh
 from optimizer.security import before_storm
 
 WATER_VALUE = 0.9
@@ -92,9 +92,7 @@ class HydroBlock:
 
     def _end_value(self, left: cp.Expression) -> None:
         """What is left in the pond, concave in three pieces as in a battery (formulation.md)."""
-        frame, diesels = self.frame, self.frame.site.of(Diesel)
-        average = min((d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels), default=0.3)
-        values = WATER_VALUE * np.array([average, best_slope_l_per_kwh(diesels) or 0.2, NO_ROOM_L_PER_KWH])
+        frame, values = self.frame, WATER_VALUE * np.array(end_l_per_kwh(self.frame.site.of(Diesel)))
         self.width = cp.Parameter(3, nonneg=True)
         piece = cp.Variable(3, bounds=[0, self.width], name=f"{self.hydro.id}.end")
         frame.constraints.append(cp.sum(piece) <= left)
@@ -113,10 +111,9 @@ class HydroBlock:
         if self.width is None:
             return 0.0
         h, seconds = self.hydro, np.array(self.frame.step_s)
-        day = np.cumsum(seconds[::-1])[::-1] <= 3600.0 * DAY_H + 1e-3
         turned = np.minimum(self.river.value, h.design_flow_m3s)
         rests = np.minimum(turned, np.maximum(0.0, -net_kw) / (3600.0 * kwh_per_m3(h)))  # while there is surplus it may stand
-        coming = float(np.sum(((self.river.value - turned + rests) * seconds)[day]))
+        coming = float(np.sum(((self.river.value - turned + rests) * seconds)[self.frame.last_day]))
         no_room = min(h.pond_m3, coming)
         needed = min(h.pond_m3 - no_room, lacking_kwh / kwh_per_m3(h))
         self.width.value = np.array([needed, h.pond_m3 - no_room - needed, no_room]) * POND_SCALE

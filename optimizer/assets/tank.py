@@ -6,6 +6,7 @@ import cvxpy as cp
 import numpy as np
 
 from ems.config.site import Diesel, Tank
+from ems.physics import best_average_l_per_kwh
 from optimizer.frame import Frame, Question
 
 KL = 1e-3
@@ -60,9 +61,8 @@ class TankBlock:
         """Return what diesels alone would take out of it for the load of a day [L]: each tank its part by the ratings that it feeds."""
         diesels = self.frame.site.of(Diesel)
         part = sum(d.rated_kw for d in diesels if d.id in self.tank.feeds) / sum(d.rated_kw for d in diesels)
-        average = min(d.fuel.slope_l_per_kwh + d.fuel.no_load_l_per_h / d.rated_kw for d in diesels)
         load_kw = float(np.asarray(question.forecast.load_kw) @ self.frame.dt_h) / float(self.frame.dt_h.sum())
-        return 24.0 * (load_kw + self.frame.site.station_kw) * average * part
+        return 24.0 * (load_kw + self.frame.site.station_kw) * best_average_l_per_kwh(diesels) * part
 
     @property
     def days(self) -> float | None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from ems.config.site import Battery, Diesel, Hydro, Inverter, Solar, Tank
 from ems.model import Limits
 from ems.plan import Grid
+from ems.plan_case import case_of
 from ems.plan_stores import beyond_tank_l
 from tests.ems.broken_duties import DUTIES
 from tests.ems.broken_inputs import INPUTS, Break, column, power, put, some, where, with_asset
@@ -265,7 +266,7 @@ def dry_tank(case: Good, chance: random.Random) -> Good | None:
     tank = some(chance, list(case.site.of(Tank)))
     if tank is None:
         return None
-    _, burnt = beyond_tank_l(case.plan, case.start, tank, case.site.of(Diesel))
+    _, burnt = beyond_tank_l(case_of(case.site, case.plan, case.start, case.forecast, {}), tank)
     left = replace(case.start, tank_l={tank.id: tank.unusable_l + chance.uniform(0.0, 0.5) * burnt})
     return None if burnt < 200.0 else replace(case, start=left)
 

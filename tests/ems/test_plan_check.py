@@ -269,7 +269,7 @@ def test_what_one_tank_is_said_to_lack_does_not_excuse_another() -> None:
     of = site({"id": "tank1", "feeds": ["dg1"], **tank}, {"id": "tank2", "feeds": ["dg2"], **tank})
     start = PlantStart({"bess1": 0.15}, REST, tank_l={"tank1": 210.0, "tank2": 210.0})
     plan, forecast = led(of, {"dg1": True, "dg2": True}, start, 300.0, -2.0)
-    lacks = [beyond_tank_l(plan, start, t, of.of(Diesel))[0] for t in of.of(Tank)]
+    lacks = [beyond_tank_l(case_of(of, plan, start, forecast, {}), t)[0] for t in of.of(Tank)]
     assert min(lacks) > 50.0
     for told_l, dry in ((0.0, [True, True]), (lacks[0], [False, True]), (sum(lacks), [False, False])):
         unmet = (Unmet("fuel", START, told_l, "L", "fuel", "燃料"),) if told_l else ()

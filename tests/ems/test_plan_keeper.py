@@ -289,19 +289,19 @@ def test_a_plan_starts_from_what_each_diesel_really_does(unit: UnitMemory | None
 
 
 @pytest.mark.parametrize(
-    ("phase", "more", "seen", "held"),
+    ("phase", "manual", "seen", "held"),
     [
         (Phase.ONLINE, {}, {}, False),
         (Phase.ONLINE, {}, {"remote": 0.0}, True),  # its own panel runs it: must-run (CONTROL 1.6)
         (Phase.OFF, {}, {"remote": 0.0}, False),
-        (Phase.ONLINE, {"manual": {"dg2": Manual(run=True)}}, {}, True),
-        (Phase.OFF, {"manual": {"dg2": Manual(run=True)}}, {}, True),  # it is on its way
-        (Phase.ONLINE, {"manual": {"dg2": Manual(run=False)}}, {}, False),
+        (Phase.ONLINE, {"dg2": Manual(run=True)}, {}, True),
+        (Phase.OFF, {"dg2": Manual(run=True)}, {}, True),  # it is on its way
+        (Phase.ONLINE, {"dg2": Manual(run=False)}, {}, False),
     ],
 )
-def test_what_a_person_or_its_own_panel_runs_is_run_in_the_plan_too(phase: Phase, more: dict[str, object], seen: dict[str, float], held: bool) -> None:
+def test_what_a_person_or_its_own_panel_runs_is_run_in_the_plan_too(phase: Phase, manual: dict[str, Manual], seen: dict[str, float], held: bool) -> None:
     image, _ = lived(100.0, dg2=diesel(**seen))
-    memory = replace(AUTO, units={"dg1": UNITS["dg1"], "dg2": UnitMemory(phase, 20.0)}, **more)  # type: ignore[arg-type]
+    memory = replace(AUTO, units={"dg1": UNITS["dg1"], "dg2": UnitMemory(phase, 20.0)}, manual=manual)
     assert plant_start(SITE, image, memory).diesels["dg2"].held is held
 
 

@@ -175,7 +175,7 @@ def test_rationing_in_a_storm_is_what_the_check_asks_for_too() -> None:
     storm = Storm(NOON, NOON + timedelta(days=2))
     begin = replace(start(of, dg1=RUNS), tank_l={"tank1": 330.0})
     asked = question(of, [HOUR] * 15, 100.0, begin)
-    warned = replace(asked, storm=storm, forecast=replace(asked.forecast, storm=storm))
+    warned = replace(asked, forecast=replace(asked.forecast, storm=storm))
     problem = PlanProblem(of, tuple([HOUR] * 15))
     plan = plan_of(problem, warned, solve_question(problem, warned, Effort(1e-6, 10000)), "p", warned.grid.end)
     assert sum(plan.unserved_kw) > 100.0

@@ -57,15 +57,20 @@ def test_diesels_that_can_carry_a_bad_day_need_no_path() -> None:
 STORM = Storm(NOON + timedelta(hours=3), NOON + timedelta(hours=6))
 
 
+def warned_of(asked: Question, storm: Storm | None) -> Question:
+    """Return a question with a warning, the sun left as it is."""
+    return replace(asked, forecast=replace(asked.forecast, storm=storm))
+
+
 def test_before_a_storm_the_stores_are_filled_and_no_sun_is_counted_on() -> None:
     begin = start(hybrid(), soc=0.4, on=["dg1"])
     asked = question(hybrid(), [HOUR] * 8, 60.0, begin, sun=100.0)
     dark = without_sun(asked.forecast, STORM)
     assert dark.available_kw["pv1"] == (100.0,) * 3 + (0.0,) * 3 + (100.0,) * 2
     assert dark.source["pv1"] == "storm"
-    assert before_storm(replace(asked, storm=STORM)).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0]
-    _, calm = solved(hybrid(), replace(asked, forecast=dark))
-    _, warned = solved(hybrid(), replace(asked, forecast=dark, storm=STORM))
+    assert before_storm(warned_of(asked, STORM)).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+    _, calm = solved(hybrid(), replace(asked, forecast=replace(dark, storm=None)))
+    _, warned = solved(hybrid(), replace(asked, forecast=dark))
     assert calm.soc["bess1"][3] < 0.9
     kept = 60.0 * 0.96 * 0.975 * 300.0 / 3600.0 / 400.0  # room for the lost feeder
     assert warned.soc["bess1"][3] == pytest.approx(0.95 - kept, abs=0.01)
@@ -77,7 +82,7 @@ def test_a_pond_is_filled_before_a_storm() -> None:
     begin = PlantStart({}, {"dg1": DieselStart(True, 1e6)}, pond_m3={"hydro1": 1000.0})
     asked = question(river, [HOUR] * 6, 120.0, begin, water=0.25)
     _, calm = solved(river, asked)
-    _, warned = solved(river, replace(asked, storm=STORM))
+    _, warned = solved(river, warned_of(asked, STORM))
     assert warned.pond_m3["hydro1"][3] > calm.pond_m3["hydro1"][3] + 100.0
 
 
@@ -122,7 +127,7 @@ def test_a_delivery_counts_after_its_delay_unless_it_is_confirmed_and_not_in_a_s
     """400 L for 15 h of 29 L/h, 2000 L due at midnight: where they are not counted on, 35 L are missing: a dark hour saves 29, 24 kWh 6."""
     isle = site(LOAD, DG1, tank(deliveries=[{"date": date(2026, 3, 2), "litres": 2000.0, **words}]))
     begin = PlantStart({}, {"dg1": DieselStart(True, 1e6)}, tank_l={"tank1": 450.0})
-    plan = solved(isle, replace(question(isle, [HOUR] * 15, 100.0, begin), storm=storm))[1]
+    plan = solved(isle, warned_of(question(isle, [HOUR] * 15, 100.0, begin), storm))[1]
     dark = [u.amount for u in plan.unmet if u.limit == "unserved"]
     assert sum(dark) == pytest.approx(124.0 if dry else 0.0, abs=1.0)
 
