@@ -14,6 +14,7 @@ from ems.physics import dc_kw, storage_step
 from ems.plan import Plan, Unmet
 from ems.plan_unmet import unmet
 from optimizer.assets.hydro import POND_SCALE
+from optimizer.filling import with_sun_stored
 from optimizer.frame import MW, Array, Question
 from optimizer.problem import PlanProblem
 from optimizer.reserve import learned_up_kw
@@ -52,6 +53,8 @@ def plan_of(problem: PlanProblem, question: Question, solved: Solved, plan_id: s
         power[i.inverter.id] = np.full(problem.frame.n, -i.inverter.no_load_kw)
         if i.store is not None:
             power[i.inverter.id] += (i.discharge.value - i.charge.value).sum(axis=0) / MW
+    if problem.frame.purpose == "plan":
+        power = with_sun_stored(problem, power)
     load = np.asarray(question.forecast.load_kw) + sum(drawn.values(), np.zeros(problem.frame.n))
     unserved = np.maximum(0.0, problem.load.unserved.value.sum(axis=0) / MW)
     unserved[unserved < NOTICE_KW * 1e-3] = 0.0
