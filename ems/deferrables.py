@@ -53,7 +53,7 @@ class Deferrables:
             unit = image.assets[item.id]
             manual = memory.manual.get(item.id)
             limits = memory.limits.get(item.id)
-            _, most_kw = range_kw(item, limits)
+            least_kw, most_kw = range_kw(item, limits)
             if not unit.seen or not unit.remote:
                 found[item.id] = unit.power_kw or 0.0
             elif relief or (limits is not None and limits.out_of_service):
@@ -61,7 +61,9 @@ class Deferrables:
             elif manual is not None:
                 found[item.id] = _inside(self._manual_kw(item, manual.run, manual.power_kw), limits, most_kw)
             elif target is not None and item.id in target.deferrable_kw:
-                found[item.id] = _inside(target.deferrable_kw[item.id], limits, most_kw)
+                wished = target.deferrable_kw[item.id]
+                # A run that was begun is not cut short, whatever plan comes after the one that began it.
+                found[item.id] = _inside(least_kw if wished <= 0.0 and self._young(item, image, memory) else wished, limits, most_kw)
             else:
                 found[item.id] = most_kw if most_kw > 0.0 and self._rule_runs(item, image, memory, surplus, most_kw) else 0.0
         return found
@@ -70,6 +72,11 @@ class Deferrables:
         if run is False:
             return 0.0
         return item.rated_kw if power_kw is None else power_kw
+
+    def _young(self, item: Deferrable, image: Image, memory: Memory) -> bool:
+        """Whether it runs, and has not yet for as long as it has to."""
+        duty = memory.duties.get(item.id)
+        return bool(image.assets[item.id].flag("running")) and duty is not None and duty.running and image.now_s - duty.since_s < item.min_run_s
 
     def _rule_runs(self, item: Deferrable, image: Image, memory: Memory, surplus: bool, most_kw: float) -> bool:
         """Whether it shall run without a plan: begun is gone on with until its day is had, and not begun more often than it may be."""
@@ -81,8 +88,7 @@ class Deferrables:
             return False
         duty = memory.duties.get(item.id)
         if image.assets[item.id].flag("running"):
-            young = duty is not None and duty.running and image.now_s - duty.since_s < item.min_run_s
-            return left_kwh > 0.0 or young
+            return left_kwh > 0.0 or self._young(item, image, memory)
         if left_kwh <= 0.0 or (duty is not None and duty.starts >= starts_per_day(item)):
             return False
         return surplus or left_kwh >= most_kw * (closes - clock_s) / 3600.0 / LATEST_MARGIN

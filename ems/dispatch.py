@@ -123,7 +123,8 @@ class Dispatch:
             What the plan or the rules wish for.
         """
         solar = dict(situation.solar_kw)
-        hydro = {h: situation.bounds[h].clip(min(p, target.power_kw.get(h, p))) if p > 0 else 0.0 for h, p in situation.hydro_kw.items()}
+        # An operator may ask for more than the river gives: that is not there.
+        hydro = {h: min(p, situation.bounds[h].clip(min(p, target.power_kw.get(h, p)))) for h, p in situation.hydro_kw.items()}
         diesel_bounds = self._diesel_bounds(situation, on)
         floor, ceiling = totals(diesel_bounds)
         net = situation.demand_kw - sum(solar.values()) - sum(hydro.values()) - sum(situation.fixed_kw.values())

@@ -126,12 +126,12 @@ def soc_unknown(unit: Inverter, seat: Seat) -> tuple[float, float] | None:
 
 
 def operator_limit(unit: Powered, seat: Seat) -> tuple[float, float] | None:
-    """An operator's `max_kw` and `min_kw`; for an inverter `max_kw` bounds both directions."""
+    """An operator's `max_kw` and `min_kw`; for an inverter `max_kw` bounds both directions, and nobody orders the sun to shine."""
     limits = seat.limits
     if limits is None or (limits.max_kw is None and limits.min_kw is None):
         return None
     hi = math.inf if limits.max_kw is None else limits.max_kw
-    lo = -math.inf if limits.min_kw is None else limits.min_kw
+    lo = -math.inf if limits.min_kw is None or isinstance(unit, Solar) else limits.min_kw
     if isinstance(unit, Inverter) and limits.min_kw is None:
         lo = -hi
     return lo, hi

@@ -55,6 +55,11 @@ class Case:
         rated = unit.rated_kw if isinstance(unit, Hydro) else min(unit.rated_kw, unit.rated_kva)
         return max(0.0, ceiling_kw(rated, self.limit(unit.id, k))) if self.in_service(unit.id, k) else 0.0
 
+    def taken_kw(self, solar: Solar, k: int) -> float:
+        """Return what of the sun must be taken in step k because nobody can curtail it [kW]."""
+        limit = self.limit(solar.id, k)
+        return 0.0 if limit is None or limit.min_kw is None else min(limit.min_kw, self.forecast.available_kw[solar.id][k], self.top_kw(solar, k))
+
     def asked_kw(self, hydro: Hydro, k: int) -> float:
         """Return what an operator wants of a turbine in step k at least [kW]: no more than the river alone gives."""
         limit = self.limit(hydro.id, k)
@@ -118,7 +123,7 @@ class Case:
             full = ceiling_soc(battery, self.limit(battery.id, k))
             lowest = max(low, ac_kw(inverter, -charge_room_kw(battery, plan.soc[battery.id][k], full, hours)))
             room += max(0.0, plan.power_kw[inverter.id][k] - lowest)
-        left = sum(plan.power_kw[s.id][k] for s in self.site.of(Solar))
+        left = sum(max(0.0, plan.power_kw[s.id][k] - self.taken_kw(s, k)) for s in self.site.of(Solar))
         left += sum(max(0.0, plan.power_kw[h.id][k] - self.floor_kw(h, k)) for h in self.site.of(Hydro) if h.mode == "power")
         return left + max(0.0, room - self._kept_kw(k)) > 2.0 * self.slack_kw
 

@@ -13,31 +13,22 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from ems.charge import surely_stored
-from ems.config.site import Battery, Deferrable, Diesel, Hydro, Site, Tank
+from ems.config.site import Site
 from ems.decision import Decision, Event
-from ems.engines import CLEAN, burn_left_s
-from ems.memory import Memory
-from ems.model import Image, Limits
+from ems.model import Image
 from ems.observing import Observer
-from ems.plan import DeferrableStart, DieselStart, Given, Observation, Plan, PlanOutcome, PlanRequest, PlantStart
+from ems.plan import Given, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
+from ems.plan_start import planned_limits, plant_start
 from ems.plan_verdict import Verdict, judged
 from ems.ports import Planner
-from ems.rotation import service_in_h
-from ems.sequencer import COMING
-from ems.terms import Phase
 
 PATIENCE = 10.0
 """A planner that gives no answer at all is asked again after so many times the usual interval."""
-IN_LOCAL = {"solar": True, "hydro": True, "inverter": False, "deferrable": False}
-"""Kinds that a plan uses beside diesels, and whether it reckons with one in local: sun and river go on giving, what a battery does there nobody foretells."""
 EVENT_REPLAN_S = 30.0
 """After an event a new plan is asked for, at most this often [s]."""
 NEWS = frozenset({"tripped", "locked", "limits", "limit_expired", "mode"})
 """Events that call for a new plan; what the old one promised is worth nothing after them."""
-POND_DEPTH_M = 2.0
-"""Depth that a full pond's level gauge shows [m]."""
 
 
 class PlanKeeper:
@@ -158,56 +149,3 @@ class PlanKeeper:
         self.plan, self._known_s = verdict.plan, self._asked_s or 0.0
         events = [Event("plan_kept", None, choice.why)] if choice is not None and choice.kept else []
         return events, replace(outcome, plan=verdict.plan)
-
-
-def plant_start(site: Site, image: Image, memory: Memory) -> PlantStart:
-    """Return the true state from which a plan starts; `memory` has counted this image already."""
-    soc = {b.id: s for b in site.of(Battery) if (s := surely_stored(image.assets[b.id])) is not None}
-    diesels = {}
-    for d in site.of(Diesel):
-        unit = memory.units.get(d.id)
-        if unit is None:
-            diesels[d.id] = DieselStart(False, 0.0, usable=False)
-            continue
-        on = unit.phase in (*COMING, Phase.ONLINE)
-        manual = memory.manual.get(d.id)
-        ordered_off = manual is not None and manual.run is False
-        # One out of service may be so for an hour only: that is a limit, which a plan sees end.
-        usable = (image.assets[d.id].ready or on) and unit.phase is not Phase.LOCKED and not ordered_off
-        local = not (image.assets[d.id].seen and image.assets[d.id].remote)
-        # What a set ran before this start is no part of its minimum up time.
-        since = 0.0 if unit.phase in COMING else image.now_s - (unit.started_s if on and unit.started_s is not None else unit.since_s)
-        run_h = image.assets[d.id].get("run_h")
-        diesels[d.id] = DieselStart(
-            on,
-            max(0.0, since),
-            usable,
-            frozen=unit.phase in (*COMING, Phase.UNLOADING),
-            held=(manual is not None and manual.run is True) or (on and local),
-            run_h=run_h,
-            service_in_h=None if run_h is None else service_in_h(d, run_h),
-            burn_s=burn_left_s(memory.engines.get(d.id, CLEAN)),
-        )
-    # A gauge may read a little under its zero.
-    depth = {h.id: level for h in site.of(Hydro) if (level := image.assets[h.id].get("level_m")) is not None}
-    pond = {h.id: min(1.0, max(0.0, depth[h.id] / POND_DEPTH_M)) * h.pond_m3 for h in site.of(Hydro) if h.pond_m3 > 0 and h.id in depth}
-    tank = {t.id: max(0.0, level) for t in site.of(Tank) if (level := image.assets[t.id].get("level_l")) is not None}
-    done = {d.id: memory.done_kwh.get(d.id, 0.0) for d in site.of(Deferrable)}
-    unusable = {a: False for a, i in image.assets.items() if i.kind in IN_LOCAL and (not i.seen or i.fault or not (i.remote or IN_LOCAL[i.kind]))}
-    duties = {
-        d.id: DeferrableStart(duty.running, max(0.0, image.now_s - duty.since_s), duty.starts)
-        for d in site.of(Deferrable)
-        if (duty := memory.duties.get(d.id)) is not None
-    }
-    return PlantStart(soc, diesels, pond, tank, done, unusable, duties)
-
-
-def planned_limits(site: Site, image: Image, memory: Memory) -> dict[str, Limits]:
-    """Return the operator's limits; a turbine that its own panel runs is held at what it gives: must-run (CONTROL 1.6), as far as the river goes."""
-    found = dict(memory.limits)
-    for h in site.of(Hydro):
-        seen = image.assets[h.id]
-        if seen.seen and not seen.remote and seen.power_kw is not None:
-            given_kw = seen.power_kw if seen.power_kw >= h.min_kw else 0.0  # less does not turn it: that is its meter's noise
-            found[h.id] = replace(found.get(h.id, Limits()), max_kw=given_kw, min_kw=given_kw, out_of_service=False, expires_at=None)
-    return found

@@ -25,6 +25,7 @@ def unit_faults(case: Case) -> Iterator[str]:
     for s in case.site.of(Solar):
         free = case.forecast.available_kw[s.id]
         yield from _outside(case, s.id, [(0.0, min(free[k], case.top_kw(s, k))) for k in range(n)])
+        yield from _cut_faults(case, s)
     for pair in storages(case.site):
         yield from _outside(case, pair.inverter.id, [case.inverter_kw(pair.inverter, pair.battery, k) for k in range(n)])
     for h in case.site.of(Hydro):
@@ -41,6 +42,16 @@ def _outside(case: Case, asset: str, bounds: Sequence[tuple[float, float]]) -> I
     for k, (power, (low, high)) in enumerate(zip(case.plan.power_kw[asset], bounds, strict=True)):
         if not low - case.slack_kw <= power <= high + case.slack_kw:
             yield f"{asset} at {power:.0f} kW in step {k}, allowed {low:.0f} to {high:.0f} kW"
+            return
+
+
+def _cut_faults(case: Case, s: Solar) -> Iterator[str]:
+    """What its own panel runs cannot be curtailed: sets go below their minimum before, as long as anybody gives anything else."""
+    for k, power in enumerate(case.plan.power_kw[s.id]):
+        if power >= case.taken_kw(s, k) - case.slack_kw or case.dark(k):
+            continue
+        if sum(case.plan.power_kw[d.id][k] for d in case.site.of(Diesel)) > case.slack_kw or case.gives_way(k):
+            yield f"{s.id} at {power:.0f} kW in step {k}, where {case.taken_kw(s, k):.0f} kW come whether they are wanted or not"
             return
 
 

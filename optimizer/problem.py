@@ -77,7 +77,7 @@ class PlanProblem:
         """In whichever set holds: what goes in is what is drawn; low load is no more than what must run gives."""
         frame = self.frame
         frame.constraints.append(sum(frame.supply) == sum(frame.draw))
-        must_run = [d.total_power for d in self.diesels] + [frame.total(h.power) for h in self.hydros]
+        must_run = [d.total_power for d in self.diesels] + [frame.total(p) for p in (*(h.power for h in self.hydros), *(s.must_run for s in self.solars))]
         frame.constraints.append(frame.total(self.load.surplus) <= sum(must_run, np.zeros(frame.n)))
 
     def fill(self, question: Question) -> None:

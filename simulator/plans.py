@@ -11,7 +11,7 @@ from ems.model import Image
 from ems.observing import load_kw
 from ems.plan import Given, Grid, Observation, Plan, PlanOutcome, PlanRequest
 from ems.plan_check import PlanCheck
-from ems.plan_keeper import plant_start
+from ems.plan_start import plant_start
 from ems.plan_verdict import judged
 from ems.ports import Planner
 from ems.rules import whole

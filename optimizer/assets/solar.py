@@ -1,4 +1,4 @@
-"""Solar: anything from nothing to what the sun offers."""
+"""Solar: anything from nothing, or from what nobody can curtail, to what the sun offers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class SolarBlock:
         self.frame = frame
         self.solar = solar
         self.available = cp.Parameter((frame.n_sets, frame.n), nonneg=True)
+        self.taken = cp.Parameter((frame.n_sets, frame.n), nonneg=True)
         self.power = frame.power(f"{solar.id}.power")
-        frame.constraints.append(self.power <= cp.multiply(self.available, frame.w))
+        self.must_run = cp.multiply(self.taken, frame.live_w)
+        frame.constraints += [self.power <= cp.multiply(self.available, frame.w), self.power >= self.must_run]
         frame.supply.append(self.power)
         frame.solar.append(self.power)
         frame.trips.append(Trip(solar.id, self.power))
@@ -30,7 +32,8 @@ class SolarBlock:
         ceiling = question.ceiling(self.solar.id, "max_kw", self.solar.rated_kw)
         self._top_kw = np.clip(ceiling, 0.0, self.solar.rated_kw) * question.in_service(self.solar.id)
         self._expected_kw = np.asarray(question.forecast.available_kw[self.solar.id])
-        self.available.value = each(self.under(np.ones(self.frame.n)), self.frame.n_sets)
+        self.available.value = each(offered := self.under(np.ones(self.frame.n)), self.frame.n_sets)
+        self.taken.value = each(np.minimum(question.ceiling(self.solar.id, "min_kw", 0.0) * MW, offered), self.frame.n_sets)
 
     def under(self, sky: Array) -> Array:
         """Return what may be taken [MW] where the sun is this share of what is expected, same shape (..., n_steps)."""

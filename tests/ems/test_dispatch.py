@@ -102,3 +102,14 @@ def test_lowered_takes_pro_rata_above_the_floor() -> None:
 )
 def test_who_leads(formers: tuple[str, ...], on: tuple[str, ...], leader: str | None) -> None:
     assert DISPATCH.leader(formers, on) == leader
+
+
+@pytest.mark.parametrize(("river_kw", "asked_kw", "given_kw"), [(0.0, 50.0, 0.0), (20.0, 50.0, 20.0), (80.0, 50.0, 30.0), (80.0, 0.0, 10.0)])
+def test_an_operator_has_no_more_of_a_river_than_it_brings(river_kw: float, asked_kw: float, given_kw: float) -> None:
+    """A plan wants 10 kW of the turbine; what an operator asks for at least is taken as far as it is there, never counted on beyond."""
+    wet = Dispatch(site({"id": "h1", "kind": "hydro", "rated_kw": 100.0, "min_kw": 5.0}))
+    bounds = {**BOUNDS, "h1": Bound(max(5.0, asked_kw - 20.0), 100.0)}
+    case = Situation(200.0, {"pv1": 0.0}, {"h1": river_kw}, {}, bounds, ("inv1",), {})
+    found = wet.share(case, (), wish(h1=10.0))
+    assert found.power_kw["h1"] == given_kw
+    assert found.power_kw["inv1"] == 200.0 - given_kw

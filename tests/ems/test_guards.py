@@ -92,3 +92,9 @@ def test_the_last_look_refuses(value: float) -> None:
 @pytest.mark.parametrize("value", [0.0, 300.0, 300.2, 150.0])
 def test_the_last_look_lets_pass(value: float) -> None:
     assert refuse(value, (0.0, 300.0)) is None
+
+
+def test_nobody_orders_the_sun_to_shine() -> None:
+    """A least power asked of PV is no sun: a battery that counts on 50 kW of it at night leaves 50 kW to nobody."""
+    seat = Seat(image("pv1", power_kw=0.0), Limits(min_kw=50.0, max_kw=200.0), 1.0)
+    assert bounded(PV, seat) == Bound(0.0, 200.0, "rating", "operator_limit")

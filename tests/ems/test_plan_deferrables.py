@@ -10,11 +10,12 @@ import pytest
 
 from ems.config.site import Site
 from ems.controller import Controller
+from ems.deferrables import Deferrables
 from ems.memory import Duty, Memory
 from ems.model import Limits
-from ems.plan import DeferrableStart, DieselStart, Forecast, Grid, Plan, PlantStart
+from ems.plan import DeferrableStart, DieselStart, Forecast, Grid, Plan, PlantStart, Target
 from ems.plan_check import PlanCheck
-from ems.plan_keeper import plant_start
+from ems.plan_start import plant_start
 from ems.plan_unmet import unmet
 from ems.rules import Rules
 from tests.ems.island import START, points, site, telemetry
@@ -165,3 +166,15 @@ def test_a_plan_starts_from_the_run_and_the_starts_that_control_has_counted() ->
     assert start.deferrables == {"ice": DeferrableStart(True, 700.0, 3)}
     assert start.done_kwh == {"ice": pytest.approx(120.0 + 100.0 / 3600.0)}
     assert plant_start(of, image, Memory()).deferrables == {}
+
+
+@pytest.mark.parametrize(("ran_s", "wished_kw", "drawn_kw"), [(600.0, 0.0, 50.0), (1900.0, 0.0, 0.0), (600.0, 70.0, 70.0), (None, 0.0, 0.0)])
+def test_a_run_is_not_cut_short_by_a_plan_that_did_not_begin_it(ran_s: float | None, wished_kw: float, drawn_kw: float) -> None:
+    """Half an hour at least: the plan that began it may fail, and the next one know nothing of it."""
+    of = site({**LOAD, "min_run_s": 1800.0, "modulating": True, "min_kw": 50.0})
+    running = ran_s is not None
+    told = telemetry(0, 1.0, START, ice=points(power_kw=100.0 * running, running=float(running)))
+    image, _ = Controller(of, policy="load-following").step(replace(told, now_s=5000.0), (), None, Memory())
+    memory = Memory(duties={"ice": Duty(running, 5000.0 - (ran_s or 0.0), 1)})
+    wish = Target(frozenset(), {}, "mpc", deferrable_kw={"ice": wished_kw})
+    assert Deferrables(of).powers(image, memory, wish, surplus=False) == {"ice": drawn_kw}

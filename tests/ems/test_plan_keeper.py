@@ -9,15 +9,15 @@ import pytest
 
 from ems.controller import Controller
 from ems.decision import Decision, Event
-from ems.memory import Manual, Memory, UnitMemory
-from ems.model import Image, Limits, Reading
+from ems.memory import Memory, UnitMemory
+from ems.model import Image, Reading
 from ems.physics import dc_kw, storage_step
 from ems.plan import Forecast, Given, Grid, Plan, PlanOutcome, PlanRequest
-from ems.plan_keeper import PATIENCE, PlanKeeper, planned_limits, plant_start
+from ems.plan_keeper import PATIENCE, PlanKeeper
 from ems.reserve import storages
 from ems.rules import Rules
 from ems.terms import Mode, Phase
-from tests.ems.island import START, diesel, inverter, points, site, telemetry
+from tests.ems.island import START, diesel, points, site, telemetry
 
 SITE = site()
 UNITS = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
@@ -265,74 +265,3 @@ def test_what_was_not_seen_for_half_the_time_is_left_out_not_guessed() -> None:
         keep.tick(*lived(60.0 * k, 60.0, town={}, pv1={}))
     keep.tick(*lived(1300.0, 60.0))
     assert desk.asked[-1].observations == ()
-
-
-@pytest.mark.parametrize(
-    ("unit", "more", "expected"),
-    [
-        (UnitMemory(Phase.ONLINE, 90.0, started_s=40.0), {}, (True, 60.0, True, False)),
-        (UnitMemory(Phase.STARTING, 70.0), {}, (True, 0.0, True, True)),
-        (UnitMemory(Phase.SYNCHRONISING, 70.0, started_s=-900.0), {}, (True, 0.0, True, True)),  # what it ran before this start counts for nothing
-        (UnitMemory(Phase.OFF, 20.0), {}, (False, 80.0, True, False)),
-        (UnitMemory(Phase.UNLOADING, 95.0, started_s=0.0), {}, (False, 5.0, True, True)),
-        (UnitMemory(Phase.LOCKED, 50.0), {}, (False, 50.0, False, False)),
-        (UnitMemory(Phase.OFF, 20.0), {"manual": {"dg2": Manual(run=False)}}, (False, 80.0, False, False)),
-        (UnitMemory(Phase.OFF, 20.0), {"limits": {"dg2": Limits(out_of_service=True)}}, (False, 80.0, True, False)),  # the limit says so, and may end
-        (None, {}, (False, 0.0, False, False)),
-    ],
-)
-def test_a_plan_starts_from_what_each_diesel_really_does(unit: UnitMemory | None, more: dict[str, object], expected: tuple[bool, float, bool, bool]) -> None:
-    image, _ = lived(100.0)
-    units = {"dg1": UNITS["dg1"]} if unit is None else {"dg1": UNITS["dg1"], "dg2": unit}
-    start = plant_start(SITE, image, replace(AUTO, units=units, **more)).diesels["dg2"]  # type: ignore[arg-type]
-    assert (start.on, start.since_s, start.usable, start.frozen) == expected
-
-
-@pytest.mark.parametrize(
-    ("phase", "manual", "seen", "held"),
-    [
-        (Phase.ONLINE, {}, {}, False),
-        (Phase.ONLINE, {}, {"remote": 0.0}, True),  # its own panel runs it: must-run (CONTROL 1.6)
-        (Phase.OFF, {}, {"remote": 0.0}, False),
-        (Phase.ONLINE, {"dg2": Manual(run=True)}, {}, True),
-        (Phase.OFF, {"dg2": Manual(run=True)}, {}, True),  # it is on its way
-        (Phase.ONLINE, {"dg2": Manual(run=False)}, {}, False),
-    ],
-)
-def test_what_a_person_or_its_own_panel_runs_is_run_in_the_plan_too(phase: Phase, manual: dict[str, Manual], seen: dict[str, float], held: bool) -> None:
-    image, _ = lived(100.0, dg2=diesel(**seen))
-    memory = replace(AUTO, units={"dg1": UNITS["dg1"], "dg2": UnitMemory(phase, 20.0)}, manual=manual)
-    assert plant_start(SITE, image, memory).diesels["dg2"].held is held
-
-
-def test_sun_and_river_in_local_are_reckoned_with_and_a_battery_is_not() -> None:
-    image, decision = lived(pv1=points(power_kw=40.0, remote=0.0), inv1=inverter(remote=0.0))
-    assert plant_start(SITE, image, decision.memory).usable == {"inv1": False}
-
-
-@pytest.mark.parametrize(
-    ("remote", "power_kw", "before", "expected"),
-    [
-        (1.0, 30.0, None, None),
-        (1.0, 30.0, Limits(max_kw=40.0), Limits(max_kw=40.0)),
-        (0.0, 30.0, None, Limits(max_kw=30.0, min_kw=30.0)),
-        (0.0, 0.3, None, Limits(max_kw=0.0, min_kw=0.0)),  # its meter's noise: 10 kW turn it
-        (0.0, 30.0, Limits(max_kw=20.0, reason="eels", expires_at=START), Limits(max_kw=30.0, min_kw=30.0, reason="eels")),
-        (0.0, 30.0, Limits(out_of_service=True, expires_at=START), Limits(max_kw=30.0, min_kw=30.0)),
-    ],
-)
-def test_a_turbine_that_its_own_panel_runs_is_planned_at_what_it_gives(remote: float, power_kw: float, before: Limits | None, expected: Limits | None) -> None:
-    wet = site({"id": "h1", "kind": "hydro", "rated_kw": 50.0, "min_kw": 10.0})
-    memory = replace(AUTO, limits={} if before is None else {"h1": before})
-    image, _ = Controller(wet, policy="load-following").step(telemetry(0, h1=points(power_kw=power_kw, remote=remote)), (), None, memory)
-    assert planned_limits(wet, image, memory).get("h1") == expected
-
-
-def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> None:
-    image, decision = lived(bess1=points(soc=0.03), pv1={}, inv1=inverter(remote=0.0), dg2=diesel(ready=0.0))
-    start = plant_start(SITE, image, decision.memory)
-    assert start.soc == {"bess1": 0.03}
-    assert start.usable == {"pv1": False, "inv1": False}
-    assert not start.diesels["dg2"].usable
-    blind, decision = lived(bess1={})
-    assert plant_start(SITE, blind, decision.memory).soc == {}

@@ -180,3 +180,27 @@ def test_rationing_in_a_storm_is_what_the_check_asks_for_too() -> None:
     plan = plan_of(problem, warned, solve_question(problem, warned, Effort(1e-6, 10000)), "p", warned.grid.end)
     assert sum(plan.unserved_kw) > 100.0
     assert checked(of, plan, warned) == []
+
+
+# ------------------------------------------------------------------ sun in local
+def test_a_sun_that_nobody_can_curtail_is_taken_and_sets_go_below_their_minimum_for_it() -> None:
+    """A full battery, a set that a person runs (60 kW at least) and 40 kW of sun on a load of 70: curtailed to 12 if it may be, else the set has 32 left."""
+    of, held = hybrid(), DieselStart(True, 1e6, held=True)
+    begin = start(of, 0.95, dg1=held)
+    plan, faults = both(of, [HOUR] * 3, 70.0, begin, sun=40.0)
+    assert faults == []
+    assert min(plan.power_kw["dg1"]) >= 60.0 - 1e-6 and max(plan.power_kw["pv1"]) < 40.0
+    local = {"pv1": Limits(min_kw=150.0)}
+    asked = question(of, [HOUR] * 3, 70.0, begin, sun=40.0, limits=local)
+    taken, faults = both(of, [HOUR] * 3, 70.0, begin, sun=40.0, limits=local)
+    assert faults == []
+    assert taken.power_kw["pv1"] == pytest.approx((40.0,) * 3)
+    assert any("pv1 at 7 kW in step 0, where 40 kW come whether they are wanted or not" in f for f in checked(of, plan, asked))
+
+
+def test_a_sun_that_nobody_can_curtail_may_go_where_nobody_can_take_it() -> None:
+    """120 kW on a load of 70 with a full battery and no set on: 72 kW are taken, and no plan is refused for the rest."""
+    of = hybrid()
+    plan, faults = both(of, [HOUR] * 2, 70.0, start(of, 0.95), sun=120.0, limits={"pv1": Limits(min_kw=150.0)})
+    assert faults == []
+    assert plan.power_kw["pv1"] == pytest.approx((72.0,) * 2, abs=0.5)

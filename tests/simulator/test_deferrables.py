@@ -7,7 +7,7 @@ import pytest
 from ems.memory import Memory
 from ems.model import Image
 from ems.plan import DeferrableStart, Observation, Plan, PlantStart
-from ems.plan_keeper import plant_start
+from ems.plan_start import plant_start
 from simulator.closed_loop import run
 from tests.simulator.test_closed_loop import case_of, site_of
 

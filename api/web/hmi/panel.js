@@ -5,7 +5,7 @@ import { batteriesOf, kindWord } from "./diagram.js";
 import { confirm, field, needsSignIn, order, reasonInput, said, show } from "./orders.js";
 
 const ACTIONS = { diesel: ["start", "stop", "set"], hydro: ["start", "stop", "set"], inverter: ["set"], solar: ["set"], deferrable: ["start", "stop", "set"], feeder: ["shed", "restore"] };
-const LIMITS = { solar: ["max_kw", "min_kw"], hydro: ["max_kw", "min_kw"], diesel: ["max_kw", "min_kw"], inverter: ["max_kw"], deferrable: ["max_kw"], battery: ["soc_min", "soc_max"] };
+const LIMITS = { solar: ["max_kw"], hydro: ["max_kw", "min_kw"], diesel: ["max_kw", "min_kw"], inverter: ["max_kw"], deferrable: ["max_kw"], battery: ["soc_min", "soc_max"] };
 const COMMAND_MS = 10 * 60e3; // asked in site time: 15 min is the most that is taken
 
 export function unitPanel(world, id) {

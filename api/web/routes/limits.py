@@ -19,6 +19,8 @@ router = APIRouter(dependencies=[Depends(admit)], tags=["limits"])
 
 POWER = ("max_kw", "min_kw")
 CHARGE = ("soc_min", "soc_max")
+TAKES: tuple[tuple[Any, tuple[str, ...]], ...] = ((Battery, CHARGE), (Solar, ("max_kw",)), (Hydro | Diesel | Inverter | Deferrable, POWER))
+"""What can be asked of each kind of unit: nobody orders the sun to shine."""
 RECENT = 100
 """So many of an asset's newest requests are looked at for refusals: an older one that was refused is long overtaken."""
 
@@ -130,7 +132,7 @@ def merged(before: Limits, patch: LimitsPatch) -> dict[str, Any]:
 
 def check(unit: Any, wished: dict[str, Any], patch: LimitsPatch) -> None:
     """Refuse what the unit cannot be asked: a limit it has not, or one beyond its ratings."""
-    takes = CHARGE if isinstance(unit, Battery) else POWER if isinstance(unit, Solar | Hydro | Diesel | Inverter | Deferrable) else ()
+    takes = next((names for kinds, names in TAKES if isinstance(unit, kinds)), ())
     for name in sorted(patch.model_fields_set & {*POWER, *CHARGE}):
         if getattr(patch, name) is not None and name not in takes:
             raise Problem(422, "invalid", f"{name}: a {unit.kind} takes {' and '.join(takes) or 'no such limit'}")

@@ -33,12 +33,17 @@ async def test_a_change_is_stored_and_has_a_new_tag(at: Site):
 
 
 async def test_what_is_left_out_stays_and_null_takes_back(at: Site):
-    await at("PATCH", "limits/pv1", {"max_kw": 400, "min_kw": 10, "out_of_service": True, "reason": "a"}, who="olga", If_Match=await tag(at))
-    kept = await at("PATCH", "limits/pv1", {"max_kw": None, "reason": "b"}, who="olga", If_Match=await tag(at))
+    await at("PATCH", "limits/dg1", {"max_kw": 400, "min_kw": 200, "out_of_service": True, "reason": "a"}, who="olga", If_Match=await tag(at, "dg1"))
+    kept = await at("PATCH", "limits/dg1", {"max_kw": None, "reason": "b"}, who="olga", If_Match=await tag(at, "dg1"))
     found = kept.json()
-    assert (found["max_kw"], found["min_kw"], found["out_of_service"], found["reason"]) == (None, 10.0, True, "b")
+    assert (found["max_kw"], found["min_kw"], found["out_of_service"], found["reason"]) == (None, 200.0, True, "b")
     row = at.desk.requests.newest(1)[0].body  # each request says all of them: control takes the newest one whole
     assert {"max_kw", "min_kw", "soc_min", "soc_max", "out_of_service", "expires_at", "reason"} == set(row)
+
+
+async def test_nobody_orders_the_sun_to_shine(at: Site):
+    answer = await at("PATCH", "limits/pv1", {"min_kw": 10, "reason": "a"}, who="olga", If_Match=await tag(at))
+    assert (answer.status_code, answer.json()["detail"]) == (422, "min_kw: a solar takes max_kw")
 
 
 async def test_without_tag_428_and_with_an_old_one_412_that_shows_the_new(at: Site):
