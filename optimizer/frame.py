@@ -252,8 +252,10 @@ class Frame:
         self.sets = ((), *choices)
         self.n = len(self.step_s)
         self.n_sets = len(self.sets)
-        self.dt_h: Array = np.array(self.step_s) / 3600.0
-        self.elapsed_s: Array = np.concatenate([[0.0], np.cumsum(self.step_s)[:-1]])
+        self.dt_h, self.elapsed_s = np.array(self.step_s) / 3600.0, elapsed(self.step_s)
+        # Only a rolling plan is asked for while its first step is under way; to a bound of weeks so many parameters would be a burden.
+        self.hours: cp.Parameter | Array = cp.Parameter(self.n, nonneg=True, value=self.dt_h, name="hours") if self.purpose == "plan" else self.dt_h
+        self.first_lags: dict[float, cp.Parameter] = {}
         self.last_day: npt.NDArray[np.bool_] = np.cumsum(self.dt_h[::-1])[::-1] <= DAY_H + 1e-6  # it stands for the day after the plan
         self.live: Array = np.array([0.0] + [1.0] * len(choices))
         self.useful: Array = np.ones(self.n_sets)
@@ -316,11 +318,25 @@ class Frame:
         self.allowed.value = allowed
 
     def fill(self, question: Question) -> None:
-        """Set how long reserve must last in each set: until one of the diesels that are not in it, and may be started, really runs."""
+        """Set how long each step is, the first what is left of it, and how long reserve must last in each set.
+
+        That is until one of the diesels that are not in it, and may be started, really runs.
+        """
+        self._begin(question.grid.step_s)
         able = {d.id for d in self.site.of(Diesel) if (s := question.start.diesels.get(d.id)) is not None and s.usable and question.in_service(d.id)[0]}
         hours = [hold_s(self.site, able - set(members) or None) / 3600.0 for members in self.sets]
         self.upright = self._upright(question)
         self.hold_h.value = np.tile(np.array(hours)[:, None], (1, self.n))
+
+    def _begin(self, step_s: tuple[float, ...]) -> None:
+        """Take the lengths of a question's steps: those after the first are what they always were."""
+        if len(step_s) != self.n or step_s[1:] != self.step_s[1:]:
+            raise ValueError(f"a problem of {self.n} steps was asked about another grid")
+        self.step_s, self.dt_h, self.elapsed_s = step_s, np.array(step_s) / 3600.0, elapsed(step_s)
+        if isinstance(self.hours, cp.Parameter):
+            self.hours.value = self.dt_h
+        for seconds, first in self.first_lags.items():
+            first.value = self.lag(seconds)[:, [0]].toarray().ravel()
 
     def _upright(self, question: Question) -> Array:
         """Return which part of its kVA each unit has for real power, by set, shape (n_sets, n_steps).
@@ -348,8 +364,9 @@ class Frame:
         return np.asarray(kw_per_s * 0.5 * (steps + np.concatenate([steps[:1], steps[:-1]])))
 
     def slow_steps(self, kw_per_s: float, rated_kw: float) -> npt.NDArray[np.intp]:
-        """Return the steps, but for the first, in which a ramp is in the way of going from nothing to the rating."""
-        return np.flatnonzero(self.ramp_kw(kw_per_s)[1:] < rated_kw) + 1
+        """Return the steps, but for the first, in which a ramp may be in the way of going from nothing to the rating, however little is left of the first."""
+        steps = np.array((0.0, *self.step_s[1:]))
+        return np.flatnonzero(kw_per_s * 0.5 * (steps[1:] + steps[:-1]) < rated_kw) + 1
 
     def loosened_kw(self, rated_kw: float) -> float:
         """Return what frees the sole former from having its loss covered [kW]: no more than needed, since the relaxation mixes sets."""
@@ -362,12 +379,25 @@ class Frame:
     def energy_price(self, power: cp.Expression, l_per_kwh: float) -> None:
         """Add a price on a power by step [MW], shape (n_steps,)."""
         if l_per_kwh:
-            self.cost.append(cp.sum(cp.multiply(power, self.dt_h * l_per_kwh / MW)))
+            self.cost.append(cp.sum(cp.multiply(power, self.hours)) * (l_per_kwh / MW))
+
+    def lagged(self, starts: cp.Expression, seconds: float) -> cp.Expression:
+        """Return how many of these starts, by step, came less than `seconds` before each step, itself included, shape (n_steps,)."""
+        lag = self.lag(seconds)
+        if self.purpose != "plan":
+            return lag @ starts
+        first = self.first_lags.setdefault(seconds, cp.Parameter(self.n, nonneg=True, value=lag[:, [0]].toarray().ravel()))
+        return lag[:, 1:] @ starts[1:] + first * starts[0] if self.n > 1 else first * starts[0]
 
     def lag(self, seconds: float) -> sp.csr_array:
-        """Return the constant matrix that says which earlier steps began less than `seconds` before one, itself included."""
+        """Return the matrix that says which earlier steps began less than `seconds` before one, itself included."""
         age = self.elapsed_s[:, None] - self.elapsed_s[None, :]
         return sp.csr_array(((age >= 0) & ((age < seconds) | (age == 0))).astype(float))
+
+
+def elapsed(step_s: Sequence[float]) -> Array:
+    """Return when each step begins after the first [s], shape (n_steps,)."""
+    return np.concatenate([[0.0], np.cumsum(step_s)[:-1]])
 
 
 def other_formers(unit: str, firm: dict[str, Array], n: int) -> Array:

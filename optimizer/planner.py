@@ -34,6 +34,8 @@ VALID = timedelta(hours=2)
 """A plan is believed this long: by then many newer ones should have come, and forecasts have moved on."""
 NODE_LIMIT = 2000
 """In replay: far more than the search needs, so that only a pathological case is cut, and cut the same everywhere."""
+LEAST_LEFT = 0.2
+"""A first step is no shorter than this share of itself."""
 log = logging.getLogger(__name__)
 
 
@@ -52,10 +54,14 @@ def step_lengths(grid: Sequence[tuple[float, int]], shortest_s: float = 0.0) -> 
     return tuple(steps)
 
 
-def floored(at: datetime, step_s: float) -> datetime:
-    """Return the origin of a plan's grid: `at` floored to the first step's size."""
-    seconds = at.timestamp()
-    return datetime.fromtimestamp(seconds - seconds % step_s, UTC)
+def grid_at(at: datetime, step_s: tuple[float, ...]) -> Grid:
+    """Return the grid of a plan that is asked for now: its steps end at multiples of the first one's length, and the first is what is left of it.
+
+    What is measured is measured now, so what is over of a step is over. Less than `LEAST_LEFT` of it is added to the next.
+    """
+    first = step_s[0]
+    left = first - at.timestamp() % first
+    return Grid(at, (left if left >= LEAST_LEFT * first else left + first, *step_s[1:]))
 
 
 class PlanMaker:
@@ -108,7 +114,7 @@ class PlanMaker:
         began = cpu_s()
         forecast: Forecast | None = None
         try:
-            grid = Grid(floored(request.at, self._steps[0]), self._steps)
+            grid = grid_at(request.at, self._steps)
             self._forecasting.learn(request.observations)
             self._forecasting.give(request.given)
             forecast = self._forecasting.forecast(grid, request.at, request.start, request.now)

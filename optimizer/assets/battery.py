@@ -50,7 +50,7 @@ class BatteryBlock:
             under[1:] <= under[:n],
             over[1:] <= over[:n],
         ]
-        frame.cost.append(cp.sum(cp.multiply(under[1:], frame.dt_h * frame.prices.under_l_per_kwh_h / MW)))
+        frame.cost.append(cp.sum(cp.multiply(under[1:], frame.hours)) * (frame.prices.under_l_per_kwh_h / MW))
         self.path = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.clear = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
         self.bright = cp.Parameter(n + 1, nonneg=True, value=np.zeros(n + 1))
@@ -73,7 +73,7 @@ class BatteryBlock:
         frame, n = self.frame, self.frame.n
         thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
         frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
-        frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h / MW)))
+        frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.hours)) * (frame.prices.thin_l_per_kwh_h / MW))
         # A diesel that waits can be left out when the day is brighter than forecast; what it has stored is then in the way of the sun.
         lost = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.lost")
         frame.constraints.append(self.stored - lost <= self.bright)

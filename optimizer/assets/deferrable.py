@@ -55,11 +55,11 @@ class DeferrableBlock:
             self.power >= cp.multiply(self.floor, self.on),
             self.hours @ self.power + self.unmet - extra == self.need,
             self.start >= self.on - before,
-            frame.lag(load.min_run_s if load.interruptible else 0.0) @ self.start <= self.on,
+            frame.lagged(self.start, load.min_run_s if load.interruptible else 0.0) <= self.on,
             self.begins @ self.start <= self.starts_left,
             self.on + cut >= self.must,  # not a bound of `on`: on a dead bus, or where nobody can carry it, nothing runs
         ]
-        frame.cost.append(cp.sum(cp.multiply(cut, frame.dt_h)) * load.rated_kw * CUT_L_PER_KWH)
+        frame.cost.append(cp.sum(cp.multiply(cut, frame.hours)) * load.rated_kw * CUT_L_PER_KWH)
         frame.cost.append(cp.sum(extra) * EXTRA_L_PER_KWH / MW)
         frame.cost.append(cp.sum(self.unmet) * frame.prices.unmet_l_per_kwh / MW)
         frame.cost.append(cp.sum(self.start) * 0.01)

@@ -73,19 +73,20 @@ class DieselBlock:
         # Of a part of a period nobody knows what was before it: that is taken as it is then; a start has its price at the end (`_joint`).
         first = self.on[:1] if frame.purpose == "part" else cp.reshape(self.on_before, (1,), order="C")
         before = cp.hstack([first, self.on[: n - 1]]) if n > 1 else first
-        stop = self.start - self.on + before
+        stop = cp.Variable(n, nonneg=True, name=f"{d.id}.stop")  # not an expression: DPP takes no parameter times what holds `on_before`
+        self.runs = frame.total(frame.pick(self.rows) @ frame.w)  # `on`, where a parameter stands before it: nor one times a variable with parametric bounds
         frame.constraints += [
-            self.on == frame.total(frame.pick(self.rows) @ frame.w),
-            stop >= 0,
-            frame.lag(d.min_up_s) @ self.start <= self.on,
-            frame.lag(d.min_down_s) @ stop <= 1 - self.on,
+            self.on == self.runs,
+            stop == self.start - self.on + before,
+            frame.lagged(self.start, d.min_up_s) <= self.on,
+            frame.lagged(stop, d.min_down_s) <= 1 - self.on,
         ]
-        slow = frame.slow_steps(d.ramp_kw_per_s, d.rated_kw)
+        self.slow = slow = frame.slow_steps(d.ramp_kw_per_s, d.rated_kw)
         if len(slow):
             # Means of two steps differ by what the ramp gives from middle to middle; starts and stops have sequences of their own.
-            most, rated = frame.ramp_kw(d.ramp_kw_per_s)[slow] * MW, d.rated_kw * MW
+            self.ramp, rated = cp.Parameter(len(slow), nonneg=True, value=frame.ramp_kw(d.ramp_kw_per_s)[slow] * MW), d.rated_kw * MW
             rise = self.total_power[slow] - self.total_power[slow - 1]
-            frame.constraints += [rise <= most + rated * self.start[slow], -rise <= most + rated * stop[slow]]
+            frame.constraints += [rise <= self.ramp + rated * self.start[slow], -rise <= self.ramp + rated * stop[slow]]
 
     def burn_after_start(self, t: int) -> float:
         """Return the least power of a step that a start asks for, which burns an engine clean [MW]."""
@@ -96,11 +97,11 @@ class DieselBlock:
     def _fuel(self) -> None:
         """Litres by step: affine, or above every line of the curve's convex hull; each by set, so that it stays tight."""
         frame, d = self.frame, self.diesel
-        hours = frame.dt_h
+        hours = frame.hours
         lines = fuel_lines(d)
         if len(lines) == 1:
             no_load, slope = lines[0]
-            litres = cp.multiply(no_load * self.on + slope / MW * frame.total(self.power), hours)
+            litres = cp.multiply(no_load * self.runs + slope / MW * frame.total(self.power), hours)
         else:
             rate = cp.Variable((len(self.rows), frame.n), nonneg=True, name=f"{d.id}.fuel")
             w = frame.pick(self.rows) @ frame.w
@@ -118,8 +119,7 @@ class DieselBlock:
         """Between two parts of a period `max(0, on - before) >= on - before`: one pays a start if it is on, the other has it back (`by_day.py`)."""
         frame = self.frame
         self.begin_l, self.left_l = cp.Parameter(nonneg=True), cp.Parameter(nonneg=True)
-        runs = frame.total(frame.pick(self.rows) @ frame.w)  # not `on`: as in `_wishes`
-        frame.cost.append(self.begin_l * runs[0] - self.left_l * runs[frame.n - 1])
+        frame.cost.append(self.begin_l * self.runs[0] - self.left_l * self.runs[frame.n - 1])
 
     def _wishes(self) -> None:
         """What is not fuel: wear, who is to be spared, changes of the plan in force, hours past a service, a burn that comes with a start."""
@@ -128,10 +128,9 @@ class DieselBlock:
         self.service_left = cp.Parameter(nonneg=True)
         self.burn = cp.Parameter(nonneg=True)
         overdue = cp.Variable(nonneg=True, name=f"{d.id}.overdue")
-        runs = frame.total(frame.pick(self.rows) @ frame.w)  # `on` itself: a parameter times a variable with parametric bounds is not DPP
-        frame.cost += [self.start_price * cp.sum(self.start), self.on_price @ runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
+        frame.cost += [self.start_price * cp.sum(self.start), self.on_price @ self.runs + self.promised_l, OVERDUE * full_l_per_h(d) * overdue]
         frame.constraints += [
-            overdue >= frame.dt_h @ self.on - self.service_left,
+            overdue >= frame.hours @ self.runs - self.service_left,
             self.total_power >= self.burn * (frame.lag(CLEAN_S) @ self.start),
         ]
 
@@ -153,6 +152,8 @@ class DieselBlock:
     def fill(self, question: Question, formers: Array) -> None:
         """Set the parameters; `formers` counts the inverters that hold the bus: hydro takes up nobody's load, shape (n_steps,)."""
         frame, d, n = self.frame, self.diesel, self.frame.n
+        if len(self.slow):
+            self.ramp.value = frame.ramp_kw(d.ramp_kw_per_s)[self.slow] * MW
         begin, since = frame.elapsed_s, question.start.diesels.get(d.id, DieselStart(False, 0.0, usable=False))
         low, high = np.zeros(n), np.ones(n)
         if since.on:

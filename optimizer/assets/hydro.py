@@ -64,18 +64,18 @@ class HydroBlock:
     def _store(self) -> None:
         """Pond volume from step to step, and whether the turbine turns while the river alone would not turn it."""
         frame, h, n = self.frame, self.hydro, self.frame.n
-        self.river = cp.Parameter(n, nonneg=True)
+        self.river: Array = np.zeros(n)
+        self.comes = cp.Parameter(n, nonneg=True)
         self.pond_0 = cp.Parameter(nonneg=True)
         self.on_min = cp.Parameter(n, nonneg=True)
         self.on_max = cp.Parameter(n, nonneg=True)
         self.pond = cp.Variable(n + 1, bounds=[0, h.pond_m3 * POND_SCALE], name=f"{h.id}.pond")
         self.spill = cp.Variable(n, nonneg=True, name=f"{h.id}.spill")
         self.on = frame.whole(h.id, self.on_min, self.on_max)
-        seconds = np.array(frame.step_s) * POND_SCALE
         turbine = self._turbine(self.on)
         frame.constraints += [
             self.pond[0] == self.pond_0,
-            self.pond[1:] == self.pond[:n] + cp.multiply(self.river - turbine - self.spill, seconds),
+            self.pond[1:] == self.pond[:n] + self.comes - cp.multiply(turbine + self.spill, frame.hours) * (3600.0 * POND_SCALE),
             frame.total(self.power) <= h.rated_kw * MW * self.on,
             frame.total(self.power) >= h.min_kw * MW * (self.on - frame.w[0]),
         ]
@@ -87,7 +87,7 @@ class HydroBlock:
             empty = cp.Variable(n + 1, nonneg=True, name=f"{h.id}.empty")
             frame.constraints.append(self.pond + empty >= self.wanted)
             kwh_per_unit = kwh_per_m3(h) / POND_SCALE
-            frame.cost.append(cp.sum(cp.multiply(empty[1:], frame.dt_h * frame.prices.thin_l_per_kwh_h * kwh_per_unit)))
+            frame.cost.append(cp.sum(cp.multiply(empty[1:], frame.hours)) * (frame.prices.thin_l_per_kwh_h * kwh_per_unit))
             self._end_value(self.pond[n])
 
     def _end_value(self, left: cp.Expression) -> None:
@@ -111,9 +111,9 @@ class HydroBlock:
         if self.width is None:
             return 0.0
         h, seconds = self.hydro, np.array(self.frame.step_s)
-        turned = np.minimum(self.river.value, h.design_flow_m3s)
+        turned = np.minimum(self.river, h.design_flow_m3s)
         rests = np.minimum(turned, np.maximum(0.0, -net_kw) / (3600.0 * kwh_per_m3(h)))  # while there is surplus it may stand
-        coming = float(np.sum(((self.river.value - turned + rests) * seconds)[self.frame.last_day]))
+        coming = float(np.sum(((self.river - turned + rests) * seconds)[self.frame.last_day]))
         no_room = min(h.pond_m3, coming)
         needed = min(h.pond_m3 - no_room, lacking_kwh / kwh_per_m3(h))
         self.width.value = np.array([needed, h.pond_m3 - no_room - needed, no_room]) * POND_SCALE
@@ -161,7 +161,8 @@ class HydroBlock:
         self.must.value = each(self.must_kw * MW, self.frame.n_sets)
         if self.has_pond:
             inflow = np.asarray(question.forecast.inflow_m3s[h.id])
-            self.river.value = np.maximum(0.0, inflow - h.ecological_flow_m3s)
+            self.river = np.maximum(0.0, inflow - h.ecological_flow_m3s)
+            self.comes.value = self.river * self.frame.dt_h * (3600.0 * POND_SCALE)
             self.pond_0.value = min(max(0.0 if level is None else level, 0.0), h.pond_m3) * POND_SCALE
             fits = top >= h.min_kw
             self.on_min.value = runs * fits

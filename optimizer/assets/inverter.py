@@ -52,8 +52,8 @@ class InverterBlock:
     def _flow(self, store: BatteryBlock) -> None:
         """Stored energy from step to step, and the charge limit that falls with it."""
         frame, b, eta, n = self.frame, store.battery, self.inverter.efficiency, self.frame.n
-        out = cp.multiply(frame.total(self.discharge), frame.dt_h / (eta * b.discharge_efficiency))
-        into = cp.multiply(frame.total(self.charge), frame.dt_h * eta * b.charge_efficiency)
+        out = cp.multiply(frame.total(self.discharge), frame.hours) / (eta * b.discharge_efficiency)
+        into = cp.multiply(frame.total(self.charge), frame.hours) * (eta * b.charge_efficiency)
         store.flow = store.stored[1:] == store.stored[:n] - out + into
         frame.constraints.append(store.flow)
         frame.constraints += [frame.total(self.charge) * eta <= b.charge_kw * MW * share for share in self._charge_shares(store)]

@@ -27,15 +27,15 @@ class LoadBlock:
         self.beyond = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.peak = cp.Parameter((frame.n_sets, n), nonneg=True)
         self.room = cp.Parameter((k, n), nonneg=True)
-        self.unserved = cp.Variable((k, n), bounds=[0, self.room], name="unserved")
+        self.unserved = cp.Variable((k, n), nonneg=True, name="unserved")
         self.unserved_by_set = cp.Variable((frame.n_sets, n), nonneg=True, name="unserved_by_set")
         self.surplus = frame.power("surplus")
-        frame.constraints.append(frame.total(self.unserved_by_set) == cp.sum(self.unserved, axis=0))
+        frame.constraints += [self.unserved <= self.room, frame.total(self.unserved_by_set) == cp.sum(self.unserved, axis=0)]
         frame.draw += [cp.multiply(self.load, frame.w), self.surplus, -self.unserved_by_set]
         if frame.purpose == "plan" and frame.site.of(Battery):
             # What is shed stays in the battery. Reserve does not count it, so nobody is put in the dark to have some.
             frame.saved = cp.Variable(n + 1, nonneg=True, name="saved")
-            frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.dt_h)]
+            frame.constraints += [frame.saved[0] == 0, frame.saved[1:] == frame.saved[:n] + cp.multiply(cp.sum(self.unserved, axis=0), frame.hours)]
         left = 1.0 - frame.elapsed_s / sum(frame.step_s)
         # What must go dark does so as late as can be: until then a boat may come, or more sun than was foretold.
         waiting = 1.0 + DARK_LATER * left if frame.purpose == "plan" else np.ones(n)

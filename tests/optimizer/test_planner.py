@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -15,7 +15,7 @@ from ems.model import Limits
 from ems.plan import DieselStart, Forecast, Grid, PlantStart
 from ems.plan_check import PlanCheck
 from optimizer.forecasting import Forecasting
-from optimizer.planner import BELIEVED, InlinePlanner, PlanMaker, floored, step_lengths
+from optimizer.planner import BELIEVED, InlinePlanner, PlanMaker, grid_at, step_lengths
 from tests.optimizer.cases import NOON, forecast, hybrid, request, start
 
 
@@ -33,7 +33,7 @@ def maker() -> PlanMaker:
     return PlanMaker(short(), Forecasting(short(), "perfect", truth))
 
 
-def test_a_request_gets_a_plan_on_the_floored_grid(maker: PlanMaker) -> None:
+def test_a_request_gets_a_plan_from_now_on(maker: PlanMaker) -> None:
     at = NOON + timedelta(minutes=7, seconds=31)
     outcome = maker.make(request(short(), start(short(), on=["dg1"]), at=at))
     assert (outcome.status, outcome.cause, outcome.request_id) == ("ok", "", "r1")
@@ -41,8 +41,8 @@ def test_a_request_gets_a_plan_on_the_floored_grid(maker: PlanMaker) -> None:
     assert plan is not None
     assert outcome.forecast is not None
     assert plan.grid == outcome.forecast.grid
-    assert plan.grid.start == NOON + timedelta(minutes=5)
-    assert plan.grid.step_s == (300.0,) * 3 + (900.0,) * 2 + (3600.0,) * 3
+    assert plan.grid.start == at
+    assert plan.grid.step_s == (149.0,) + (300.0,) * 2 + (900.0,) * 2 + (3600.0,) * 3
     assert plan.made_at == at
     assert plan.valid_until == at + timedelta(hours=2)
     assert plan.objective_l is not None
@@ -161,8 +161,12 @@ def test_steps_finer_than_can_be_acted_on_are_merged(grid: list[tuple[float, int
     assert step_lengths(grid, shortest) == expected
 
 
-def test_the_origin_is_floored() -> None:
-    assert floored(datetime(2026, 1, 1, 3, 59, 59, 5, tzinfo=UTC), 900.0) == datetime(2026, 1, 1, 3, 45, tzinfo=UTC)
+@pytest.mark.parametrize(("minutes", "first_s"), [(0.0, 900.0), (0.5, 870.0), (12.0, 180.0), (12.1, 174.0 + 900.0), (14.99, 0.6 + 900.0)])
+def test_the_first_step_is_what_is_left_of_it(minutes: float, first_s: float) -> None:
+    at = NOON + timedelta(minutes=minutes)
+    found = grid_at(at, (900.0, 900.0, 3600.0))
+    assert (found.start, found.step_s) == (at, (pytest.approx(first_s), 900.0, 3600.0))
+    assert found.starts()[1].timestamp() % 900.0 == pytest.approx(0.0, abs=1e-5)
 
 
 def test_an_unknown_method_is_bad_input() -> None:
