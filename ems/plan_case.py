@@ -102,13 +102,16 @@ class Case:
         online += [p.inverter.id for p in pairs if self.usable(p.inverter, p.battery, k)]
         online += [h.id for h in site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
         charge = soc if soc is not None else {b: min(path[k : k + 2]) for b, path in plan.soc.items()}
+        # So must room to charge, but for the very beginning: there it is what it is.
+        spread = {b: max(0.0, *(s - least for s in plan.soc[b][max(k, 1) : k + 2])) for b, least in charge.items()}
         limits = {a: limit for a in self.limits if (limit := self.limit(a, k)) is not None}
-        return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=plan.error_up_kw[k] if plan.error_up_kw else 0.0)
+        learned_kw = plan.error_up_kw[k] if plan.error_up_kw else 0.0
+        return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=learned_kw, soc_spread=spread)
 
     def _hold_s(self, k: int) -> float | None:
-        """Return how long reserve must last for the diesels that can be started in step k [s]; None leaves the site's own figure."""
-        diesels = self.site.of(Diesel)
-        able = [d.id for d in diesels if (s := self.start.diesels.get(d.id)) is not None and s.usable and self.in_service(d.id, k)]
+        """Return how long reserve must last for the diesels that can be started beside those that run in step k [s]; None leaves the site's own figure."""
+        diesels, states = self.site.of(Diesel), self.start.diesels
+        able = [d.id for d in diesels if not self.plan.on[d.id][k] and (s := states.get(d.id)) is not None and s.usable and self.in_service(d.id, k)]
         return hold_s(self.site, able) if able and len(able) < len(diesels) else None
 
     def gives_way(self, k: int) -> bool:

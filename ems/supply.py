@@ -65,12 +65,13 @@ class Supplies:
         return unit.seen or (bool(unit.flag("forming")) and unit.silent_s < SILENT_FORMER_S)
 
     def _hold_s(self, image: Image, memory: Memory) -> float | None:
-        """Return how long reserve must last for the diesels that can be started now [s]; None leaves the site's own figure."""
+        """Return how long reserve must last for the diesels that can be started beside those that run [s]; None leaves the site's own figure."""
+        online = sequencer.online(memory.units)
         able = frozenset(
             [
                 d
                 for d, diesel in self._diesels.items()
-                if (u := memory.units.get(d)) is not None and sequencer.startable(diesel, u, image.assets[d], image.now_s, False)
+                if d not in online and (u := memory.units.get(d)) is not None and sequencer.startable(diesel, u, image.assets[d], image.now_s, False)
             ]
         )
         if not able or len(able) == len(self._diesels):

@@ -19,7 +19,8 @@ from optimizer.problem import PlanProblem
 def with_sun_stored(problem: PlanProblem, power_kw: dict[str, Array]) -> dict[str, Array]:
     """Return the powers of a plan with all sun in use that fits into the batteries until its end, whatever else the plan stores later.
 
-    Room for a lost feeder, and on the path of a bright day, stays free: sun that is cut for these is rightly cut.
+    Room for a lost feeder, and on the path of a bright day, stays free: sun that is cut for these is rightly cut. So is what reserve
+    could not replace: all sun may be lost at once, and then an inverter that reacts ends its charging, but no share on top of the loss is covered by that.
 
     Parameters
     ----------
@@ -32,8 +33,9 @@ def with_sun_stored(problem: PlanProblem, power_kw: dict[str, Array]) -> dict[st
     cut = {s.solar.id: np.maximum(0.0, s.available.value[0] * alive / MW - power_kw[s.solar.id]) for s in problem.solars}
     offered = left = sum(cut.values(), np.zeros(problem.frame.n))
     found = dict(power_kw)
-    for i in problem.inverters:
-        if i.store is not None and i.store.share > 0.0:
+    rule = problem.site.reserve
+    for i in problem.inverters if rule.combine == "max" or rule.solar_fraction == 0.0 else ():
+        if i.store is not None and i.store.share > 0.0 and i.reacts:
             more = stored_kw(problem, i, i.store, left)
             found[i.inverter.id] = found[i.inverter.id] - more
             left = left - more

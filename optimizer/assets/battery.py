@@ -72,7 +72,8 @@ class BatteryBlock:
         """What a bad day asks for (`optimizer.security`): so much stored, so much room, where it can be had."""
         frame, n = self.frame, self.frame.n
         thin = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.thin")
-        frame.constraints += [self.stored + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
+        # What is shed for it does not count here either: nobody is put in the dark today so that a bad night has more.
+        frame.constraints += [self.stored - self._saved() + thin >= self.path, self.stored - thin <= self.capacity - self.clear]
         frame.cost.append(cp.sum(cp.multiply(thin[1:], frame.hours)) * (frame.prices.thin_l_per_kwh_h / MW))
         # A diesel that waits can be left out when the day is brighter than forecast; what it has stored is then in the way of the sun.
         lost = cp.Variable(n + 1, nonneg=True, name=f"{self.battery.id}.lost")
@@ -160,8 +161,11 @@ class BatteryBlock:
 
     def firm(self) -> cp.Expression:
         """Return the stored energy that reserve may count on [MWh], shape (n_steps + 1,): above floor and SoC error, and not what was shed for it."""
-        saved = self.saved_share * self.frame.saved if self.frame.saved is not None else 0.0
-        return self.stored - self.floor - self.error - saved
+        return self.stored - self.floor - self.error - self._saved()
+
+    def _saved(self) -> cp.Expression | float:
+        """Return what of it is stored because load was shed [MWh], shape (n_steps + 1,)."""
+        return self.saved_share * self.frame.saved if self.frame.saved is not None else 0.0
 
     def room(self) -> cp.Expression:
         """Return what it can still be charged with [MWh], shape (n_steps + 1,)."""

@@ -204,3 +204,12 @@ def test_a_sun_that_nobody_can_curtail_may_go_where_nobody_can_take_it() -> None
     plan, faults = both(of, [HOUR] * 2, 70.0, start(of, 0.95), sun=120.0, limits={"pv1": Limits(min_kw=150.0)})
     assert faults == []
     assert plan.power_kw["pv1"] == pytest.approx((72.0,) * 2, abs=0.5)
+
+
+# ------------------------------------------------------------------ dark
+def test_what_must_go_dark_does_so_as_late_as_can_be() -> None:
+    """A set of 100 kW for 140 kW, 42 with the inverter's own: a battery at 0.5 has 150 kWh, three hours and a half. Until then a boat, or the sun, may come."""
+    of = site({**LOAD, "feeders": FEEDERS}, DG2, INV1, BESS1, reserve={"largest_unit": False, "load_fraction": 0.0})
+    plan, faults = both(of, [HOUR] * 12, 140.0, start(of, 0.5, on=["dg2"]))
+    assert faults == []
+    assert plan.unserved_kw == pytest.approx((0.0,) * 3 + (4 * 42.0 - 0.4 * 400.0 * 0.96 * 0.975,) + (42.0,) * 8, abs=0.5)

@@ -81,6 +81,18 @@ def test_what_is_planned_later_still_fits(battery: dict[str, Any], begin_kwh: fl
     assert stored_kw(problem, inverter, inverter.store, np.array([90.0, 0.0, 0.0])) == pytest.approx([fits_kw, 0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    ("inverter", "reserve"),
+    [({"forming": "never", "primary_response": False}, {}), ({}, {"combine": "sum", "solar_fraction": 0.2})],
+)
+def test_sun_that_reserve_could_not_replace_stays_cut(inverter: dict[str, Any], reserve: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inverter that does not react takes over nothing within seconds; a share of the sun on top of its loss is not covered by charging that ends."""
+    of = site(LOAD, PV1, DG1, DG2, {**INV1, **inverter}, BESS1, reserve=reserve)
+    bare, given, _ = plans(of, asked(of), monkeypatch)
+    assert min(bare.power_kw["pv1"][2:]) < 80.0
+    assert given.power_kw == bare.power_kw
+
+
 def test_on_a_dead_bus_and_beside_an_absent_battery_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     of = hybrid()
     what = asked(of, inv1=Limits(out_of_service=True))
