@@ -72,15 +72,17 @@ class InverterBlock:
         asked = frame.total(cp.multiply(frame.hold_h, reserve + self.discharge - self.charge)) / store.to_bus
         # What the forecast may be off by then is kept beside it, at a price that is seldom worth a start.
         spent = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.spent")
+        # A plan keeps it at both ends of a step (CONTROL 4.4). Control looks at its beginning, so a bound may ask no more: no policy is to be below it.
         firm, spare = store.firm(), store.unsure - spent
+        ends = (firm[:n], firm[1:]) if frame.purpose == "plan" else (firm[:n],)
         frame.held[self.inverter.id] = reserve
-        frame.constraints += [reserve <= left, spent <= store.unsure, asked - lack + spare <= firm[:n], asked - lack + spare <= firm[1:]]
+        frame.constraints += [reserve <= left, spent <= store.unsure, *(asked - lack + spare <= end for end in ends)]
         frame.energy_price(lack, frame.prices.lack_l_per_kwh_h)
         frame.energy_price(spent, frame.prices.spent_l_per_kwh_h)
         if self.reacts:
             at_once = cp.Variable(n, nonneg=True, name=f"{self.inverter.id}.at_once")
             bridged = at_once * (AT_ONCE_S / 3600.0 / store.to_bus)
-            frame.constraints += [at_once <= frame.total(left), bridged - lack <= firm[:n], bridged - lack <= firm[1:]]
+            frame.constraints += [at_once <= frame.total(left), *(bridged - lack <= end for end in ends)]
             frame.instant[self.inverter.id] = at_once
         if frame.purpose == "plan":
             self._take_back(store)
