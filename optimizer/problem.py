@@ -19,7 +19,8 @@ from optimizer.assets.inverter import InverterBlock
 from optimizer.assets.load import LoadBlock
 from optimizer.assets.solar import SolarBlock
 from optimizer.assets.tank import TankBlock
-from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Prices, Purpose, Question, each, other_formers
+from optimizer.frame import MAX_BOUND_DIESELS, MAX_DIESELS, MW, Array, Bounds, Frame, Purpose, Question, each, other_formers
+from optimizer.prices import Prices
 from optimizer.ranking import useful_sets
 from optimizer.reserve import ReserveBlock
 from optimizer.security import KNOWN_S, before_storm, bright_kw, paths_of, sun_kw
