@@ -56,6 +56,7 @@ class Alarms:
         found = [doubted(d) for d in image.doubts]
         uncharged = [b for b in self._batteries if charge_unknown(image.assets[b])]
         found += self._devices(image, uncharged)
+        found += unbelievable(image, uncharged)
         found += self._units(image, decision, uncharged)
         found += self._sets(image, decision)
         found += self._feeders(decision)
@@ -284,6 +285,18 @@ def second_controller(asset: str, how: str) -> Alarm:
         f"another controller writes to {asset} ({how}): nothing is written until it is off and stage control is ordered again",
         f"別の制御装置が {asset} に書き込んでいます。それを停止し、ステージ control を再度指令するまで書き込みません",
     )
+
+
+def unbelievable(image: Image, uncharged: Collection[str]) -> list[Alarm]:
+    """Return one alarm for each device that shows what cannot be, naming the points, but for those of which another alarm speaks."""
+    told = {(d.asset, d.point) for d in image.doubts} | {(b, "soc") for b in uncharged}
+    found = []
+    for asset, unit in image.assets.items():
+        points = ", ".join(p for p in unit.refused if (asset, p) not in told) if unit.seen else ""
+        if points:
+            en, ja = f"{asset} shows what cannot be: {points} is not used", f"{asset} の {points} がありえない値です。使いません"
+            found.append(Alarm("refused", "warning", asset, en, ja))
+    return found
 
 
 def charge_unknown(battery: AssetImage) -> bool:

@@ -17,7 +17,7 @@ STALE_CYCLES = 3.0
 """A value older than this many cycles is not used (faults are found by age, never by `connected`)."""
 MAIN_POINT = {"battery": "soc", "meter": "energy_export_kwh", "weather": "ghi_wm2", "tank": "level_l", "feeder": "breaker_closed"}
 PLAUSIBLE = 1.5
-"""A power beyond so many times a unit's rating is no power."""
+"""A power beyond so many times a unit's rating is no power, real or reactive."""
 LOADED = 2.0
 """A load's meter may show this many times its peak: what was cut off comes back cold and all at once."""
 MOTORING, IDLE_DRAW = 0.15, 0.05
@@ -65,7 +65,9 @@ class ImageBuilder:
         self._bus_witnesses = (*self._sources, *loads, *(f.id for load in site.of(Load) for f in load.feeders if f.device is not None))
         powers = {a.id: power_range(a) for a in site.assets if isinstance(a, Load | Solar | Hydro | Diesel | Inverter | Deferrable)}
         common = {"soc": (-0.01, 1.01), "frequency_hz": (0.0, OVER_HZ * site.site.nominal_hz)}
+        kvars = {a.id: PLAUSIBLE * a.rated_kva for a in site.assets if isinstance(a, Solar | Diesel | Inverter)}
         ranges = {a: common | ({"power_kw": powers[a]} if a in powers else {}) for a in self._kinds}
+        ranges = {a: span | ({"reactive_kvar": (-kvars[a], kvars[a])} if a in kvars else {}) for a, span in ranges.items()}
         self._places = [_Place(a, kind, MAIN_POINT.get(kind, "power_kw"), ranges[a]) for a, kind in self._kinds.items()]
 
     def build(self, telemetry: Telemetry, memory: Memory) -> Image:

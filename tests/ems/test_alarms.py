@@ -43,6 +43,9 @@ def test_a_quiet_island_has_none() -> None:
         ({"dg2": diesel(estop=1.0, fault=3.0)}, [("fault", "dg2"), ("estop", "dg2")]),
         ({"town": {}, "pv1": {}}, [("silent", "town"), ("silent", "pv1"), ("load_unknown", None)]),
         ({"town": {}}, [("silent", "town")]),  # the sources tell the load
+        ({"dg1": diesel(202.0, reactive_kvar=9999.0)}, [("refused", "dg1")]),
+        ({"dg1": diesel(202.0, reactive_kvar=9999.0, frequency_hz=500.0)}, [("refused", "dg1")]),
+        ({"dg1": diesel(9999.0)}, [("doubt", "dg1")]),  # of a power doubt speaks
     ],
 )
 def test_devices(assets: dict[str, dict[str, Reading]], expected: list[tuple[str, str | None]]) -> None:
@@ -108,6 +111,15 @@ def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:
         assert alarm.en.isascii()
         assert not alarm.ja.isascii()
         assert alarm.asset is None or (alarm.asset in alarm.en and alarm.asset in alarm.ja)
+
+
+def test_what_cannot_be_is_named_and_takes_nothing_from_anybody() -> None:
+    """dg1 alone at 202 kW: with 9999 kvar believed, sqrt(375^2 - 9999^2) would leave it nothing and the village would go dark."""
+    decision = decide(dg1=diesel(202.0, reactive_kvar=9999.0, frequency_hz=500.0), inv1=inverter(0.0, running=0.0, forming=0.0))
+    alarm = next(a for a in decision.alarms if a.code == "refused")
+    assert all(point in text for text in (alarm.en, alarm.ja) for point in ("dg1", "reactive_kvar", "frequency_hz"))
+    assert not alarm.ja.isascii()
+    assert (decision.leader, decision.memory.overload_s) == ("dg1", 0.0)
 
 
 def test_short_reserve_is_told_without_a_word_of_english_in_the_japanese() -> None:

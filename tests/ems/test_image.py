@@ -135,3 +135,15 @@ def test_who_tells_the_busbar_when_the_inverter_is_silent(town: dict[str, Readin
 def test_a_power_that_cannot_be_is_refused_by_name(unit: str, power_kw: float, refused: bool) -> None:
     seen = image(**{unit: points(power_kw=power_kw)}).assets[unit]
     assert (seen.refused, seen.seen) == ((("power_kw",), False) if refused else ((), True))
+
+
+@pytest.mark.parametrize(
+    ("unit", "kvar", "believed"),
+    [("dg1", 562.0, True), ("dg1", 563.0, False), ("dg1", -9999.0, False), ("dg2", -375.0, True), ("inv1", 375.0, True), ("inv1", 376.0, False),
+     ("pv1", 451.0, False)],
+)  # fmt: skip
+def test_reactive_power_beyond_one_and_a_half_times_the_kva_is_refused_by_name(unit: str, kvar: float, believed: bool) -> None:
+    """375 kVA of dg1 give 562.5 kvar, 250 of dg2 and inv1 375, 300 of pv1 450; the rest of the device is believed all the same."""
+    shown = {"dg1": diesel(202.0), "dg2": diesel(), "inv1": inverter(), "pv1": points(power_kw=0.0)}[unit]
+    seen = image(**{unit: {**shown, **points(reactive_kvar=kvar)}}).assets[unit]
+    assert (seen.get("reactive_kvar"), seen.refused, seen.seen) == ((kvar, (), True) if believed else (None, ("reactive_kvar",), True))
