@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ems.bus import VOLTAGE_S, Bus, BusState
-from ems.config.site import Diesel, Site
+from ems.bus import VOLTAGE_S, Bus, BusState, cut_off
+from ems.config.site import Diesel, Inverter, Site
 from ems.decision import Decision, Reserve
 from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
@@ -48,6 +48,7 @@ class Alarms:
     def __init__(self, site: Site) -> None:
         self._sets_of = {d.id: d for d in site.of(Diesel)}
         self._diesels = list(self._sets_of)
+        self._inverters = {i.id: i.rated_kw for i in site.of(Inverter)}
         self._bus = Bus(site)
         self._batteries = [a.id for a in site.assets if a.kind == "battery"]
 
@@ -57,6 +58,7 @@ class Alarms:
         uncharged = [b for b in self._batteries if charge_unknown(image.assets[b])]
         found += self._devices(image, uncharged)
         found += unbelievable(image, uncharged)
+        found += self._cut_off(image, decision)
         found += self._units(image, decision, uncharged)
         found += self._sets(image, decision)
         found += self._feeders(decision)
@@ -94,6 +96,21 @@ class Alarms:
                 found.append(Alarm("astray", "warning", asset, f"{asset} does not follow its setpoint", f"{asset} が設定値に追従していません"))
             if unit.flag("estop"):
                 found.append(Alarm("estop", "critical", asset, f"emergency stop of {asset} is pressed", f"{asset} の非常停止が押されています"))
+        return found
+
+    def _cut_off(self, image: Image, decision: Decision) -> list[Alarm]:
+        """Return the inverters that run behind their own open breaker, though nobody has taken them off; a black start closes breakers in its turn."""
+        found = []
+        for i, rated_kw in self._inverters.items():
+            unit, limits, manual = image.assets[i], decision.memory.limits.get(i), decision.memory.manual.get(i)
+            taken_off = (limits is not None and limits.out_of_service) or (manual is not None and manual.run is False)
+            idle = unit.seen and not unit.fault and unit.flag("running") is not False and cut_off(unit, rated_kw)
+            if idle and not taken_off and decision.mode is not Mode.BLACKSTART:
+                en, ja = (
+                    f"{i} runs behind its open breaker: it neither holds the bus nor counts as reserve",
+                    f"{i} は遮断器が開いたまま運転しています。母線形成にも予備力にも数えません",
+                )
+                found.append(Alarm("breaker_open", "major", i, en, ja))
         return found
 
     def _units(self, image: Image, decision: Decision, uncharged: Collection[str]) -> list[Alarm]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ems.bus import Bus, BusState, Finding
+from ems.bus import Bus, BusState, Finding, cut_off
 from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Site, Solar
 from ems.decision import Event, Write
 from ems.feeders import REPEAT_S, Feeders
@@ -173,7 +173,8 @@ class BlackStarts:
         if f in self._diesels:
             ours, limit_s = bool(on_bus(unit)), self._start_limit_s(self._diesels[f])
         else:
-            ours, limit_s = bool(unit.flag("forming")) and unit.flag("running") is not False, INVERTER_S
+            ours = bool(unit.flag("forming")) and unit.flag("running") is not False and not cut_off(unit, self._inverters[f].rated_kw)
+            limit_s = INVERTER_S
         if bus.state is BusState.LIVE:
             if not ours:
                 return self._alive_already(memory, start)
@@ -269,7 +270,8 @@ class BlackStarts:
         found = [Write(former, "power_kw", 0.0)]
         if unit.flag("forming") is not True:
             found.append(Write(former, "forming", 1.0))
-        if unit.flag("running") is not True:
+        # One that idles behind its open breaker closes it when it is told to run.
+        if unit.flag("running") is not True or unit.flag("breaker_closed") is False:
             found.append(Write(former, "running", 1.0))
         return tuple(found)
 

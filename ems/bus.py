@@ -1,7 +1,8 @@
 """Is the busbar alive, and is it steady: frequency and voltage in their bands, and since when.
 
 Dead is a finding of several devices, never of one. A set whose breaker is open measures its own terminals,
-not the busbar, so it says nothing. One device that shows zero may be broken or just back from a restart; two
+not the busbar, so it says nothing. An inverter behind its open breaker, which may measure either side, bears others out that find
+the bus dead, and can neither find it alive nor, with its like alone, dead. One device that shows zero may be broken or just back from a restart; two
 that agree, with nobody who contradicts, are believed. Everything else is unknown, and unknown is not dead.
 """
 
@@ -53,6 +54,7 @@ class Bus:
         sources = [a for a in site.assets if isinstance(a, Inverter | Diesel | Hydro | Solar)]
         self._rated = {a.id: a.rated_kw for a in sources} | {a.id: a.peak_kw for a in site.of(Load)}
         self._sets = frozenset(a.id for a in sources if isinstance(a, Diesel | Hydro))
+        self._inverters = frozenset(i.id for i in site.of(Inverter))
 
     def in_band(self, image: Image) -> bool | None:
         """Return whether frequency and voltage are in band; None where neither is measured."""
@@ -69,7 +71,7 @@ class Bus:
 
     def found(self, image: Image) -> Finding:
         """Return what the devices that measure the busbar say of it together."""
-        dead: list[str] = []
+        dead, beside = list[str](), list[str]()
         for asset, rated_kw in self._rated.items():
             unit = image.assets[asset]
             if not unit.seen:
@@ -78,12 +80,13 @@ class Bus:
                 return Finding(BusState.LIVE)
             if asset in self._sets and not on_bus(unit):
                 continue
-            highest = self._highest(unit)
-            if highest is not None and highest >= ALIVE:
+            highest, apart = self._highest(unit), asset in self._inverters and cut_off(unit, rated_kw)
+            if highest is not None and highest >= ALIVE and not apart:
                 return Finding(BusState.LIVE)
             if highest is not None and highest < DEAD:
-                dead.append(asset)
-        return Finding(BusState.DEAD if len(dead) >= WITNESSES else BusState.UNKNOWN, tuple(dead))
+                (beside if apart else dead).append(asset)
+        agreed = (*dead, *beside)
+        return Finding(BusState.DEAD if dead and len(agreed) >= WITNESSES else BusState.UNKNOWN, agreed)
 
     def _highest(self, unit: AssetImage) -> float | None:
         """Return the higher share of nominal of its frequency and its voltage; None where it measures neither."""
@@ -91,3 +94,8 @@ class Bus:
         if hz is None and volts is None:
             return None
         return max((hz or 0.0) / self._hz, (volts or 0.0) / self._v)
+
+
+def cut_off(inverter: AssetImage, rated_kw: float) -> bool:
+    """Whether an inverter stands behind its own open breaker; one that gives power does not, whatever the switch says."""
+    return inverter.flag("breaker_closed") is False and abs(inverter.power_kw or 0.0) <= FLOWS * rated_kw

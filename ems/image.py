@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ems.bus import cut_off
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.frozen import changed, frozen
 from ems.memory import Memory
@@ -173,17 +174,19 @@ class ImageBuilder:
         return changed(gap, points={**gap.points, "power_kw": power}, suspect=(*gap.suspect, "power_kw"))
 
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
-        """Return the busbar's frequency or voltage from whoever measures it, sources first; a dead unit shows zero, a set behind its open breaker its own.
+        """Return the busbar's frequency or voltage from whoever measures it, sources first.
 
-        Zeros of sets at rest tell nothing of a busbar whose loads draw: that is None.
+        A dead unit shows zero, one behind its open breaker its own terminals. Zeros of sets at rest tell nothing of a busbar whose loads draw: that is None.
         """
         dead = None
         for witness in self._bus_witnesses:
-            value = assets[witness].points.get(point)
-            if value and not (assets[witness].kind in ("diesel", "hydro") and assets[witness].flag("breaker_closed") is False):
+            unit = assets[witness]
+            value = unit.points.get(point)
+            if value is None or (unit.kind == "inverter" and cut_off(unit, self._rated[witness])):
+                continue
+            if value and not (unit.kind in ("diesel", "hydro") and unit.flag("breaker_closed") is False):
                 return value
-            if value is not None:
-                dead = 0.0
+            dead = 0.0
         return None if dead is not None and any((assets[a].points.get("power_kw") or 0.0) > drawn for a, drawn in self._drawing_kw) else dead
 
 

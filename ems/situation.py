@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ems import sequencer
+from ems.bus import cut_off
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.dispatch import Situation
 from ems.guards import Bound
@@ -49,14 +50,13 @@ class Situations:
         base = image.load_kw - sum(image.assets[d.id].power_kw or 0.0 for d in self._deferrables)
         taken = {a for a in self._rated if image.assets[a].seen and image.assets[a].remote}
         fixed = self._fixed(image, memory, taken)
-        running = tuple(i.id for i in self._inverters if i.id in taken and image.assets[i.id].flag("running") is not False and not image.assets[i.id].fault)
         return Situation(
             demand_kw=base + self._station_kw + sum(drawn.values()),
             solar_kw={s.id: self._sun_kw(s, image, memory, bounds[s.id]) for s in self._solars if s.id in taken},
             hydro_kw={h.id: self._water_kw(h, image, memory, bounds[h.id], planned) for h in self._hydros if h.id in taken and h.id not in fixed},
             fixed_kw=fixed,
             bounds=bounds,
-            inverters=running,
+            inverters=tuple(i.id for i in self._inverters if i.id in taken and self._runs(i, image)),
             unloading=NOTHING,
         )
 
@@ -67,6 +67,11 @@ class Situations:
     def curtailed(self, image: Image, memory: Memory, bounds: Mapping[str, Bound]) -> bool:
         """Whether any solar unit could give more than it may."""
         return any(self._held_back(s, image, memory, bounds[s.id]) for s in self._solars)
+
+    def _runs(self, inverter: Inverter, image: Image) -> bool:
+        """Whether an inverter is on the bus, as far as it tells."""
+        unit = image.assets[inverter.id]
+        return unit.flag("running") is not False and not unit.fault and not cut_off(unit, inverter.rated_kw)
 
     def _fixed(self, image: Image, memory: Memory, taken: set[str]) -> dict[str, float]:
         """Return the power of units that take no command now [kW]."""

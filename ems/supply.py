@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ems import sequencer
+from ems.bus import cut_off
 from ems.charge import surely_stored
 from ems.config.site import Battery, Diesel, Inverter, Site
 from ems.memory import Memory
@@ -20,7 +21,7 @@ class Supplies:
     def __init__(self, site: Site) -> None:
         self._diesels = {d.id: d for d in site.of(Diesel)}
         self._batteries = [b.id for b in site.of(Battery)]
-        self._inverters = [i.id for i in site.of(Inverter)]
+        self._inverters = {i.id: i.rated_kw for i in site.of(Inverter)}
         self._sources = [a.id for a in site.assets if a.kind in SOURCES]
         self._runners = [a.id for a in site.assets if a.kind in ("hydro", "inverter")]
         self._site = site
@@ -60,7 +61,7 @@ class Supplies:
 
     def _runs(self, unit: AssetImage) -> bool:
         """Whether a turbine or inverter is on the bus as far as anybody knows."""
-        if unit.flag("running") is False or unit.fault:
+        if unit.flag("running") is False or unit.fault or (unit.id in self._inverters and cut_off(unit, self._inverters[unit.id])):
             return False
         return unit.seen or (bool(unit.flag("forming")) and unit.silent_s < SILENT_FORMER_S)
 

@@ -9,8 +9,8 @@ import pytest
 
 from ems.controller import Controller
 from ems.decision import Decision
-from ems.memory import Memory, UnitMemory
-from ems.model import Reading
+from ems.memory import Manual, Memory, UnitMemory
+from ems.model import Limits, Reading
 from ems.terms import Mode, Phase, Stage
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
@@ -45,6 +45,9 @@ def test_a_quiet_island_has_none() -> None:
         ({"town": {}}, [("silent", "town")]),  # the sources tell the load
         ({"dg1": diesel(202.0, reactive_kvar=9999.0)}, [("refused", "dg1")]),
         ({"dg1": diesel(202.0, reactive_kvar=9999.0, frequency_hz=500.0)}, [("refused", "dg1")]),
+        ({"inv1": inverter(0.0, breaker_closed=0.0)}, [("breaker_open", "inv1")]),
+        ({"inv1": inverter(0.0, running=0.0, forming=0.0, breaker_closed=0.0)}, []),  # it was stopped, as stopped ones stand
+        ({"inv1": inverter(-2.0, breaker_closed=1.0)}, []),
         ({"dg1": diesel(9999.0)}, [("doubt", "dg1")]),  # of a power doubt speaks
     ],
 )
@@ -111,6 +114,12 @@ def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:
         assert alarm.en.isascii()
         assert not alarm.ja.isascii()
         assert alarm.asset is None or (alarm.asset in alarm.en and alarm.asset in alarm.ja)
+
+
+def test_who_was_taken_off_needs_no_alarm_for_its_breaker() -> None:
+    idle = inverter(0.0, breaker_closed=0.0)
+    for known in ({"manual": {"inv1": Manual(run=False)}}, {"limits": {"inv1": Limits(out_of_service=True)}}):
+        assert "breaker_open" not in {a for a, _ in causes(decide(replace(AUTO, **known), inv1=idle))}  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_is_named_and_takes_nothing_from_anybody() -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ems.black_start import BlackStarts, under_way
+from ems.bus import Bus
+from ems.decision import Write
 from ems.feeders import Feeders
 from ems.guards import Bound
 from ems.image import ImageBuilder
@@ -63,6 +65,7 @@ def test_who_brings_it_up_where_nobody_is_named(shown: dict[str, dict[str, Readi
         ({"dg1": {}}, {}, "dg1", "its device does not answer"),
         ({}, {}, "h1", "it cannot form the bus"),
         ({"pv1": points(power_kw=40.0)}, {}, "inv1", "the bus is alive"),
+        ({"inv1": inverter(0.0, breaker_closed=0.0), "pv1": points(power_kw=0.0, voltage_v=0.0)}, {}, "inv1", None),  # it idles behind its open breaker
         ({"town": points(power_kw=0.0)}, {}, "inv1", "the bus is not found dead by two measurements"),
         ({}, {"stopped": True}, "inv1", "the emergency stop is in force"),
         ({}, {"stage": Stage.SHADOW}, "inv1", "the site is not in stage control"),
@@ -101,3 +104,15 @@ def test_a_restart_ends_what_was_under_way() -> None:
     assert not under_way(after)
     assert after.black_start is not None
     assert (after.black_start.failed_at, after.black_start.cause) == ("energise", "restart")
+
+
+def test_an_inverter_that_idles_behind_its_breaker_is_told_to_close_it_and_holds_nothing_until_it_has() -> None:
+    """It says forming and running all the while; only its breaker tells whether the bus is its own."""
+    begun = replace(RESTED, mode=Mode.BLACKSTART, black_start=BlackStart("inv1", "energise", 0.0, "kim"))
+    idle = image(inv1=inverter(0.0, breaker_closed=0.0), pv1=points(power_kw=0.0, voltage_v=0.0))
+    stepped = STARTS.early(replace(idle, now_s=1.0), Bus(SITE).found(idle), begun)
+    assert Write("inv1", "running", 1.0) in stepped.writes
+    assert stepped.memory.black_start is not None and stepped.memory.black_start.step == "energise"
+    up = image(inv1=inverter(0.0, breaker_closed=1.0), town=points(power_kw=0.0))
+    stepped = STARTS.early(replace(up, now_s=5.0), Bus(SITE).found(up), begun)
+    assert stepped.memory.black_start is not None and stepped.memory.black_start.step == "prove"

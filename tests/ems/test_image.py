@@ -96,6 +96,17 @@ def test_frequency_comes_from_whoever_measures_it() -> None:
     assert image(dg1=warming, inv1=inverter(frequency_hz=0.0), town=points(power_kw=0.0)).frequency_hz == 0.0
 
 
+def test_an_inverter_behind_its_open_breaker_measures_itself() -> None:
+    idle = inverter(0.0, frequency_hz=50.0, voltage_v=400.0, breaker_closed=0.0)
+    dark = image(dg1=diesel(), inv1=idle, town=points(power_kw=0.0, frequency_hz=0.0, voltage_v=0.0))
+    assert (dark.frequency_hz, dark.voltage_v) == (0.0, 0.0)
+    off = inverter(0.0, running=0.0, frequency_hz=0.0, voltage_v=0.0, breaker_closed=0.0)
+    unmeasured = image(dg1={}, dg2={}, inv1=off, town={})
+    assert (unmeasured.frequency_hz, unmeasured.voltage_v) == (None, None)
+    carrying = image(dg1=diesel(), inv1=inverter(200.0, breaker_closed=0.0))  # only its switch is wrong
+    assert carrying.frequency_hz == 50.0
+
+
 def test_a_unit_that_is_off_its_setpoint_for_half_a_minute_does_not_follow() -> None:
     builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 50.0, "pv1": 100.0})
     sunny = points(power_kw=60.0, available_kw=60.0)  # less sun than allowed is no fault
