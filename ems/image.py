@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ems.bus import cut_off
+from ems.bus import ALIVE, cut_off
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.frozen import changed, frozen
 from ems.memory import Memory
 from ems.model import BAD, GOOD, NOTHING, SUSPECT, AssetImage, Image, Reading, Telemetry
+from ems.sequencer import on_bus
 from ems.terms import Stage
 
 STALE_CYCLES = 3.0
@@ -54,6 +55,7 @@ class ImageBuilder:
     """Builds the image of one site."""
 
     def __init__(self, site: Site) -> None:
+        self._alive = {"frequency_hz": ALIVE * site.site.nominal_hz, "voltage_v": ALIVE * site.site.nominal_v}
         self._stale_s = STALE_CYCLES * site.control.cycle_s
         self._kinds = {a.id: str(a.kind) for a in site.assets}
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
@@ -176,18 +178,22 @@ class ImageBuilder:
     def _bus_value(self, assets: Mapping[str, AssetImage], point: str) -> float | None:
         """Return the busbar's frequency or voltage from whoever measures it, sources first.
 
-        A dead unit shows zero, one behind its open breaker its own terminals. Zeros of sets at rest tell nothing of a busbar whose loads draw: that is None.
+        A dead unit shows zero, one behind its open breaker its own terminals: remanence at rest, half the frequency while it
+        runs up. What is no living busbar's counts where nobody sees a living one. Zeros of sets at rest tell nothing of a
+        busbar whose loads draw: that is None.
         """
-        dead = None
+        low = None
         for witness in self._bus_witnesses:
             unit = assets[witness]
             value = unit.points.get(point)
             if value is None or (unit.kind == "inverter" and cut_off(unit, self._rated[witness])):
                 continue
-            if value and not (unit.kind in ("diesel", "hydro") and unit.flag("breaker_closed") is False):
+            if value and unit.kind in ("diesel", "hydro") and on_bus(unit) is False:
+                value = 0.0
+            if value >= self._alive[point]:
                 return value
-            dead = 0.0
-        return None if dead is not None and any((assets[a].points.get("power_kw") or 0.0) > drawn for a, drawn in self._drawing_kw) else dead
+            low = low or value
+        return None if low == 0.0 and any((assets[a].points.get("power_kw") or 0.0) > drawn for a, drawn in self._drawing_kw) else low
 
 
 def power_range(asset: Load | Solar | Hydro | Diesel | Inverter | Deferrable) -> tuple[float, float]:

@@ -96,6 +96,28 @@ def test_frequency_comes_from_whoever_measures_it() -> None:
     assert image(dg1=warming, inv1=inverter(frequency_hz=0.0), town=points(power_kw=0.0)).frequency_hz == 0.0
 
 
+HYDRO = {"id": "h1", "kind": "hydro", "rated_kw": 80.0, "min_kw": 10.0}
+TURBINES = ImageBuilder(site(HYDRO)).build
+
+
+@pytest.mark.parametrize(
+    ("turbine", "others", "hz", "volts"),
+    [
+        ({"running": 0.0, "voltage_v": 7.0, "frequency_hz": 0.0}, {}, 50.0, 400.0),  # remanence at rest
+        ({"running": 0.0, "voltage_v": 240.0, "frequency_hz": 31.0}, {}, 50.0, 400.0),  # it runs up
+        ({"voltage_v": 7.0, "frequency_hz": 31.0}, {}, 50.0, 400.0),  # no switch of its own: without power it is not on the bus
+        ({"running": None, "power_kw": 0.4, "voltage_v": 7.0}, {}, 50.0, 400.0),  # its meter errs, but 7 V are nobody's busbar
+        ({"running": 1.0, "power_kw": 40.0, "voltage_v": 396.0, "frequency_hz": 49.9}, {}, 49.9, 396.0),
+        ({"running": 0.0, "voltage_v": 7.0, "frequency_hz": 31.0}, {"inv1": {}, "dg1": diesel(), "town": points(power_kw=0.0)}, 0.0, 0.0),
+        ({"running": 1.0, "power_kw": 40.0, "voltage_v": 150.0, "frequency_hz": 49.0}, {"inv1": {}, "dg1": {}}, 49.0, 150.0),  # the bus itself is low
+    ],
+)  # fmt: skip
+def test_a_turbine_that_stands_or_runs_up_measures_itself(turbine: dict[str, float], others: dict[str, dict[str, Reading]], hz: float, volts: float) -> None:
+    """The shipped governor profile has no `breaker_closed`: its breaker is its `running`."""
+    seen = TURBINES(telemetry(h1=points(**{"power_kw": 0.0, **turbine}), **others), Memory())
+    assert (seen.frequency_hz, seen.voltage_v) == (hz, volts)
+
+
 def test_an_inverter_behind_its_open_breaker_measures_itself() -> None:
     idle = inverter(0.0, frequency_hz=50.0, voltage_v=400.0, breaker_closed=0.0)
     dark = image(dg1=diesel(), inv1=idle, town=points(power_kw=0.0, frequency_hz=0.0, voltage_v=0.0))
