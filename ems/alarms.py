@@ -15,7 +15,7 @@ from ems.engines import due
 from ems.explain import BLACK_START_CAUSES, STEPS, contingency
 from ems.model import AssetImage, Doubt, Flaw, Image
 from ems.rotation import SERVICE_NEAR_H, service_in_h
-from ems.sequencer import LOCKED, online, startable
+from ems.sequencer import online, startable
 from ems.terms import Alarm, Mode
 
 FLAWS: dict[Flaw, tuple[str, str]] = {
@@ -117,7 +117,7 @@ class Alarms:
         found = []
         for d in self._diesels:
             unit = decision.memory.units.get(d)
-            if unit is not None and unit.phase is LOCKED:
+            if unit is not None and unit.barred:
                 found.append(
                     Alarm(
                         "locked",

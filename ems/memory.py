@@ -35,6 +35,8 @@ class UnitMemory:
         In a row.
     starts : tuple[float, ...]
         Start commands of the last hour [s].
+    locked : bool
+        It is locked out and runs because a person started it: when it leaves, its phase is `locked` again.
     """
 
     phase: Phase
@@ -46,6 +48,12 @@ class UnitMemory:
     failed_starts: int = 0
     starts: tuple[float, ...] = ()
     why: Explanation = Explanation(Reason.NOT_NEEDED)
+    locked: bool = False
+
+    @property
+    def barred(self) -> bool:
+        """Whether it is locked out, running or not: only a person releases it."""
+        return self.locked or self.phase is Phase.LOCKED
 
 
 @frozen

@@ -213,6 +213,8 @@ class Orders:
                 unit = units.get(asset)
                 if unit is not None and unit.phase is Phase.LOCKED:
                     units = {**units, asset: UnitMemory(Phase.OFF, image.now_s)}
+                elif unit is not None and unit.locked:
+                    units = {**units, asset: replace(unit, locked=False)}
         memory = replace(memory, manual=manual, units=units, feeders=feeders)
         if action in ("release", "set"):
             return memory, Outcome(request.seq, Status.DONE, result="in force")

@@ -97,11 +97,21 @@ def on_bus(image: AssetImage) -> bool | None:
     return None if power is None else power > 0.0
 
 
-def adopt(diesel: Diesel, image: AssetImage, now_s: float) -> UnitMemory:
-    """Return the memory of a unit met for the first time; minimum up time counts from now."""
+ADOPTED = Explanation(Reason.SEQUENCE, ("adopted",))
+"""Why a set that was found running runs."""
+
+
+def adopt(diesel: Diesel, image: AssetImage, now_s: float, locked: bool = False) -> UnitMemory:
+    """Return the memory of a unit met for the first time, or met again while others run it; minimum up time counts from now.
+
+    Parameters
+    ----------
+    locked : bool
+        Whether it is locked out: found running, a person has started it, and it is taken as it is; the lock-out comes back when it leaves.
+    """
     if on_bus(image):
-        return UnitMemory(Phase.ONLINE, now_s, started_s=now_s, why=Explanation(Reason.SEQUENCE, ("adopted",)))
-    return UnitMemory(Phase.OFF, now_s - diesel.min_down_s)
+        return UnitMemory(Phase.ONLINE, now_s, started_s=now_s, why=ADOPTED, locked=locked)
+    return UnitMemory(Phase.LOCKED, now_s, why=Explanation(Reason.FAULT)) if locked else UnitMemory(Phase.OFF, now_s - diesel.min_down_s)
 
 
 def rebuilt(
@@ -118,8 +128,8 @@ def rebuilt(
     for d, diesel in diesels.items():
         unit, on = units.get(d), on_bus(images[d])
         watched = watch or not images[d].ours
-        if on is not None and (unit is None or watched and unit.phase is not Phase.LOCKED and (unit.phase in COMING or on is not (d in online({d: unit})))):
-            unit = adopt(diesel, images[d], now_s)
+        if on is not None and (unit is None or watched and (unit.phase in COMING or on is not (d in online({d: unit})))):
+            unit = adopt(diesel, images[d], now_s, unit is not None and unit.barred)
         if unit is not None:
             found[d] = unit
     return found
@@ -142,6 +152,8 @@ def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: floa
         return False
     if memory.phase in RUNNING:
         return True
+    if memory.locked:
+        return False
     if memory.failed_starts and now_s - memory.since_s < CRANK_REST_S:
         return False
     return not economic or rested(diesel, memory, now_s)
@@ -189,7 +201,10 @@ def advance(diesel: Diesel, memory: UnitMemory, image: AssetImage, wanted: bool,
         return _from_rest(diesel, memory, seen_on, wanted, why, moment.now_s)
     if phase in ON_LINE:
         return _on_line(diesel, memory, image, seen_on, wanted, why, moment)
-    return Advance(memory) if phase is LOCKED else _coming(diesel, memory, image, wanted, moment)
+    if phase is LOCKED:
+        # A person has started it: it is taken as it is, and stays locked out for us.
+        return _from_rest(diesel, changed(memory, locked=True), seen_on, False, why, moment.now_s) if seen_on else Advance(memory)
+    return _coming(diesel, memory, image, wanted, moment)
 
 
 def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, why: Explanation, now_s: float) -> Advance:
@@ -200,8 +215,10 @@ def _from_rest(diesel: Diesel, memory: UnitMemory, seen_on: bool, wanted: bool, 
         again = changed(memory, phase=Phase.ONLINE, since_s=now_s, why=why)
         return Advance(again, (Write(diesel.id, "running", 1.0),), (Event("stop_cancelled", diesel.id, why.reason.value),))
     if seen_on:
-        found = changed(adopt_running(memory, now_s), why=Explanation(Reason.SEQUENCE, ("adopted",)))
+        found = changed(adopt_running(memory, now_s), why=ADOPTED)
         return Advance(found, events=(Event("adopted", diesel.id, f"{diesel.id} was found running and is taken over as it is"),))
+    if memory.locked:
+        return Advance(changed(memory, phase=Phase.LOCKED, since_s=now_s, why=Explanation(Reason.FAULT)))
     if wanted:
         # From its cool-down an engine turns already: it only has to synchronise again.
         phase = Phase.SYNCHRONISING if memory.phase is Phase.COOLDOWN else Phase.STARTING
@@ -266,8 +283,8 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
         if memory.phase is Phase.UNLOADING:
             gone = changed(memory, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
             return Advance(gone, events=(Event("off_line", diesel.id, memory.why.reason.value),))
-        phase = Phase.LOCKED if image.fault else Phase.OFF
-        lost = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if image.fault else Reason.SEQUENCE))
+        phase = Phase.LOCKED if image.fault or memory.locked else Phase.OFF
+        lost = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if phase is LOCKED else Reason.SEQUENCE))
         return Advance(lost, events=(Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),))
     if wanted:
         back = memory.phase is Phase.UNLOADING

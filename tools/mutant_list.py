@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "trip_forgotten",
         SEQUENCER,
-        "phase = Phase.LOCKED if image.fault else Phase.OFF",
+        "phase = Phase.LOCKED if image.fault or memory.locked else Phase.OFF",
         "phase = Phase.ONLINE",
         "a set that tripped is still counted as on the bus",
     ),
@@ -127,6 +127,6 @@ MUTANTS = (
         "the most important feeder is shed first",
     ),
     Mutant("silence_untold", ALARMS, "elif not unit.seen:", "elif False:", "a silent device brings no alarm"),
-    Mutant("lock_untold", ALARMS, "if unit is not None and unit.phase is LOCKED:", "if unit is None:", "a lock-out brings no alarm"),
+    Mutant("lock_untold", ALARMS, "if unit is not None and unit.barred:", "if unit is None:", "a lock-out brings no alarm"),
 )
 """All of them; at least 19 of 20 have to be caught."""

@@ -59,6 +59,7 @@ def test_devices(assets: dict[str, dict[str, Reading]], expected: list[tuple[str
     ("memory", "more", "expected"),
     [
         ({"units": {**RESTED, "dg2": UnitMemory(Phase.LOCKED, -60.0)}}, {}, ("locked", "dg2")),
+        ({"units": {**RESTED, "dg1": UnitMemory(Phase.ONLINE, -60.0, -60.0, locked=True)}}, {}, ("locked", "dg1")),  # run by hand meanwhile
         ({"astray": {"inv1": 0.0}}, {"inv1": inverter(90.0), "dg1": diesel(110.0)}, ("astray", "inv1")),
         ({"stopped": True}, {}, ("safe", None)),
         ({}, {"policy": "mpc"}, ("no_plan", None)),

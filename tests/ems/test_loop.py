@@ -297,6 +297,7 @@ def test_what_a_restart_keeps_and_what_it_forgets() -> None:
         ({"stopped": True}, True),
         ({"taken_seq": 3}, True),
         ({"units": {"dg1": UnitMemory(Phase.LOCKED, 1.0)}}, True),
+        ({"units": {"dg1": UnitMemory(Phase.ONLINE, 1.0, locked=True)}}, True),
         ({"units": {"dg1": UnitMemory(Phase.ONLINE, 1.0)}}, False),
         ({"duties": {"desal1": Duty(True, 1.0, 1)}}, True),
         ({"duties": {"desal1": Duty(False, 1.0, 0)}}, False),

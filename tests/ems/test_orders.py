@@ -140,6 +140,9 @@ def test_a_release_frees_a_lock_out_and_nothing_else_does() -> None:
     assert "locked out" in (refused.outcomes[0].cause or "")
     freed = take(order(asset="dg2", action="release"), memory=locked)
     assert freed.memory.units["dg2"] == UnitMemory(Phase.OFF, 0.0)
+    running = UnitMemory(Phase.ONLINE, -60.0, started_s=-60.0, locked=True)  # somebody has started it by hand
+    freed = take(order(asset="dg2", action="release"), memory=replace(MEMORY, units={**UNITS, "dg2": running}), dg2=diesel(50.0))
+    assert freed.memory.units["dg2"] == replace(running, locked=False)
 
 
 def test_manual_mode_of_one_asset_holds_what_it_does() -> None:

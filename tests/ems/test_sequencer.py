@@ -10,7 +10,7 @@ from ems.config.site import Diesel
 from ems.decision import Write
 from ems.memory import UnitMemory
 from ems.model import AssetImage, Quality
-from ems.sequencer import HELD_S, Moment, advance, arrived, must_stay, startable
+from ems.sequencer import HELD_S, Moment, advance, arrived, must_stay, rebuilt, startable
 from ems.terms import Explanation, Phase, Reason
 from tests.ems.island import site
 
@@ -148,3 +148,46 @@ def test_minimum_up_time_holds_unless_there_is_a_fault() -> None:
     assert must_stay(DIESEL, online, unit(True, 50.0), 1799.0)
     assert not must_stay(DIESEL, online, unit(True, 50.0), 1800.0)
     assert not must_stay(DIESEL, online, unit(True, 50.0, fault=1.0), 100.0)
+
+
+def test_one_that_is_locked_out_and_started_by_hand_is_taken_as_it_is_and_locked_again_when_it_leaves() -> None:
+    """Whatever is wanted: it is neither stopped nor fought while a person runs it, nor started once he has stopped it."""
+    locked = UnitMemory(Phase.LOCKED, 0.0, failed_starts=3)
+    moved = advance(DIESEL, locked, unit(True, 80.0), False, WHY, Moment(50.0, 1.0))
+    assert (moved.memory.phase, moved.memory.barred, moved.writes, [e.kind for e in moved.events]) == (Phase.ONLINE, True, (), ["adopted"])
+    assert startable(DIESEL, moved.memory, unit(True, 80.0), 51.0, economic=True)  # it runs: it may stay
+    cycles(
+        moved.memory,
+        (60.0, unit(True, 80.0), True, Phase.ONLINE, ()),
+        (70.0, unit(False), True, Phase.LOCKED, ()),
+        (200.0, unit(False), True, Phase.LOCKED, ()),
+    )
+
+
+def test_one_that_is_locked_out_and_that_we_take_off_does_not_come_back_by_itself() -> None:
+    by_hand = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0, locked=True)
+    last = cycles(
+        by_hand,
+        (2000.0, unit(True, 25.0), False, Phase.COOLDOWN, (STOP,)),
+        (2001.0, unit(True, 5.0), False, Phase.COOLDOWN, ()),
+        (2005.0, unit(False), True, Phase.LOCKED, ()),
+    )
+    cooling = replace(by_hand, phase=Phase.COOLDOWN, since_s=2000.0)
+    assert [startable(DIESEL, m, unit(False), 9000.0, economic=False) for m in (cooling, last)] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("before", "on", "watch", "phase", "barred"),
+    [
+        (UnitMemory(Phase.LOCKED, 0.0), True, True, Phase.ONLINE, True),  # after a restart: START has a unit that holds the bus
+        (UnitMemory(Phase.LOCKED, 0.0), False, True, Phase.LOCKED, True),
+        (UnitMemory(Phase.LOCKED, 0.0), True, False, Phase.LOCKED, True),  # while we command, `advance` takes it, with an event
+        (UnitMemory(Phase.ONLINE, 0.0, locked=True), False, True, Phase.LOCKED, True),
+        (UnitMemory(Phase.ONLINE, 0.0), False, True, Phase.OFF, False),
+        (None, True, False, Phase.ONLINE, False),
+    ],
+)
+def test_what_is_rebuilt_from_what_is_read(before: UnitMemory | None, on: bool, watch: bool, phase: Phase, barred: bool) -> None:
+    known = {} if before is None else {"dg2": before}
+    found = rebuilt({"dg2": DIESEL}, known, {"dg2": unit(on, 50.0 * on)}, 100.0, watch)["dg2"]
+    assert (found.phase, found.barred) == (phase, barred)
