@@ -32,7 +32,7 @@ class UnitMemory:
     held_until_s : float | None
         Its unloading failed or it was called back: it is not tried again before this time [s].
     failed_starts : int
-        In a row.
+        In a row, those that ended in a trip soon after included.
     starts : tuple[float, ...]
         Start commands of the last hour [s].
     locked : bool

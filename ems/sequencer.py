@@ -33,6 +33,8 @@ UNLOAD_TIMEOUT_S, UNLOAD_SPARE_S = 120.0, 30.0
 meter may be wrong. The last one is loaded again instead."""
 SETTLE_S = 10.0
 """The last diesel leaves when the bus has been in band for this long [s] while it stood unloaded beside the unit that takes over."""
+PROVEN_S = 60.0
+"""A start has succeeded when its set has been on the bus this long [s]: one that trips sooner, time after time, is as good as one that does not start."""
 HELD_S = 300.0
 """A stop that was rolled back, because the unit was wanted again or did not unload, is not tried again before this time [s]."""
 
@@ -139,7 +141,7 @@ def arrived(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float,
     """Return the memory of a unit whose start has brought it to the bus, None where none has; a start that fits into one step counts from its beginning."""
     if memory.phase not in COMING or not on_bus(image):
         return None
-    return changed(adopt_running(memory, memory.since_s if dt_s >= total_start_s(diesel) else now_s), failed_starts=0)
+    return adopt_running(memory, memory.since_s if dt_s >= total_start_s(diesel) else now_s)
 
 
 def startable(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float, economic: bool) -> bool:
@@ -283,9 +285,9 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
         if memory.phase is Phase.UNLOADING:
             gone = changed(memory, phase=Phase.COOLDOWN, since_s=now_s, unloaded_s=None)
             return Advance(gone, events=(Event("off_line", diesel.id, memory.why.reason.value),))
-        phase = Phase.LOCKED if image.fault or memory.locked else Phase.OFF
-        lost = UnitMemory(phase, now_s, starts=memory.starts, why=Explanation(Reason.FAULT if phase is LOCKED else Reason.SEQUENCE))
-        return Advance(lost, events=(Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),))
+        return _lost(diesel, memory, image, now_s)
+    if memory.failed_starts and _proven(memory, now_s):
+        memory = changed(memory, failed_starts=0)
     if wanted:
         back = memory.phase is Phase.UNLOADING
         if back:
@@ -295,6 +297,23 @@ def _on_line(diesel: Diesel, memory: UnitMemory, image: AssetImage, seen_on: boo
             memory = changed(memory, why=why)
         return Advance(memory, events=(Event("hand_over_given_up", diesel.id, why.reason.value),) if back and moment.last else ())
     return _leaving(diesel, memory, image, why, moment)
+
+
+def _proven(memory: UnitMemory, now_s: float) -> bool:
+    """Whether a set has been on the bus for long enough; one that we have not started has nothing to prove."""
+    return not memory.starts or memory.started_s is None or now_s - memory.started_s >= PROVEN_S
+
+
+def _lost(diesel: Diesel, memory: UnitMemory, image: AssetImage, now_s: float) -> Advance:
+    """It has left the bus without our command: locked out with a fault, and where its starts end like that again and again."""
+    failed = 0 if _proven(memory, now_s) else memory.failed_starts + 1
+    spent = failed > diesel.retries
+    phase = Phase.LOCKED if image.fault or memory.locked or spent else Phase.OFF
+    why = Explanation(Reason.FAULT if failed or phase is LOCKED else Reason.SEQUENCE)
+    events: tuple[Event, ...] = (Event("tripped", diesel.id, f"{diesel.id} left the bus without our command"),)
+    if spent:
+        events += (Event("locked", diesel.id, f"{failed} starts failed, the last one: it tripped within {PROVEN_S:.0f} s"),)
+    return Advance(UnitMemory(phase, now_s, failed_starts=failed, starts=memory.starts, why=why), events=events)
 
 
 def _leaving(diesel: Diesel, memory: UnitMemory, image: AssetImage, why: Explanation, moment: Moment) -> Advance:

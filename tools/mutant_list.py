@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "trip_forgotten",
         SEQUENCER,
-        "phase = Phase.LOCKED if image.fault or memory.locked else Phase.OFF",
+        "phase = Phase.LOCKED if image.fault or memory.locked or spent else Phase.OFF",
         "phase = Phase.ONLINE",
         "a set that tripped is still counted as on the bus",
     ),

@@ -76,6 +76,37 @@ def test_a_trip_is_seen_and_not_fought(fault: float, phase: Phase) -> None:
     assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (phase, (), ["tripped"])
 
 
+@pytest.mark.parametrize(
+    ("held_s", "phase", "failed"),
+    [(3.0, Phase.LOCKED, 3), (59.0, Phase.LOCKED, 3), (60.0, Phase.OFF, 0)],  # 1 + 2 retries, then a person has to look
+)
+def test_starts_that_end_in_a_trip_are_failed_starts(held_s: float, phase: Phase, failed: int) -> None:
+    """Its breaker drops so soon after each closing, and it reports no fault: without a count it was started fifty times in an hour."""
+    memory, now = OFF, 0.0
+    for attempt in range(1, DIESEL.retries + 2):
+        trip_s = now + 65.0 + held_s
+        memory = cycles(
+            memory,
+            (now, unit(False), True, Phase.STARTING, (START,)),
+            (now + 65.0, unit(True, 10.0), True, Phase.ONLINE, ()),
+            (trip_s - 0.5, unit(True, 80.0), True, Phase.ONLINE, ()),
+            (trip_s, unit(False), True, phase if attempt > DIESEL.retries else Phase.OFF, ()),
+        )
+        rests = memory.failed_starts > 0
+        assert startable(DIESEL, memory, unit(False), trip_s + 29.0, economic=False) is not rests  # the starter motor rests for 30 s
+        now = trip_s + 31.0
+    assert memory.failed_starts == failed
+
+
+def test_a_minute_on_the_bus_makes_a_start_a_success() -> None:
+    tried = UnitMemory(Phase.ONLINE, 0.0, started_s=0.0, failed_starts=2, starts=(-65.0,))
+    kept = cycles(tried, (59.0, unit(True, 80.0), True, Phase.ONLINE, ()))
+    done = cycles(tried, (60.0, unit(True, 80.0), True, Phase.ONLINE, ()))
+    assert (kept.failed_starts, done.failed_starts) == (2, 0)
+    found = replace(tried, starts=(), failed_starts=0)  # running when we came: its trip is nobody's failed start
+    assert cycles(found, (20.0, unit(False), True, Phase.OFF, ())).failed_starts == 0
+
+
 def test_a_unit_found_running_is_adopted_without_a_write() -> None:
     moved = advance(DIESEL, OFF, unit(True, 80.0), False, WHY, Moment(50.0, 1.0))
     assert (moved.memory.phase, moved.writes, [e.kind for e in moved.events]) == (Phase.ONLINE, (), ["adopted"])
