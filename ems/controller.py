@@ -16,7 +16,7 @@ from ems.choice import Choices
 from ems.commitment import Committer, relieved
 from ems.config.site import Diesel, Site
 from ems.cycle import Chosen, Look, Met, Shared
-from ems.decision import Decision, Event
+from ems.decision import AssetDecision, Decision, Event
 from ems.deferrables import Deferrables
 from ems.dispatch import Situation
 from ems.doubt import Doubter
@@ -31,6 +31,7 @@ from ems.memory import Expected, Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
+from ems.outlook import Prospect
 from ems.plan import Plan, target_at
 from ems.residual import Residual
 from ems.rules import Rules
@@ -214,17 +215,17 @@ class Controller:
             drawn = self._deferrables.powers(look.image, chosen.memory, look.planned, False, relief=True)
             situation = changed(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
             final = self._outlooks.of(situation, look.supply).prospect(on, target)
-        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw))
+        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw, situation.astray))
 
     def _told(self, look: Look, chosen: Chosen, shared: Shared, accepted: Collection[str]) -> Decision:
         """Make setpoints, breaker commands and writes of it, take the last look, and hand on the memory."""
         image, final, leader = look.image, shared.final, shared.leader
-        decided = self._setpoints.decide(image, chosen.memory, shared.situation, final, shared.target, leader, shared.on, chosen.why, shared.drawn)
+        told, decided = self._asked(look, chosen, shared)
         strain = self._strains.of(image, chosen.memory, shared.situation, final, leader, shared.on, look.plan)
         moved = self._feeders.decide(image, chosen.memory, strain, FEEDER_BAND_S if look.rising else IN_BAND_S)
         decided |= self._feeders.decisions(image, moved.memory, strain)
         stage = self._stage_of(image, look.memory)
-        levels, refused = self._setpoints.writes(image, moved.memory, shared.situation, decided, leader, final.shares)
+        levels, refused = self._setpoints.writes(image, moved.memory, told, decided, leader, final.shares)
         writes = keep_a_former((*chosen.writes, *moved.writes, *levels), self._holding_now(look))
         dropped = {e.asset for e in refused}
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
@@ -256,6 +257,23 @@ class Controller:
             outcomes=(),
             memory=memory,
         )
+
+    def _asked(self, look: Look, chosen: Chosen, shared: Shared) -> tuple[Situation, dict[str, AssetDecision]]:
+        """Return what every asset is told, and the situation that goes with it.
+
+        Who does not follow goes on being told what would be its share if it did: so it is seen when it follows again, and nothing is upset by it.
+        """
+        decided = self._settled(look.image, chosen, shared, shared.situation, shared.final)
+        astray = shared.situation.astray
+        if not astray:
+            return shared.situation, decided
+        trusting = changed(look.image, assets={a: changed(i, follows=True) if a in astray else i for a, i in look.image.assets.items()})
+        hoped = changed(self._situation(changed(look, image=trusting), shared.drawn, chosen.expected), unloading=shared.situation.unloading)
+        asked = self._settled(trusting, chosen, shared, hoped, self._outlooks.of(hoped, look.supply).prospect(shared.on, shared.target))
+        return hoped, decided | {u: asked[u] for u in astray}
+
+    def _settled(self, image: Image, chosen: Chosen, shared: Shared, situation: Situation, final: Prospect) -> dict[str, AssetDecision]:
+        return self._setpoints.decide(image, chosen.memory, situation, final, shared.target, shared.leader, shared.on, chosen.why, shared.drawn)
 
     def _holding_now(self, look: Look) -> list[str]:
         """Return who is seen to hold the bus and is not on its way off."""

@@ -31,13 +31,15 @@ class Situation:
     solar_kw, hydro_kw : Mapping[str, float]
         What the sun and the river offer, inside each unit's bound [kW].
     fixed_kw : Mapping[str, float]
-        Power of units that take no command now: local, unseen, manual [kW].
+        Power of units that take no command now, or do not follow it: local, unseen, manual, astray [kW].
     bounds : Mapping[str, Bound]
         Of every unit that takes commands.
     inverters : tuple[str, ...]
         Inverters that run and take a setpoint.
     unloading : Mapping[str, float]
         Diesels on their way off the bus, with the power they may still have [kW].
+    astray : frozenset[str]
+        Those of `fixed_kw` that are told what to give and do not give it; a diesel among them gives nothing once it is off.
     """
 
     demand_kw: float
@@ -47,6 +49,7 @@ class Situation:
     bounds: Mapping[str, Bound]
     inverters: tuple[str, ...]
     unloading: Mapping[str, float]
+    astray: frozenset[str] = frozenset()
 
 
 @frozen
@@ -98,18 +101,14 @@ class Dispatch:
         units.sort(key=lambda u: (u.forming != "isochronous", LEADING.index(u.kind), -u.rated_kw))
         self._ranked = [u.id for u in units]
 
-    def leader(self, formers: Collection[str], on: Collection[str], fixed: Collection[str] = ()) -> str | None:
+    def leader(self, formers: Collection[str], on: Collection[str], fixed: Collection[str] = (), astray: Collection[str] = ()) -> str | None:
         """Return who carries the residual: the isochronous unit, else the largest diesel on line, else an inverter, else hydro.
 
-        Who is `fixed`, because it takes no command or does not do as told, leads only where nobody else can.
+        Who is `fixed`, because it takes no command or does not do as told, leads only where nobody else can, and of those first
+        who is `astray`: a former that gives other than told may well be who carries the residual.
         """
-        last = None
-        for unit in self._ranked:
-            if unit in formers and (unit in on or unit not in self._diesels):
-                if unit not in fixed:
-                    return unit
-                last = last or unit
-        return last
+        able = [u for u in self._ranked if u in formers and (u in on or u not in self._diesels)]
+        return min(able, key=lambda u: (u in fixed) * (1 if u in astray else 2), default=None)
 
     def share(self, situation: Situation, on: Collection[str], target: Target) -> Shares:
         """Return the power of every unit with the diesels `on` on the bus.
@@ -127,7 +126,10 @@ class Dispatch:
         hydro = {h: min(p, situation.bounds[h].clip(min(p, target.power_kw.get(h, p)))) for h, p in situation.hydro_kw.items()}
         diesel_bounds = self._diesel_bounds(situation, on)
         floor, ceiling = totals(diesel_bounds)
-        net = situation.demand_kw - sum(solar.values()) - sum(hydro.values()) - sum(situation.fixed_kw.values())
+        fixed = situation.fixed_kw
+        if situation.astray:
+            fixed = {u: p for u, p in fixed.items() if u in on or u not in situation.astray or u not in self._diesels}
+        net = situation.demand_kw - sum(solar.values()) - sum(hydro.values()) - sum(fixed.values())
 
         ranges = {i: (situation.bounds[i].lo_kw, situation.bounds[i].hi_kw) for i in situation.inverters}
         lowest, highest = totals(ranges)
@@ -142,7 +144,7 @@ class Dispatch:
         surplus -= held_back
         residual = net + curtailed + held_back - stored
 
-        power: dict[str, float] = {**solar, **hydro, **situation.fixed_kw, **spread(stored, wished, ranges)}
+        power: dict[str, float] = {**solar, **hydro, **fixed, **spread(stored, wished, ranges)}
         if on:
             wishes = {d: target.power_kw.get(d, residual * hi / ceiling if ceiling > 0 else 0.0) for d, (_, hi) in diesel_bounds.items()}
             reachable = {d: (min(lo, max(0.0, residual * lo / floor if floor > 0 else 0.0)), hi) for d, (lo, hi) in diesel_bounds.items()}

@@ -11,7 +11,8 @@ from ems.bus import ALIVE, cut_off
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.frozen import changed, frozen
 from ems.memory import Memory
-from ems.model import BAD, GOOD, NOTHING, SUSPECT, AssetImage, Image, Reading, Telemetry
+from ems.model import BAD, GOOD, LONG_STEP_S, NOTHING, SUSPECT, AssetImage, Image, Reading, Telemetry
+from ems.residual import OFF_NOMINAL_HZ
 from ems.sequencer import on_bus
 from ems.terms import Stage
 
@@ -60,6 +61,8 @@ class ImageBuilder:
         self._kinds = {a.id: str(a.kind) for a in site.assets}
         self._kinds.update({f.id: "feeder" for load in site.of(Load) for f in load.feeders if f.device is not None})
         self._rated = {a.id: a.rated_kw for a in site.assets if isinstance(a, Solar | Hydro | Diesel | Inverter | Deferrable)}
+        self._nominal_hz = float(site.site.nominal_hz)
+        self._droop = {a.id for a in site.assets if isinstance(a, Hydro | Diesel | Inverter) and (a.forming == "droop" or a.primary_response)}
         self._sources = [a.id for kind in (Solar, Hydro, Diesel, Inverter) for a in site.of(kind)]
         loads = [a.id for a in site.of(Load)]
         self._drawers = (*loads, *(a.id for a in site.of(Deferrable)))
@@ -97,7 +100,7 @@ class ImageBuilder:
         if load is None:
             load = memory.load_kw if memory.load_kw is not None else 0.0
         for unit, since in memory.astray.items():
-            if unit in assets and telemetry.now_s - since >= ASTRAY_S:
+            if unit in assets and telemetry.now_s - since >= ASTRAY_S and telemetry.dt_s < LONG_STEP_S:
                 assets[unit] = changed(assets[unit], follows=False)
         for unit in memory.unled:
             assets[unit] = changed(assets[unit], ours=False, follows=False)
@@ -116,7 +119,12 @@ class ImageBuilder:
         )
 
     def astray(self, image: Image, memory: Memory, setpoints: Mapping[str, float]) -> dict[str, float]:
-        """Return since when each unit has been off its last setpoint [s]; a solar unit only by giving more."""
+        """Return since when each unit has been off its last setpoint [s]; a solar unit only by giving more.
+
+        A setpoint that moves is no reason to blame anybody, but none to forgive one that does not follow either: that takes its power.
+        Nor is one blamed that gives more while the frequency is low, or less while it is high, if that is what droop is for: the leader fails.
+        """
+        low_hz = 0.0 if image.frequency_hz is None else self._nominal_hz - image.frequency_hz
         found = {}
         for unit, setpoint in setpoints.items():
             before = memory.setpoints.get(unit)
@@ -124,10 +132,13 @@ class ImageBuilder:
             if power is None or before is None:
                 continue
             off = power - before
+            if abs(low_hz) > OFF_NOMINAL_HZ and off * low_hz > 0.0 and unit in self._droop:
+                continue
             if off < 0.0 and self._kinds[unit] not in ("solar", "hydro"):
                 off = -off
             slack = ASTRAY_SHARE * self._rated[unit]
-            if off > max(slack, 1.0) and abs(setpoint - before) < slack:
+            marked = image.now_s - memory.astray.get(unit, image.now_s) >= ASTRAY_S
+            if off > max(slack, 1.0) and (marked or abs(setpoint - before) < slack):
                 found[unit] = memory.astray.get(unit, image.now_s)
         return found
 

@@ -88,6 +88,8 @@ class Supply:
         Diesels that are on the bus as far as anybody knows, and not seen: they hold it, and add nothing.
     learned_kw : float
         By how much the net load may rise above forecast until new capacity runs, as forecasts have learned [kW].
+    astray : Collection[str]
+        Units that do not do as they are told: they hold what they hold, and add nothing.
     soc_spread : Mapping[str, float]
         By battery, how much more than `soc` may be there where it is counted, not shown.
     """
@@ -105,12 +107,13 @@ class Supply:
     mute: Collection[str] = ()
     learned_kw: float = 0.0
     soc_spread: Mapping[str, float] = field(default_factory=lambda: NOTHING)
+    astray: Collection[str] = ()
 
     def changed(self, power_kw: Mapping[str, float], online: Collection[str]) -> Supply:
         """Return it with other powers and others on line; `dataclasses.replace` takes five times as long, and a cycle does this often."""
         limits = self.discharge_limit_kw, self.charge_limit_kw, self.limits
         hold_s, doubt_kw, spread = self.hold_s, self.uncertain_kw, self.soc_spread
-        return Supply(power_kw, online, self.soc, *limits, self.not_forming, hold_s, doubt_kw, self.local, self.mute, self.learned_kw, spread)
+        return Supply(power_kw, online, self.soc, *limits, self.not_forming, hold_s, doubt_kw, self.local, self.mute, self.learned_kw, spread, self.astray)
 
 
 @frozen
@@ -149,8 +152,9 @@ class ReserveRule:
         instant: dict[str, float] = {}
         held: dict[str, float] = {}
         online, powers, limits, hours = supply.online, supply.power_kw, supply.limits, (supply.hold_s or self.hold_s) / 3600.0
+        astray = supply.astray
         for d in self._diesels:
-            if d.id in online and d.id not in supply.mute and (d.primary_response or d.id not in supply.local):
+            if d.id in online and d.id not in supply.mute and d.id not in astray and (d.primary_response or d.id not in supply.local):
                 left = max(0.0, ceiling_kw(d.rated_kw, limits.get(d.id)) - powers.get(d.id, 0.0))
                 held[d.id] = left
                 if d.primary_response or d.may_form:
@@ -158,7 +162,7 @@ class ReserveRule:
         for pair in self._pairs:
             inverter, battery = pair.inverter, pair.battery
             soc = supply.soc.get(battery.id)
-            if soc is None or inverter.id not in online or (inverter.id in supply.local and not inverter.primary_response):
+            if soc is None or inverter.id not in online or inverter.id in astray or (inverter.id in supply.local and not inverter.primary_response):
                 continue
             limit_dc = min(battery.discharge_kw, supply.discharge_limit_kw.get(battery.id, battery.discharge_kw))
             ceiling = min(ceiling_kw(inverter.rated_kw, limits.get(inverter.id)), ac_kw(inverter, limit_dc))
@@ -248,12 +252,12 @@ class ReserveRule:
         powers, online = supply.power_kw, supply.online
         down = 0.0
         for d in self._diesels:
-            if d.id in online and (above := powers.get(d.id, 0.0) - d.min_kw) > 0.0:
+            if d.id in online and d.id not in supply.astray and (above := powers.get(d.id, 0.0) - d.min_kw) > 0.0:
                 down += above
         for pair in self._pairs:
             inverter, battery = pair.inverter, pair.battery
             soc = supply.soc.get(battery.id)
-            if soc is None or inverter.id not in online:
+            if soc is None or inverter.id not in online or inverter.id in supply.astray:
                 continue
             top = ceiling_soc(battery, supply.limits.get(battery.id))
             room_kwh = max(0.0, top - soc - supply.soc_spread.get(battery.id, 0.0)) * battery.capacity_kwh / battery.charge_efficiency

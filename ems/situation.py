@@ -48,7 +48,9 @@ class Situations:
             What deferrables shall draw [kW].
         """
         base = image.load_kw - sum(image.assets[d.id].power_kw or 0.0 for d in self._deferrables)
-        taken = {a for a in self._rated if image.assets[a].seen and image.assets[a].remote}
+        told = {a for a in self._rated if image.assets[a].seen and image.assets[a].remote}
+        # What does not follow is told all the same, and nobody counts on it: it gives what it is seen to give.
+        taken = {a for a in told if image.assets[a].follows}
         fixed = self._fixed(image, memory, taken)
         return Situation(
             demand_kw=base + self._station_kw + sum(drawn.values()),
@@ -58,6 +60,7 @@ class Situations:
             bounds=bounds,
             inverters=tuple(i.id for i in self._inverters if i.id in taken and self._runs(i, image)),
             unloading=NOTHING,
+            astray=frozenset([a for a in told - taken if a in fixed]),
         )
 
     def planned(self, image: Image, target: Target | None) -> Target | None:

@@ -169,7 +169,7 @@ class Strains:
         """Return usable stored energy [kWh], for a wait of minutes (`spare`) also what lies between floor and black-start charge."""
         total = 0.0
         for pair in self._pairs:
-            if pair.inverter.id not in situation.inverters:
+            if pair.inverter.id not in situation.inverters and pair.inverter.id not in situation.astray:
                 continue
             seen = image.assets[pair.battery.id]
             soc = seen.get("soc") if seen.seen else None

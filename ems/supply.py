@@ -56,6 +56,7 @@ class Supplies:
             local=frozenset([a for a in powers if not assets[a].remote]),
             mute=frozenset([d for d in self._diesels if not assets[d].seen]),
             learned_kw=learned_kw,
+            astray=frozenset([a for a in powers if not assets[a].follows]),
             soc_spread={b: 2.0 * band for b, i in batteries.items() if (band := i.get("soc_band"))},
         )
 

@@ -366,12 +366,3 @@ def test_a_ceiling_of_the_sun_is_lifted_by_its_ramp_until_it_holds_nothing_back(
         limits.append(memory.setpoints["pv1"])
         power = min(90.0, limits[-1])
     assert limits == [50.0, 60.0, 70.0, 80.0]
-
-
-def test_an_inverter_behind_its_open_breaker_is_no_reserve_and_takes_no_share() -> None:
-    """Alone, dg1 gives the load's 200 of its 300 kW: 100 are left, and none of the 250 of an inverter that idles at 50 Hz behind its breaker."""
-    open_, closed = (decide(telemetry(inv1=inverter(0.0, breaker_closed=b)), replace(AUTO, units=RESTED)) for b in (0.0, 1.0))
-    assert (open_.formers, closed.formers) == (("dg1",), ("dg1", "inv1"))
-    assert open_.reserve.available_kw <= 100.0 < closed.reserve.available_kw
-    assert not [w for w in open_.writes if w.asset == "inv1"]
-    assert ("breaker_open", "inv1") in {(a.code, a.asset) for a in open_.alarms}

@@ -104,6 +104,31 @@ def test_who_leads(formers: tuple[str, ...], on: tuple[str, ...], leader: str | 
     assert DISPATCH.leader(formers, on) == leader
 
 
+@pytest.mark.parametrize(
+    ("fixed", "astray", "leader"),
+    [
+        ((), (), "dg1"),
+        (("dg1",), (), "dg2"),
+        (("dg1", "dg2"), (), "inv1"),
+        (("dg1", "dg2", "inv1"), (), "dg1"),  # nobody obeys: as ever
+        (("dg1", "dg2", "inv1"), ("inv1",), "inv1"),  # it gives other than told, so it may well be it that carries the residual
+        (("dg1", "dg2", "inv1"), ("dg2", "inv1"), "dg2"),
+        (("dg1", "inv1"), ("inv1",), "dg2"),
+    ],
+)
+def test_who_leads_where_some_do_not_do_as_told(fixed: tuple[str, ...], astray: tuple[str, ...], leader: str) -> None:
+    assert DISPATCH.leader(("dg1", "dg2", "inv1"), ("dg1", "dg2"), fixed, astray) == leader
+
+
+@pytest.mark.parametrize(("on", "powers"), [(("dg1", "dg2"), {"dg1": 252.0, "dg2": 70.0}), (("dg1",), {"dg1": 300.0, "inv1": 20.0})])
+def test_a_set_that_does_not_follow_gives_what_it_gives_until_it_is_off(on: tuple[str, ...], powers: dict[str, float]) -> None:
+    """320 kW, and dg2 stands at 70: beside it dg1 has 250 and the 2 of the inverter; without it dg1 is full and the battery gives the rest."""
+    case = Situation(320.0, {"pv1": 0.0}, {}, {"dg2": 70.0}, BOUNDS, ("inv1",), {}, frozenset({"dg2"}))
+    found = DISPATCH.share(case, on, wish())
+    assert {u: found.power_kw[u] for u in powers} == pytest.approx(powers)
+    assert ("dg2" in found.power_kw) is ("dg2" in on)
+
+
 @pytest.mark.parametrize(("river_kw", "asked_kw", "given_kw"), [(0.0, 50.0, 0.0), (20.0, 50.0, 20.0), (80.0, 50.0, 30.0), (80.0, 0.0, 10.0)])
 def test_an_operator_has_no_more_of_a_river_than_it_brings(river_kw: float, asked_kw: float, given_kw: float) -> None:
     """A plan wants 10 kW of the turbine; what an operator asks for at least is taken as far as it is there, never counted on beyond."""

@@ -147,6 +147,31 @@ def test_a_setpoint_that_moves_is_no_reason_to_blame_the_unit() -> None:
     assert builder.astray(builder.build(telemetry(), memory), memory, {"inv1": 90.0}) == {}
 
 
+def test_nor_is_it_one_to_forgive_a_unit_that_does_not_follow_yet() -> None:
+    """Off by 52 kW since second 0: a setpoint that moves in second 40 leaves it astray, power at the setpoint does not."""
+    builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 50.0}, astray={"inv1": 0.0})
+    seen = builder.build(telemetry(40), memory)
+    assert not seen.assets["inv1"].follows
+    assert builder.astray(seen, memory, {"inv1": 90.0}) == {"inv1": 0.0}
+    assert builder.astray(builder.build(telemetry(40, inv1=inverter(49.0)), memory), memory, {"inv1": 90.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("power_kw", "hz", "blamed"),
+    [(-2.0, 50.0, True), (-2.0, 49.8, True), (-2.0, 50.2, False), (98.0, 50.0, True), (98.0, 49.8, False), (98.0, 50.2, True)],
+)
+def test_who_does_what_droop_is_for_is_not_astray(power_kw: float, hz: float, blamed: bool) -> None:
+    """Told 48 kW: giving 50 more at 49.8 Hz, or 50 less at 50.2 Hz, it props up a leader that fails."""
+    builder, memory = ImageBuilder(site()), Memory(setpoints={"inv1": 48.0})
+    seen = builder.build(telemetry(0, dg1=diesel(150.0, frequency_hz=hz), inv1=inverter(power_kw, frequency_hz=hz)), memory)
+    assert ("inv1" in builder.astray(seen, memory, memory.setpoints)) is blamed
+
+
+def test_in_a_long_step_powers_are_means_and_nobody_is_astray() -> None:
+    memory = Memory(setpoints={"inv1": 50.0}, astray={"inv1": 0.0})
+    assert [ImageBuilder(site()).build(telemetry(k, dt_s=dt), memory).assets["inv1"].follows for k, dt in ((40, 1.0), (1, 900.0))] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("town", "frequency_hz"),
     [

@@ -36,6 +36,9 @@ def test_hold_covers_failed_starts() -> None:
         (supply(online=("inv1",), inv1=198.0), 198.0, 19.8, 43.75, "sole former inv1"),
         (supply(online=("inv1",), pv1=100.0, inv1=98.0), 198.0, 100.0, 143.75, "sole former inv1"),
         (supply(online=("inv1",), pv1=170.0, inv1=28.0), 198.0, 170.0, 213.75, "sole former inv1"),
+        # dg2 gives 70 kW whatever it is told: its 130 are nobody's, and what the inverter adds is all there is
+        (replace(supply(online=("dg1", "dg2", "inv1"), dg1=252.0, dg2=70.0, inv1=-2.0), astray=("dg2",)), 320.0, 252.0, 243.75, "loss of dg1"),
+        (replace(supply(online=("dg1", "dg2", "inv1"), dg1=258.0, dg2=122.0, inv1=-60.0), astray=("inv1",)), 320.0, 258.0, 78.0, "loss of dg1"),
         (supply(soc=None, online=("dg1", "inv1"), dg1=200.0), 198.0, 19.8, 100.0, "sole former dg1"),
         # without the sun the battery gives 130 kW, and its energy carries 129.04
         (supply(soc=0.2, online=("inv1",), pv1=230.0, inv1=-100.0), 130.0, 230.0, 229.04, "loss of pv1"),
@@ -60,6 +63,13 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
 def test_room_downwards_ends_where_the_operator_lets_charging_end(limits: dict[str, Limits], down: float) -> None:
     case = Supply({"dg1": 200.0, "inv1": 20.0}, ("dg1", "inv1"), {"bess1": 0.5}, limits=limits)
     assert RULE.assess(case, 220.0).down_kw == pytest.approx(down)
+
+
+def test_who_does_not_do_as_told_takes_nothing_back_either() -> None:
+    """110 kW of dg1 down to its minimum, 60 of dg2, 270 of an inverter that could charge: each only while it follows."""
+    both = Supply({"dg1": 200.0, "dg2": 120.0, "inv1": 20.0}, ("dg1", "dg2", "inv1"), {"bess1": 0.5})
+    for astray, down in (((), 110.0 + 60.0 + 270.0), (("dg2",), 110.0 + 270.0), (("inv1",), 110.0 + 60.0)):
+        assert RULE.assess(replace(both, astray=astray), 340.0).down_kw == pytest.approx(down)
 
 
 def test_a_counted_charge_may_be_the_upper_end_of_its_band() -> None:

@@ -17,19 +17,22 @@ from tests.ems.island import diesel, inverter, points, site, telemetry
 RUNNING = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, started_s=-9000.0), "dg2": UnitMemory(Phase.ONLINE, -9000.0, started_s=-9000.0)}
 AUTO = Memory(mode=Mode.AUTO, units=RUNNING, setpoints={"pv1": 300.0, "inv1": -2.0, "dg2": 80.0})
 LOAD_KW = 300.0
+QUIET_KW = 222.0
+"""What dg1 gives of it beside 80 of dg2 and the -2 of inv1 [kW]."""
 
 
 def after(seconds: int, dg1_kw: float, hz: float, before_s: int = 20) -> list[Decision]:
     """Return the decisions of a while in which `dg1`, which leads, gives so much at this frequency, after some quiet seconds."""
     controller, memory, found = Controller(site(), policy="load-following"), AUTO, []
     for k in range(before_s + seconds):
-        lead, at = (LOAD_KW - 78.0, 50.0) if k < before_s else (dg1_kw, hz)
+        lead, at = (QUIET_KW, 50.0) if k < before_s else (dg1_kw, hz)
+        left = (QUIET_KW - lead) / 182.0  # what it leaves to the others: 82 of 182 kW to dg2, 100 to inv1
         told = telemetry(
             k,
             town=points(power_kw=LOAD_KW),
             dg1=diesel(lead, frequency_hz=at),
-            dg2=diesel(LOAD_KW + 2.0 - lead - 100.0, frequency_hz=at),
-            inv1=inverter(98.0, frequency_hz=at) if k >= before_s else inverter(-2.0, frequency_hz=at),
+            dg2=diesel(80.0 + 82.0 * left, frequency_hz=at),
+            inv1=inverter(-2.0 + 100.0 * left, frequency_hz=at),
         )
         decision = controller.step(told, (), None, memory)[1]
         memory = decision.memory

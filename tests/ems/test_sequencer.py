@@ -134,6 +134,20 @@ def test_one_that_does_not_unload_goes_after_its_ramp_and_half_a_minute() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("power_kw", "steady_s", "cause"),
+    [(60.0, 100.0, "dg2 does not unload"), (20.0, None, "the bus is not steady")],
+)
+def test_the_last_one_takes_the_load_back_where_it_cannot_leave_in_time(power_kw: float, steady_s: float | None, cause: str) -> None:
+    """200 kW at 10 kW/s and half a minute: after 50 s it stays for five minutes."""
+    unloading = UnitMemory(Phase.UNLOADING, 2000.0, started_s=0.0, unloaded_s=2010.0 if power_kw < 30.0 else None)
+    for now_s, phase in ((2049.0, Phase.UNLOADING), (2050.0, Phase.ONLINE)):
+        moved = advance(DIESEL, unloading, unit(True, power_kw), False, WHY, Moment(now_s, 1.0, steady_s, last=True))
+        assert (moved.memory.phase, moved.writes) == (phase, ())
+    assert (moved.memory.held_until_s, moved.events[0].kind) == (2050.0 + HELD_S, "hand_over_failed")
+    assert moved.events[0].reason.startswith(cause)
+
+
 def test_wanted_again_while_unloading_it_stays() -> None:
     """Not only for this cycle: demand at the ceiling of the others would send it off and call it back every few seconds, never loaded, never gone."""
     unloading = UnitMemory(Phase.UNLOADING, 0.0, started_s=-5000.0)
