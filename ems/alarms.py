@@ -35,6 +35,13 @@ SOURCES: dict[str, tuple[str, str]] = {
 }
 """What is wrong and what is used instead, in both languages."""
 
+ORDER_CAUSES: dict[str, tuple[str, str]] = {
+    "order_waits_former": ("without {asset} nobody would hold the bus", "{asset} がないと母線を形成する機器がありません"),
+    "order_waits_load": ("nobody else can carry {kw} kW of the load now", "負荷のうち {kw} kW を担える他機がありません"),
+    "order_waits_reserve": ("without {asset} the reserve would be short by {kw} kW", "{asset} がないと予備力が {kw} kW 不足します"),
+}
+"""Why an order of an operator waits."""
+
 LastSeen = Mapping[str, tuple[Alarm, float]]
 WAITING = (Mode.START, Mode.SAFE, Mode.BLACKSTART)
 """Modes in which there may be nobody yet who holds the bus."""
@@ -62,6 +69,7 @@ class Alarms:
         found += self._units(image, decision, uncharged)
         found += self._sets(image, decision)
         found += self._feeders(decision)
+        found += waiting_orders(decision)
         found += self._island(image, decision)
         return tuple(found)
 
@@ -291,6 +299,20 @@ def reserve_short(reserve: Reserve) -> Alarm:
         f"reserve is short by {short} kW ({contingency(reserve.contingency, 0)})",
         f"予備力が {short} kW 不足しています（{contingency(reserve.contingency, 1)}）",
     )
+
+
+def waiting_orders(decision: Decision) -> list[Alarm]:
+    """Return an alarm for every order of an operator that is not carried out yet: why, and what it waits for."""
+    if not decision.memory.manual and not decision.memory.limits:
+        return []
+    found = []
+    for asset, decided in decision.assets.items():
+        cause = next((c for c in decided.why.limited_by if c in ORDER_CAUSES), None)
+        if cause is not None:
+            en, ja = (text.format(asset=asset, kw=decided.why.numbers.get("order_kw", "?")) for text in ORDER_CAUSES[cause])
+            text = f"the order for {asset} waits: {en}; it is obeyed as soon as others can do that", f"{asset} への指示は待機中：{ja}。他機が担え次第実行します"
+            found.append(Alarm("order_waits", "warning", asset, *text))
+    return found
 
 
 def second_controller(asset: str, how: str) -> Alarm:

@@ -31,7 +31,7 @@ from ems.memory import Expected, Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
 from ems.orders import Orders
-from ems.outlook import Prospect
+from ems.outlook import Outlook, Prospect
 from ems.plan import Plan, target_at
 from ems.residual import Residual
 from ems.rules import Rules
@@ -42,6 +42,7 @@ from ems.standing import Standing
 from ems.strain import Strains
 from ems.supply import Supplies
 from ems.terms import Explanation, Mode, Reason, Stage, lower
+from ems.waiting import Waiting, helps, told
 from ems.wishes import RULE_POLICIES, Wishes, learned_kw
 
 CONTROL = Stage.CONTROL
@@ -88,6 +89,7 @@ class Controller:
         self._deferrables = Deferrables(site)
         self._residual = Residual(site)
         self._strains = Strains(site, self._outlooks.reserve)
+        self._waiting = Waiting(site, self._guards)
         self._setpoints = Setpoints(site)
         self._standing = Standing(self._outlooks, self._setpoints, self._sequences, self._feeders, self._black_starts)
         self._alarms = Alarms(site)
@@ -208,24 +210,48 @@ class Controller:
 
     def _shared(self, look: Look, chosen: Chosen) -> Shared:
         """Share the demand; where it is beyond what can be carried, deferrable loads go in the same cycle."""
+        shared = self._sharing(look, chosen, chosen.situation, chosen.outlook)
+        return self._waited(look, chosen, shared) if shared.final.short_kw > 0.0 else shared
+
+    def _waited(self, look: Look, chosen: Chosen, obeyed: Shared) -> Shared:
+        """Return the sharing in which those orders wait that would leave demand unmet, or a unit's leaving the reserve short."""
+        units = self._waiting.ordered(look)
+        if not units:
+            return obeyed
+        best, freed = obeyed, look
+        leader = self._outlooks.dispatch.leader(look.formers, obeyed.on, obeyed.situation.fixed_kw, obeyed.situation.astray)
+        coming = any([u.phase in sequencer.COMING for u in chosen.memory.units.values()])
+        for bounds, for_reserve in self._waiting.steps(look, units, leader, obeyed, coming):
+            if not bounds:
+                continue
+            other = self._waiting.freed(freed, bounds)
+            situation = changed(self._situation(other, chosen.drawn, chosen.expected), unloading=chosen.situation.unloading)
+            shared = self._sharing(other, chosen, situation, self._outlooks.of(situation, look.supply))
+            if helps(best.final, shared.final, for_reserve):
+                best, freed = shared, other
+        return best if freed is look else changed(best, waiting=self._waiting.waits(look, units, freed, obeyed.final, best.final))
+
+    def _sharing(self, look: Look, chosen: Chosen, situation: Situation, outlook: Outlook) -> Shared:
         on = self._choices.reached(look.image, chosen.memory, sequencer.online(chosen.memory.units))
-        target = relieved(chosen.outlook, on, chosen.target)
-        final, situation, drawn = chosen.outlook.prospect(on, target), chosen.situation, chosen.drawn
+        target = relieved(outlook, on, chosen.target)
+        final, drawn = outlook.prospect(on, target), chosen.drawn
         if final.shares.short_kw > 0.0 and any(drawn.values()):
             drawn = self._deferrables.powers(look.image, chosen.memory, look.planned, False, relief=True)
             situation = changed(self._situation(look, drawn, chosen.expected), unloading=situation.unloading)
             final = self._outlooks.of(situation, look.supply).prospect(on, target)
-        return Shared(on, target, final, situation, drawn, self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw, situation.astray))
+        leader = self._outlooks.dispatch.leader(final.formers, on, situation.fixed_kw, situation.astray)
+        return Shared(on, target, final, situation, drawn, leader, look.memory.manual)
 
     def _told(self, look: Look, chosen: Chosen, shared: Shared, accepted: Collection[str]) -> Decision:
         """Make setpoints, breaker commands and writes of it, take the last look, and hand on the memory."""
         image, final, leader = look.image, shared.final, shared.leader
-        told, decided = self._asked(look, chosen, shared)
-        strain = self._strains.of(image, chosen.memory, shared.situation, final, leader, shared.on, look.plan)
+        hoped, decided = self._asked(look, chosen, shared)
+        decided |= told(decided, shared.waiting)
+        strain = self._strains.of(image, chosen.memory, shared.situation, final, leader, shared.on, look.plan, look.bounds)
         moved = self._feeders.decide(image, chosen.memory, strain, FEEDER_BAND_S if look.rising else IN_BAND_S)
         decided |= self._feeders.decisions(image, moved.memory, strain)
         stage = self._stage_of(image, look.memory)
-        levels, refused = self._setpoints.writes(image, moved.memory, told, decided, leader, final.shares)
+        levels, refused = self._setpoints.writes(image, moved.memory, hoped, decided, leader, final.shares)
         writes = keep_a_former((*chosen.writes, *moved.writes, *levels), self._holding_now(look))
         dropped = {e.asset for e in refused}
         setpoints = {u: d.setpoint_kw for u, d in decided.items() if d.setpoint_kw is not None and u not in dropped}
@@ -273,7 +299,9 @@ class Controller:
         return hoped, decided | {u: asked[u] for u in astray}
 
     def _settled(self, image: Image, chosen: Chosen, shared: Shared, situation: Situation, final: Prospect) -> dict[str, AssetDecision]:
-        return self._setpoints.decide(image, chosen.memory, situation, final, shared.target, shared.leader, shared.on, chosen.why, shared.drawn)
+        # An order that waits is not in force yet.
+        known = chosen.memory if shared.manual is chosen.memory.manual else changed(chosen.memory, manual=shared.manual)
+        return self._setpoints.decide(image, known, situation, final, shared.target, shared.leader, shared.on, chosen.why, shared.drawn)
 
     def _holding_now(self, look: Look) -> list[str]:
         """Return who is seen to hold the bus and is not on its way off."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 from ems.bus import Finding
 from ems.decision import Event, Write
 from ems.dispatch import Situation
 from ems.frozen import frozen
 from ems.guards import Bound
-from ems.memory import Expected, Memory
-from ems.model import Image, Outcome
+from ems.memory import Expected, Manual, Memory
+from ems.model import NOTHING, Image, Outcome
 from ems.outlook import Outlook, Prospect
 from ems.plan import Plan, Target
 from ems.reserve import Supply
@@ -65,7 +66,7 @@ class Chosen:
 
 @frozen
 class Shared:
-    """Who gives how much, and who carries the residual."""
+    """Who gives how much, who carries the residual, what operators ordered as far as it is carried out, and whose orders wait (`ems.waiting`)."""
 
     on: frozenset[str]
     target: Target
@@ -73,3 +74,5 @@ class Shared:
     situation: Situation
     drawn: Mapping[str, float]
     leader: str | None
+    manual: Mapping[str, Manual]
+    waiting: Mapping[str, tuple[str, float]] = field(default_factory=lambda: NOTHING)

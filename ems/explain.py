@@ -84,6 +84,19 @@ GUARDS: dict[str, tuple[str, str]] = {
     "forecast": ("the forecast's error", "予測誤差"),
 }
 
+ORDER_WAITS: dict[str, tuple[str, str]] = {
+    "order_waits_former": (
+        "; an operator's order waits, since without {asset} nobody would hold the bus",
+        "。運転員の指示は、{asset} がないと母線を形成する機器がなくなるため待機中です",
+    ),
+    "order_waits_load": ("; an operator's order waits until others carry its {order_kw} kW", "。運転員の指示は、他機が {order_kw} kW を担えるまで待機中です"),
+    "order_waits_reserve": (
+        "; an operator's order waits until the others hold the reserve, {order_kw} kW would be missing",
+        "。運転員の指示は、他機の予備力が揃うまで待機中です（{order_kw} kW 不足）",
+    ),
+}
+"""Why an order is not carried out yet (`ems.waiting`)."""
+
 CONTINGENCIES: dict[str, tuple[str, str]] = {
     "load": ("a load step", "負荷変動"),
     "solar": ("a cloud", "雲"),
@@ -157,6 +170,7 @@ def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
     said = SENTENCES[decision.why.reason][language]
     if decision.why.reason is Reason.SHED:
         said += "".join(SHED[c][language] for c in decision.why.limited_by if c in SHED)
+    said += "".join(ORDER_WAITS[c][language] for c in decision.why.limited_by if c in ORDER_WAITS)
     said = said.format_map(defaultdict(lambda: "?", words))
     causes = [GUARDS[g][language] for g in decision.why.limited_by if g in GUARDS]
     if causes and decision.why.reason not in (Reason.RESERVE, Reason.FORMER_NEEDED):

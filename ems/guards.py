@@ -19,6 +19,8 @@ from ems.model import AssetImage, Image, Limits
 from ems.physics import ac_kw, charge_room_kw, discharge_room_kw
 from ems.reserve import ceiling_soc, floor_soc
 
+ORDERS = ("operator", "operator_limit", "out_of_service")
+"""Who speaks in a bound for an operator."""
 SOC_LOOKAHEAD_S = 60.0
 """A battery may not be driven past its SoC band within this time [s], or within one cycle if that is longer."""
 

@@ -6,12 +6,13 @@ next diesel can be on the bus, or, with no diesel that can be started, until the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Site, Solar
 from ems.dispatch import Shares, Situation
 from ems.frozen import frozen
+from ems.guards import ORDERS, Bound, Guards
 from ems.memory import Memory
 from ems.model import Image
 from ems.outlook import Prospect
@@ -101,6 +102,7 @@ class Strains:
 
     def __init__(self, site: Site, reserve: ReserveRule) -> None:
         self._site = site
+        self._guards = Guards(site)
         self._rule = site.reserve
         self._hold_s = reserve.hold_s
         self._diesels = {d.id: d for d in site.of(Diesel)}
@@ -111,7 +113,17 @@ class Strains:
         self._station_kw = sum(load.station_kw for load in site.of(Load))
         self._inverters = frozenset(i.id for i in site.of(Inverter))
 
-    def of(self, image: Image, memory: Memory, situation: Situation, prospect: Prospect, leader: str | None, on: Collection[str], plan: Plan | None) -> Strain:
+    def of(
+        self,
+        image: Image,
+        memory: Memory,
+        situation: Situation,
+        prospect: Prospect,
+        leader: str | None,
+        on: Collection[str],
+        plan: Plan | None,
+        ordered: Mapping[str, Bound] | None = None,
+    ) -> Strain:
         """Return the strain under this sharing.
 
         Parameters
@@ -124,23 +136,37 @@ class Strains:
             Diesels on the bus.
         plan : Plan | None
             For its forecast, whether it is followed or not.
+        ordered : Mapping[str, Bound] | None
+            Bounds with the orders that wait, where they are others than the situation's: what is to go restores nobody.
         """
         endurance = self._endurance(image, memory, situation, on, plan)
         rule, shares = self._rule, prospect.shares
         solar = sum(shares.power_kw.get(s, 0.0) for s in self._suns)
         return Strain(
-            short_kw=0.0 if leader is None else self._short_kw(image, situation, shares, leader, endurance),
-            room_kw=prospect.room_kw,
+            short_kw=0.0 if leader is None else self._short_kw(image, memory, situation, shares, leader, endurance),
+            room_kw=min(prospect.room_kw, self._bound_kw(prospect, situation, situation.bounds if ordered is None else ordered)),
             regulating_kw=max(rule.load_fraction * situation.demand_kw, rule.solar_fraction * solar),
             endurance=endurance,
         )
 
-    def _short_kw(self, image: Image, situation: Situation, shares: Shares, leader: str, endurance: Endurance) -> float:
+    def _own(self, unit: str, image: Image, memory: Memory, situation: Situation) -> Bound:
+        """Return what a unit on the bus may do, whatever an operator ordered: nobody is shed for an order."""
+        bound = situation.bounds[unit]
+        return self._guards.bound(unit, image, memory, ORDERS) if bound.hi_by in ORDERS else bound
+
+    def _bound_kw(self, prospect: Prospect, situation: Situation, bounds: Mapping[str, Bound]) -> float:
+        """Return how much more the sets and inverters on line may give together inside their bounds [kW]."""
+        power = prospect.shares.power_kw
+        on = [u for u in prospect.supply.online if (u in self._diesels or u in self._inverters) and u not in situation.unloading]
+        return max(0.0, sum([bounds[u].hi_kw - power.get(u, 0.0) for u in on]))
+
+    def _short_kw(self, image: Image, memory: Memory, situation: Situation, shares: Shares, leader: str, endurance: Endurance) -> float:
         """Return demand that nobody can carry, or measured overload of the leader, whichever is more [kW].
 
         A battery at its floor is no overload while a diesel is on its way and what lies under the floor lasts until then.
+        Neither is what an operator allows a leader: its power is what the others leave over, and nobody is shed for an order.
         """
-        bound = situation.bounds.get(leader)
+        bound = self._own(leader, image, memory, situation) if leader in situation.bounds else None
         floored = bound is not None and bound.hi_by == "soc_empty"
         if floored and endurance.waits_for != "sun" and endurance.holds(0.0, 1.0):
             return 0.0
@@ -152,7 +178,7 @@ class Strains:
         return max(short, measured - bound.hi_kw - going, 0.0)
 
     def _endurance(self, image: Image, memory: Memory, situation: Situation, on: Collection[str], plan: Plan | None) -> Endurance:
-        carried = sum([situation.bounds[d].hi_kw for d in on if d not in situation.fixed_kw and d not in situation.unloading])
+        carried = sum([self._own(d, image, memory, situation).hi_kw for d in on if d not in situation.fixed_kw and d not in situation.unloading])
         carried += sum([p for u, p in situation.fixed_kw.items() if u not in self._inverters])
         given = sum(situation.solar_kw.values()) + sum(situation.hydro_kw.values())
         idle = sum([pair.inverter.no_load_kw for pair in self._pairs if pair.inverter.id in situation.inverters])

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from ems.alarms import waiting_orders
 from ems.controller import Controller
-from ems.decision import Decision
+from ems.decision import AssetDecision, Decision
 from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Limits, Reading
-from ems.terms import Mode, Phase, Stage
+from ems.terms import Explanation, Mode, Phase, Reason, Stage
 from tests.ems.island import diesel, inverter, points, site, telemetry
 
 RESTED = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
@@ -24,6 +25,24 @@ def decide(memory: Memory = AUTO, policy: str = "load-following", **assets: dict
 
 def causes(decision: Decision) -> list[tuple[str, str | None]]:
     return [(a.code, a.asset) for a in decision.alarms]
+
+
+@pytest.mark.parametrize(
+    ("cause", "en", "ja"),
+    [
+        ("order_waits_former", "without inv1 nobody would hold the bus", "inv1 がないと母線を形成する機器がありません"),
+        ("order_waits_load", "nobody else can carry 304 kW of the load now", "負荷のうち 304 kW を担える他機がありません"),
+        ("order_waits_reserve", "without inv1 the reserve would be short by 304 kW", "inv1 がないと予備力が 304 kW 不足します"),
+    ],
+)
+def test_an_order_that_waits_says_what_for(cause: str, en: str, ja: str) -> None:
+    decision = decide(replace(AUTO, limits={"inv1": Limits(max_kw=50.0)}))
+    waits = Explanation(Reason.FORMING, (cause,), {"order_kw": "304"})
+    (found,) = waiting_orders(replace(decision, assets={**decision.assets, "inv1": AssetDecision(None, True, waits)}))
+    assert (found.code, found.severity, found.asset) == ("order_waits", "warning", "inv1")
+    assert found.en == f"the order for inv1 waits: {en}; it is obeyed as soon as others can do that"
+    assert found.ja == f"inv1 への指示は待機中：{ja}。他機が担え次第実行します"
+    assert waiting_orders(decision) == []
 
 
 def test_a_quiet_island_has_none() -> None:

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from ems.decision import AssetDecision
-from ems.explain import CONTINGENCIES, GUARDS, SENTENCES, contingency, sentence
+from ems.explain import CONTINGENCIES, GUARDS, ORDER_WAITS, SENTENCES, contingency, sentence
 from ems.guards import GUARDS as BOUNDS
 from ems.terms import Explanation, Reason
 
@@ -43,6 +43,21 @@ SHORT: dict[str, float | str] = {"short_kw": 85.0, "required_kw": 210.0, "availa
             "dg1 runs because without it nobody could carry the island: 12.0 kW are missing",
             "dg1 は他に島の需要を担える機器がないため運転します（12.0 kW 不足）",
         ),
+        (
+            AssetDecision(None, True, Explanation(Reason.FORMING, ("order_waits_load",), {"order_kw": "304"})),
+            "dg1 holds the bus: its power is what the others leave over; an operator's order waits until others carry its 304 kW",
+            "dg1 が母線を形成しています。出力は残りの需要で決まります。運転員の指示は、他機が 304 kW を担えるまで待機中です",
+        ),
+        (
+            AssetDecision(150.0, True, Explanation(Reason.FOLLOWS_RIVER, ("order_waits_reserve",), {"order_kw": "40"})),
+            "dg1 takes what the river gives; an operator's order waits until the others hold the reserve, 40 kW would be missing",
+            "dg1 は河川流量に従っています。運転員の指示は、他機の予備力が揃うまで待機中です（40 kW 不足）",
+        ),
+        (
+            AssetDecision(None, True, Explanation(Reason.FORMING, ("order_waits_former",))),
+            "dg1 holds the bus: its power is what the others leave over; an operator's order waits, since without dg1 nobody would hold the bus",
+            "dg1 が母線を形成しています。出力は残りの需要で決まります。運転員の指示は、dg1 がないと母線を形成する機器がなくなるため待機中です",
+        ),
         (AssetDecision(None, False, Explanation(Reason.NOT_NEEDED)), "dg1 is not needed", "dg1 は必要ありません"),
     ],
 )
@@ -54,7 +69,7 @@ def test_sentences(decision: AssetDecision, en: str, ja: str) -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_sentence_whatever_numbers_are_missing(reason: Reason) -> None:
     """A recorded decision of another version may lack a number: the page shows a question mark, never an error."""
-    for setpoint, guards, lang in product((None, 12.3), ((), tuple(GUARDS), ("a guard of tomorrow",)), ("en", "ja")):
+    for setpoint, guards, lang in product((None, 12.3), ((), tuple(GUARDS), tuple(ORDER_WAITS), ("a guard of tomorrow",)), ("en", "ja")):
         text = sentence("dg1", AssetDecision(setpoint, None, Explanation(reason, guards)), lang)
         assert "dg1" in text and "{" not in text
         assert text.isascii() is (lang == "en")

@@ -18,7 +18,7 @@ from ems.reserve import ReserveRule, Supply
 from ems.strain import Endurance, Strain, Strains
 from ems.terms import Phase
 from tests.ems.hamlets import site
-from tests.ems.island import diesel, points, telemetry
+from tests.ems.island import diesel, inverter, points, telemetry
 
 SITE = site()
 NIGHT = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -37,19 +37,22 @@ def strain(
     short_kw: float = 0.0,
     hi_by: str = "rating",
     inverter_hi_kw: float = 250.0,
+    ordered_kw: float | None = None,
+    dg1: Bound | None = None,
     **memory: object,
 ) -> Strain:
     told = told or telemetry(0, time=NIGHT, bess1=points(soc=soc), dg1=diesel())
     image = ImageBuilder(SITE).build(told, Memory())
-    bounds = {"dg1": Bound(90.0, 300.0), "dg2": Bound(60.0, 200.0), "pv1": Bound(0.0, 300.0), "inv1": Bound(-250.0, inverter_hi_kw, hi_by=hi_by)}
+    bounds = {"dg1": dg1 or Bound(90.0, 300.0), "dg2": Bound(60.0, 200.0), "pv1": Bound(0.0, 300.0), "inv1": Bound(-250.0, inverter_hi_kw, hi_by=hi_by)}
     situation = Situation(demand_kw, {"pv1": 0.0}, {}, {}, bounds, ("inv1",), {})
     shares = Shares({"pv1": 0.0, "inv1": demand_kw, **dict.fromkeys(on, 0.0)}, 0.0, short_kw, 0.0)
     supply = Supply(shares.power_kw, ("inv1", *on), {"bess1": soc})
     rule = ReserveRule(SITE)
     room_kw = min(sum(kw.values()) for kw in rule.headroom_kw(supply))
     prospect = Prospect(shares, supply, rule.formers(supply), rule.assess(supply, demand_kw), room_kw)
+    ordered = None if ordered_kw is None else {**bounds, "inv1": Bound(-250.0, ordered_kw, hi_by="operator_limit")}
     known = replace(Memory(units=units), **memory)  # type: ignore[arg-type]
-    return Strains(SITE, rule).of(image, known, situation, prospect, leader, on, plan)
+    return Strains(SITE, rule).of(image, known, situation, prospect, leader, on, plan, ordered)
 
 
 def night(load_kw: float, sun_kw: tuple[float, ...]) -> Plan:
@@ -134,3 +137,25 @@ def test_a_battery_at_its_floor_is_no_overload_while_a_diesel_is_on_its_way() ->
     assert strain(soc=0.10, **floored).short_kw == 0.0  # type: ignore[arg-type]
     assert strain(soc=0.082, **floored).short_kw == 100.0  # type: ignore[arg-type]
     assert strain(soc=0.10, units=LOCKED, **floored).short_kw == 100.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hi_by", ["operator", "operator_limit", "out_of_service"])
+def test_what_an_operator_allows_a_leader_is_no_overload(hi_by: str) -> None:
+    """200 kW from an inverter that may give 50 by an order, and 250 by itself; 50 by its battery's own limit are another matter."""
+    told = telemetry(0, time=NIGHT, inv1=inverter(200.0), dg1=diesel(), town=points(power_kw=196.0))
+    assert strain(200.0, told=told, hi_by=hi_by, inverter_hi_kw=50.0).short_kw == 0.0
+    assert strain(200.0, told=told, hi_by="bms", inverter_hi_kw=50.0).short_kw == pytest.approx(150.0)
+
+
+def test_a_set_that_an_operator_holds_down_carries_its_share_before_anybody_is_shed_for_energy() -> None:
+    """102 kW are within the 300 of a set that was ordered to nothing: the battery has not to last."""
+    told = telemetry(0, time=NIGHT, dg1=diesel(0.0))
+    units = {**OFF, "dg1": UnitMemory(Phase.ONLINE, -90.0)}
+    found = strain(told=told, units=units, on=("dg1",), leader="dg1", limits={"dg1": Limits(out_of_service=True)}, dg1=Bound(0.0, 0.0, hi_by="out_of_service"))
+    assert found.endurance.deficit_kw == pytest.approx(102.0 - 300.0)
+
+
+@pytest.mark.parametrize(("hi_kw", "ordered_kw", "room_kw"), [(250.0, None, 141.75), (120.0, None, 20.0), (250.0, 120.0, 20.0), (250.0, 50.0, 0.0)])
+def test_nobody_is_restored_on_what_a_bound_or_an_order_takes(hi_kw: float, ordered_kw: float | None, room_kw: float) -> None:
+    """The inverter gives 100 kW: what it may give more is the room, at most 250 kW DC x 0.975 less 2 of its own."""
+    assert strain(soc=0.9, inverter_hi_kw=hi_kw, hi_by="bms", ordered_kw=ordered_kw).room_kw == pytest.approx(room_kw)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ems.explain import GUARDS
+from ems.explain import GUARDS, ORDER_WAITS
 from ems.model import Quality, Status
 from ems.terms import Mode, Phase, Reason, Stage
 
@@ -26,7 +26,8 @@ def test_both_languages_have_the_same_keys_and_blanks():
 
 
 @pytest.mark.parametrize(
-    ("group", "values"), [("mode", Mode), ("stage", Stage), ("phase", Phase), ("quality", Quality), ("reason", Reason), ("status", Status), ("limit", GUARDS)]
+    ("group", "values"),
+    [("mode", Mode), ("stage", Stage), ("phase", Phase), ("quality", Quality), ("reason", Reason), ("status", Status), ("limit", (*GUARDS, *ORDER_WAITS))],
 )
 def test_every_value_the_kernel_can_say_has_a_word(group: str, values: object):
     assert {f"{group}.{value}" for value in values} <= set(WORDS["en"])
