@@ -24,6 +24,9 @@ THIN_S = 10.0
 """Too little stored energy for this long [s] is believed."""
 LASTING = 1.1
 """Energy is shed for, and restored on, so many times what is needed; shedding begins at 1.0."""
+LAST_S, AGAIN = 3600.0, 2.0
+"""The most important feeder is the last to go for energy, when less is stored than it draws in this time beside what stands by until relief [s].
+It comes back alone on so many times that: a night that cannot be bridged is no reason to sit in the dark beside a charged battery."""
 IN_BAND_S = 60.0
 """Frequency and voltage must be in band this long before a feeder is restored [s]."""
 SETTLE_S = 30.0
@@ -62,7 +65,8 @@ class Feeders:
 
     def __init__(self, site: Site) -> None:
         self._places = {f.id: _Place(f, load) for load in site.of(Load) for f in load.feeders if f.device is not None}
-        self._all = [f.id for load in site.of(Load) for f in load.feeders]
+        self._priority = {f.id: f.priority for load in site.of(Load) for f in load.feeders}
+        self._all = list(self._priority)
         self._patience_s = OVERLOAD_CYCLES * site.control.cycle_s
 
     def seen(self, image: Image, bus: Finding, memory: Memory) -> Moved:
@@ -129,7 +133,7 @@ class Feeders:
         if over > self._patience_s and (chosen := self._chosen(image, memory, strain.short_kw)):
             memory = changed(memory, overload_s=0.0)
             made = dict.fromkeys(chosen, Explanation(Reason.SHED, ("overload",), {"short_kw": round(strain.short_kw, 1)})), "shed"
-        elif thin > THIN_S and (chosen := self._chosen(image, memory, strain.endurance.excess_kw(LASTING))):
+        elif thin > THIN_S and (chosen := self._thinned(image, memory, strain.endurance)):
             memory = changed(memory, thin_s=0.0)
             made = dict.fromkeys(chosen, Explanation(Reason.SHED, ("energy",), _energy_numbers(strain.endurance))), "shed"
         elif not over and not thin:
@@ -211,6 +215,36 @@ class Feeders:
                 chosen.remove(f)
         return chosen
 
+    def _thinned(self, image: Image, memory: Memory, endurance: Endurance) -> list[str]:
+        """Return which feeders to open for energy: not the most important one while it is the last, and its own reserve is there."""
+        chosen = self._chosen(image, memory, endurance.excess_kw(LASTING))
+        if not chosen:
+            return chosen
+        last = min(chosen, key=lambda f: (self._places[f].feeder.priority, -memory.feeders[f].outage_s, f))
+        spared = self._alone(last, chosen, image, memory) and self._bears(last, image, memory, endurance, 1.0)
+        return [f for f in chosen if f != last] if spared else chosen
+
+    def _supplied(self, image: Image, memory: Memory) -> list[str]:
+        """Return the switchable feeders that are closed and stay so."""
+        return [f for f in self._places if (m := memory.feeders.get(f)) is not None and m.opened_by is None and m.order is not False]
+
+    def _alone(self, f: str, besides: Iterable[str], image: Image, memory: Memory) -> bool:
+        """Whether nobody as important as a feeder is supplied, those `besides` it left out; what has no breaker of its own is."""
+        supplied = {*self._supplied(image, memory), *(x for x in self._priority if x not in self._places)}
+        return all(self._priority[x] > self._priority[f] for x in supplied.difference(besides, (f,)))
+
+    def _bears(self, f: str, image: Image, memory: Memory, endurance: Endurance, times: float) -> bool:
+        """Whether so many times a feeder's own reserve is stored: `LAST_S` of its load, beside what stands by.
+
+        Without any feeder that must last until relief, since a battery that has run empty starts no island; for that it may go under its floor.
+        """
+        if endurance.energy_kwh is None:
+            return False
+        standby_kw = max(0.0, endurance.deficit_kw - sum([self.expected_kw(x, image, memory) for x in self._supplied(image, memory)]))
+        last_h, hold_h = min(LAST_S, endurance.hold_s) / 3600.0, endurance.hold_s / 3600.0
+        own_kwh = times * self.expected_kw(f, image, memory) * last_h
+        return endurance.energy_kwh >= own_kwh + max(standby_kw * last_h, standby_kw * hold_h - endurance.spare_kwh)
+
     def _sheddable(self, image: Image, memory: Memory) -> list[str]:
         return [
             f
@@ -281,7 +315,14 @@ class Feeders:
         kw = self.expected_kw(f, image, memory)
         room = strain.room_kw + freed_kw
         factor = cold(memory.feeders[f], image.now_s)
-        return strain.short_kw <= 0.1 and room >= factor * kw and room - kw >= strain.regulating_kw and strain.endurance.holds(kw - freed_kw, LASTING)
+        roomy = strain.short_kw <= 0.1 and room >= factor * kw and room - kw >= strain.regulating_kw
+        return roomy and self._lasts(f, kw - freed_kw, image, memory, strain.endurance)
+
+    def _lasts(self, f: str, more_kw: float, image: Image, memory: Memory, endurance: Endurance) -> bool:
+        """Whether energy lasts with this much more load, or with the most important feeder alone for a while."""
+        if endurance.holds(more_kw, LASTING):
+            return True
+        return self._alone(f, (), image, memory) and self._bears(f, image, memory, endurance, AGAIN)
 
     def _swap(self, waiting: Iterable[str], image: Image, memory: Memory, strain: Strain) -> tuple[str, str] | None:
         """Return who comes back and who goes instead: equals that have not sat in the dark for as long."""
@@ -329,7 +370,7 @@ class Feeders:
         asked = max(cold(mine, image.now_s) * kw, kw + strain.regulating_kw)
         if strain.room_kw < asked:
             return "waits_reserve", {"asked_kw": round(asked, 1), "room_kw": round(strain.room_kw, 1)}
-        if not strain.endurance.holds(kw, LASTING):
+        if not self._lasts(f, kw, image, memory, strain.endurance):
             return "waits_energy", _energy_numbers(strain.endurance)
         return "waits_turn", {}
 

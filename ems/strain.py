@@ -49,6 +49,8 @@ class Endurance:
         Until then [s].
     waits_for : str
         The diesel that is awaited, or `sun`.
+    spare_kwh : float
+        What lies under the floor, down to black-start charge, where `energy_kwh` leaves it out: what stands by may live on it [kWh].
     """
 
     deficit_kw: float
@@ -56,6 +58,7 @@ class Endurance:
     need_kwh: float
     hold_s: float
     waits_for: str
+    spare_kwh: float = 0.0
 
     @property
     def lasts_s(self) -> float | None:
@@ -189,7 +192,8 @@ class Strains:
             energy = self._energy_kwh(image, memory, situation, spare=True)
             return Endurance(deficit, energy, max(0.0, deficit) * comings[first] / 3600.0, comings[first], first)
         hold, need = self._until_surplus(image, deficit, carried, plan)
-        return Endurance(deficit, self._energy_kwh(image, memory, situation, spare=False), need, hold, "sun")
+        energy, down = (self._energy_kwh(image, memory, situation, spare) for spare in (False, True))
+        return Endurance(deficit, energy, need, hold, "sun", 0.0 if energy is None or down is None else max(0.0, down - energy))
 
     def _energy_kwh(self, image: Image, memory: Memory, situation: Situation, spare: bool) -> float | None:
         """Return usable stored energy [kWh], for a wait of minutes (`spare`) also what lies between floor and black-start charge."""

@@ -154,6 +154,46 @@ def test_energy_that_will_not_last_is_shed_for_after_ten_seconds() -> None:
     assert bench.memory.relief_s is not None
 
 
+@pytest.mark.parametrize(
+    ("energy_kwh", "spare_kwh", "fixed", "held", "dark"),
+    [
+        (190.0, 0.0, (), {}, ["village", "north", "south"]),  # an hour of the clinic's 80 kW and ten of 10 kW that stand by: 180 kWh
+        (170.0, 0.0, (), {}, ["clinic", "village", "north", "south"]),
+        (110.0, 80.0, (), {}, ["village", "north", "south"]),  # 80 of the 100 are under the floor
+        (95.0, 80.0, (), {}, ["clinic", "village", "north", "south"]),
+        (95.0, 120.0, (), {}, ["village", "north", "south"]),  # an hour of standing by is above the floor in any case
+        (85.0, 120.0, (), {}, ["clinic", "village", "north", "south"]),
+        (900.0, 0.0, ("clinic",), {}, ["village", "north", "south"]),  # the clinic has no breaker: nobody else's light is worth its energy
+        (900.0, 0.0, (), {"clinic": Manual(run=True)}, ["village", "north", "south"]),  # ... or an operator holds it
+        (2290.0, 0.0, ("north", "south"), {}, ["village"]),  # those that cannot be switched are less important, and stand by with 200 kW: 80 + 2100 kWh
+        (2170.0, 0.0, ("north", "south"), {}, ["clinic", "village"]),
+    ],
+)
+def test_the_most_important_one_keeps_its_light_while_its_own_reserve_is_there(
+    energy_kwh: float, spare_kwh: float, fixed: tuple[str, ...], held: dict[str, Manual], dark: list[str]
+) -> None:
+    """Ten hours of 400 kW and 10 that stand by cannot be bridged: all would have to go."""
+
+    def thin(bench: Bench) -> Strain:
+        deficit_kw = 10.0 + sum(400.0 * share for f, (_, share) in FEEDERS.items() if bench.closed[f])
+        return replace(CALM, endurance=Endurance(deficit_kw, energy_kwh, 10.0 * deficit_kw, 36000.0, "sun", spare_kwh))
+
+    bench = Bench(fixed=fixed, memory=Memory(manual=held)).live(thin, 11)
+    assert bench.dark() == dark
+    assert bench.live(thin, 40).dark() == dark
+
+
+@pytest.mark.parametrize(("energy_kwh", "lit"), [(255.0, []), (265.0, ["clinic"])])
+def test_the_most_important_one_comes_back_alone_on_twice_its_own_reserve(energy_kwh: float, lit: list[str]) -> None:
+    """All are dark and the night cannot be bridged: two hours of 80 kW and ten of 10 kW that stand by are 260 kWh."""
+    bench = Bench().live(short(399.0), 4)
+    assert len(bench.dark()) == 4
+    calm = replace(CALM, endurance=Endurance(10.0, energy_kwh, 100.0, 36000.0, "sun"))
+    bench.live(calm, 100)
+    assert [f for f in FEEDERS if f not in bench.dark()] == lit
+    assert "waits_energy" in bench.feeders.decisions(bench.image(), bench.memory, calm)["village"].why.limited_by
+
+
 # ------------------------------------------------------------------ restoring
 def test_they_come_back_one_by_one_the_important_first() -> None:
     bench = Bench().live(short(310.0), 4)

@@ -94,6 +94,7 @@ def test_with_no_diesel_the_energy_lasts_to_the_forecast_surplus() -> None:
     assert found.hold_s == 7200.0
     assert found.need_kwh == pytest.approx(102.0 + 64.0)
     assert found.energy_kwh == pytest.approx((0.5 - 0.03 - 0.10) * 500 * 0.936)
+    assert found.spare_kwh == pytest.approx((0.10 - 0.05) * 500 * 0.936)
 
 
 def test_how_much_must_go_so_that_it_lasts() -> None:

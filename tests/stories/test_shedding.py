@@ -84,6 +84,23 @@ def test_a_night_with_the_diesel_locked_and_too_little_charge() -> None:
     assert day[-1].flows.unserved_kw == 0.0
 
 
+def test_a_night_that_cannot_be_bridged_leaves_the_clinic_its_light_while_its_own_reserve_is_there() -> None:
+    """Twelve hours without a diesel from 220 kWh, with 6 kW that stand by: the clinic's 36 kW go when no more than an hour of them is left beside that.
+
+    220 - 42 t = 36 + 6 (13 - t) - 23 under the floor: after 3.6 h. The bus lives to the morning, and all come back with the sun.
+    """
+    life = Life(site(drop=("dg1", "dg2")), soc=0.6, running=(), dark=True, dt_s=20.0, start=START.replace(hour=20))
+    night = life.live(12 * 3600, 180.0)
+    assert set(switched(night[:20], "shed")) == {"village", "north", "south"}
+    gone = next(c for c in night if "clinic" in dark(c))
+    assert gone.now_s / 3600.0 == pytest.approx(3.6, abs=0.1)
+    assert switched(night, "restore") == []
+    assert all(c.flows.formers for c in night)
+    assert night[-1].flows.soc["bess1"] > 0.13
+    day = life.live(3 * 3600, 180.0, 300.0)
+    assert dark(day[-1]) == []
+
+
 def test_without_strain_no_breaker_ever_moves() -> None:
     life = Life(site(), soc=0.30, running=())
     cycles = life.live(900, 150.0)
