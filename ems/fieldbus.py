@@ -5,6 +5,10 @@ controller is met on any of them, and nothing, not even a heartbeat, to a device
 
 One fault stays with one device: each has its own deadline, is asked less often while it fails, and
 keeps its last values with their growing age, so that staleness is found by age and by nothing else.
+
+No cycle waits for a device longer than its shares for readings, writes and heartbeats. What is late goes on as
+that device's own task, and its outcome counts in the cycle in which it is known: until then nothing is taken for
+written. What has to wait for it on the same device goes out in its order, with the newest value, or is given up.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ems.clock import real_s
 from ems.decision import Write
@@ -28,6 +33,12 @@ REFRESH_S = 60.0
 """A setpoint is written again after this time [s, real] where its profile does not say how often."""
 GRACE_S = 0.1
 """A cycle waits no longer than this for a device that failed last time [s, real]: what it says counts in the next one."""
+WRITE_SHARE = 1 / 3
+"""A cycle waits so long for its writes, as a share of the time that it has for readings."""
+BEAT_SHARE = 1 / 6
+"""The same for its heartbeats."""
+WAITING_S = 3.0
+"""A write that could not begin for so long, because one before it is not answered, is given up [s, real]: what it was for has changed."""
 UNKNOWN = Reading(None)
 SETPOINTS = ("power_kw", "limit_kw")
 """Commands that are levels: written on change and refreshed. All others are orders: written once, each time."""
@@ -54,6 +65,22 @@ class Wire:
     once: Mapping[str, float] = field(default_factory=lambda: NOTHING)
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One write and what came of it."""
+
+    write: Write
+    result: WriteResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A write that waits for its device, and when it was last wanted [s, real]."""
+
+    write: Write
+    wanted_s: float
+
+
 @dataclass(slots=True)
 class _Line:
     """What is known of one device between cycles."""
@@ -70,6 +97,12 @@ class _Line:
     watch: BeatWatch | None = None
     reads: int = 0
     beats: int = 0
+    waiting: dict[str, _Due] = field(default_factory=dict)
+    on_wire: Write | None = None
+    writing: asyncio.Task[None] | None = None
+    done: list[Sent] = field(default_factory=list)
+    beating: asyncio.Task[None] | None = None
+    beat_sent: int | None = None
 
     @property
     def local(self) -> bool:
@@ -83,14 +116,6 @@ class _Line:
         return self.watch is None or self.watch.free
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One write and what came of it."""
-
-    write: Write
-    result: WriteResult
-
-
 class Fieldbus:
     """The field bus of one site.
 
@@ -99,7 +124,7 @@ class Fieldbus:
     wires : Mapping[str, Wire]
         By asset or feeder id.
     wait_s : float
-        How long a cycle waits for readings [s, real]; what is later comes into the next cycle.
+        How long a cycle waits for readings [s, real]; what is later comes into the next cycle. Writes and heartbeats have their share of it.
     """
 
     def __init__(self, wires: Mapping[str, Wire], wait_s: float) -> None:
@@ -193,77 +218,148 @@ class Fieldbus:
         for line in self._lines.values():
             line.watch = None if line.watch is None else line.watch.anew()
 
-    async def write(self, writes: Sequence[Write]) -> list[Sent]:
-        """Write what changed or is due, devices side by side, each device's writes in their order.
+    async def write(self, writes: Sequence[Write], late: bool = True) -> list[Sent]:
+        """Write what changed or is due, devices side by side, each device's writes in their order; return every outcome that is known now.
 
         What must not go out is left out and counted in `withheld`: to a device in local, to one whose heartbeat
-        has not been watched yet, to any while another controller is met.
+        has not been watched yet, to any while another controller is met. A level goes to no device that failed
+        last time: it is wanted again in the next cycle. An order may be given only once, so it is tried.
+
+        Parameters
+        ----------
+        late : bool
+            Whether what had to wait in cycles before may still go out; not after the end of control.
         """
-        by_asset: dict[str, list[Write]] = {}
-        rivals = self.rivals()
+        if not late:
+            self._forget()
         for write in writes:
-            line = self._lines.get(write.asset)
-            if line is None or write.command not in line.wire.takes or not self._due(line, write):
-                continue
-            if rivals or line.local or not line.free:
-                self.withheld += 1
-                continue
-            by_asset.setdefault(write.asset, []).append(write)
-        batches = await asyncio.gather(*(self._write_all(self._lines[asset], batch) for asset, batch in by_asset.items()))
-        return [sent for batch in batches for sent in batch]
+            self._want(write)
+        for line in self._lines.values():
+            line.writing = _ended(line.writing)
+            if line.waiting and line.writing is None:
+                line.writing = asyncio.create_task(self._write_waiting(line))
+        await _within(WRITE_SHARE * self._wait_s, [line.writing for line in self._lines.values()])
+        sent = []
+        for line in self._lines.values():
+            line.writing = _ended(line.writing)
+            sent += line.done
+            line.done = []
+        return sent
+
+    def _want(self, write: Write) -> None:
+        """Let a write wait for its device, in the place of an older one of its command, if it is due and may go out."""
+        line = self._lines.get(write.asset)
+        if line is None or write.command not in line.wire.takes:
+            return
+        if not self._due(line, write) or (line.failures and write.command in SETPOINTS):
+            line.waiting.pop(write.command, None)  # an older wish has passed
+        elif self._barred(line):
+            self.withheld += 1
+        else:
+            line.waiting[write.command] = _Due(write, real_s())
+
+    def _barred(self, line: _Line) -> bool:
+        """Whether nothing may be written to a device now."""
+        return bool(self.rivals()) or line.local or not line.free
 
     def _due(self, line: _Line, write: Write) -> bool:
-        """Whether to write: a level that changed or is to be refreshed, an order each time; a pulse not again before reading has decided."""
+        """Whether to write: a level that changed or is to be refreshed, an order each time; not what is under way, nor a pulse before reading has decided."""
         pressed = line.pressed.get(write.command)
         if pressed is not None and pressed[0] == write.value:
             return False
+        if line.on_wire is not None and line.on_wire.command == write.command:
+            return abs(line.on_wire.value - write.value) > (DEADBAND_KW if write.command in SETPOINTS else 0.0)
         if write.command not in SETPOINTS or write.command not in line.sent:
             return True
         value, at = line.sent[write.command]
         refresh = line.wire.takes[write.command] or REFRESH_S
         return abs(value - write.value) > DEADBAND_KW or real_s() - at >= refresh
 
-    async def _write_all(self, line: _Line, writes: Sequence[Write]) -> list[Sent]:
-        sent = []
-        for write in writes:
-            if write.command in line.wire.once:
-                line.pressed[write.command] = (write.value, real_s())  # before it is sent: an answer may be lost, the pulse not
-            try:
-                result = await line.wire.driver.write(write.command, write.value)
-            except (Failed, BadInput) as fault:
-                result = WriteResult(ok=False, cause=str(fault))
-            if result.ok:
-                line.sent[write.command] = (write.value, real_s())
-            else:
-                line.sent.pop(write.command, None)
-            sent.append(Sent(write, result))
-        return sent
+    async def _write_waiting(self, line: _Line) -> None:
+        """Write what waits, one after another; what the device has become unfit for meanwhile is left out."""
+        while line.waiting:
+            due = line.waiting.pop(next(iter(line.waiting)))
+            if self._barred(line):
+                self.withheld += 1
+            elif real_s() - due.wanted_s > WAITING_S:
+                line.done.append(Sent(due.write, WriteResult(ok=False, cause="given up: a write before it was not answered in time")))
+            elif not line.failures or due.write.command not in SETPOINTS:
+                result = await self._write_one(line, due.write)
+                line.done.append(Sent(due.write, result))
+
+    async def _write_one(self, line: _Line, write: Write) -> WriteResult:
+        """Write once; until its outcome is known the device counts as not having been told."""
+        pulse = write.command in line.wire.once
+        line.sent.pop(write.command, None)
+        line.on_wire = write
+        if pulse:
+            line.pressed[write.command] = (write.value, real_s())  # before it is sent: an answer may be lost, the pulse not
+        try:
+            result = await line.wire.driver.write(write.command, write.value)
+        except (Failed, BadInput) as fault:
+            result = WriteResult(ok=False, cause=str(fault))
+        finally:
+            line.on_wire = None
+        if pulse:
+            line.pressed[write.command] = (write.value, real_s())  # it may have acted as late as now: readings from before decide nothing
+        if result.ok:
+            line.sent[write.command] = (write.value, real_s())
+        return result
+
+    def _forget(self) -> None:
+        """Give up what still waits for its device."""
+        for line in self._lines.values():
+            line.done += [Sent(due.write, WriteResult(ok=False, cause="given up: control has ended")) for due in line.waiting.values()]
+            line.waiting.clear()
 
     async def beat(self, count: int) -> None:
         """Send every device the heartbeat of a completed cycle; a device that fails is found by its readings."""
         if self.rivals():
             return
-        beating = [line for line in self._lines.values() if line.free and not line.failures and not line.local]
-        results = await asyncio.gather(*(self._beat_one(line, count) for line in beating), return_exceptions=True)
-        for fault in results:
-            if isinstance(fault, BaseException) and not isinstance(fault, Failed):
-                raise fault
+        for line in self._lines.values():
+            line.beating = _ended(line.beating)
+            if line.beating is None and line.free and not line.failures and not line.local:
+                line.beating = asyncio.create_task(self._beat_one(line, count))
+        await _within(BEAT_SHARE * self._wait_s, [line.beating for line in self._lines.values()])
+        for line in self._lines.values():
+            line.beating = _ended(line.beating)
 
     async def _beat_one(self, line: _Line, count: int) -> None:
         """Beat, and note what stands there now; while it is under way, or failed, nobody knows."""
+        if line.beat_sent is not None and (count - line.beat_sent) % 2 == 0:
+            count += 1  # a beat was left out: the device watches for change, and would see none
         line.beats += 1
+        line.beat_sent = count
         wrote: float | None = None
         try:
             await line.wire.driver.beat(count)
             wrote = float(count % 2)
+        except Failed:
+            return
         finally:
             line.beats += 1
             line.watch = None if line.watch is None else line.watch.wrote(wrote)
 
     async def close(self) -> None:
         """End what is under way and close every link."""
-        tasks = [line.reading for line in self._lines.values() if line.reading is not None]
+        under_way = (task for line in self._lines.values() for task in (line.reading, line.writing, line.beating))
+        tasks: list[asyncio.Task[Any]] = [task for task in under_way if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(line.wire.driver.close() for line in self._lines.values()), return_exceptions=True)
+
+
+def _ended(task: asyncio.Task[None] | None) -> asyncio.Task[None] | None:
+    """Return what is still under way; a task that ended with a fault which no driver may raise ends control."""
+    if task is None or not task.done():
+        return task
+    task.result()
+    return None
+
+
+async def _within(wait_s: float, tasks: Sequence[asyncio.Task[None] | None]) -> None:
+    """Wait for tasks, so long at the most [s, real]."""
+    under_way = [task for task in tasks if task is not None]
+    if under_way:
+        await asyncio.wait(under_way, timeout=wait_s)

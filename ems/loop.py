@@ -170,7 +170,7 @@ class Loop:
         if telemetry.rivals and any(r.kind == "stage" and r.body.get("stage") == Stage.CONTROL for r in requests):
             self._fieldbus.watch_anew()  # a person says that the other one is off
         events = [*self._news(decision.events), *refusals, *self._links(), *self._rivals(telemetry)]
-        events += self._written(await self._fieldbus.write(decision.writes))
+        events += self._written(await self._fieldbus.write(decision.writes, late=decision.heartbeat))
         if decision.heartbeat:
             await self._fieldbus.beat(telemetry.cycle)
         self.completed = telemetry.cycle

@@ -25,6 +25,7 @@ class Device:
         self.beat_value: float | None = 0.0
         self.fault: Exception | None = None
         self.delay_s = 0.0
+        self.write_s = 0.0
         self.reads = 0
 
     async def connect(self) -> None:
@@ -40,9 +41,13 @@ class Device:
         if self.fault is not None:
             raise self.fault
         self.written.append((command, value))
+        await asyncio.sleep(self.write_s)
+        if self.fault is not None:
+            raise self.fault
         return WriteResult(ok=True, read_back=value)
 
     async def beat(self, count: int) -> None:
+        await asyncio.sleep(self.write_s)
         self.beats.append(count)
         self.beat_value = float(count % 2)
 
@@ -127,6 +132,9 @@ async def test_a_failed_setpoint_is_written_again_and_a_lost_device_gets_everyth
     unit.fault = ConnectionLost("gone")
     await field.read()
     unit.fault = None
+    await field.write([Write("a", "power_kw", 10.0)])
+    assert unit.written == [("power_kw", 10.0)], "nobody has heard of it since"
+    await field.read()
     await field.write([Write("a", "power_kw", 10.0)])
     assert unit.written == [("power_kw", 10.0), ("power_kw", 10.0)]
     await field.close()
