@@ -29,7 +29,7 @@ from ems.errors import BadInput, ConnectionLost
 OWED_S = 10.0
 """No serial unit answers later than this [s]."""
 TRIED_S = 60.0
-"""A dead unit that the living have left no turn for so long is asked in its order [s]."""
+"""A dead unit that the living have left no turn for so long is asked once as if it lived: in its order, with their patience [s]."""
 MOST_GAPS = 20
 """A question waits for a quiet line so many times at most."""
 
@@ -90,11 +90,11 @@ class ModbusLink:
             It cannot be opened, the unit is silent, or its turn did not come in time.
         """
         asked_s = real_s()
-        tried_s = self._silent.get(unit)
-        dead = tried_s is not None
-        rank = 0 if first else 2 if tried_s is not None and asked_s - tried_s < TRIED_S else 1
+        tried_s = self._silent.get(unit, -TRIED_S)
+        dead = asked_s - tried_s < TRIED_S
+        rank = 0 if first else 2 if dead else 1
         patience_s = timeout_s if dead or first else timeout_s * max(1, self._sharers - 1)
-        if not await self._turns.take((rank, tried_s or 0.0), patience_s):
+        if not await self._turns.take((rank, tried_s if dead else 0.0), patience_s):
             raise ConnectionLost("no turn on the shared connection in time", f"{self} unit {unit}")
         sound = False
         try:

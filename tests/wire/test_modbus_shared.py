@@ -129,3 +129,26 @@ async def test_a_cancelled_wait_leaves_the_line_to_the_next(peer: Peer, link: Mo
     await first
     assert (await third)["power_kw"].value == 300.0
     assert second.cancelled()
+
+
+async def test_a_unit_that_was_dead_comes_back_on_a_line_that_the_living_keep_busy(peer: Peer, link: ModbusLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.link.TRIED_S", 1.0)
+    alive: set[int] = set(range(1, 7))
+
+    async def busy(tid: int, unit: int, pdu: bytes) -> bytes | None:
+        await asyncio.sleep(0.45 * TIMEOUT_S if unit in alive else 0.0)
+        return peer.truth(tid, unit, pdu) if unit in alive else None
+
+    peer.behave = busy
+    field = bus(link, range(1, 8))
+    await ages(field, [], 3)
+    assert list(field.faults()) == ["m7"]
+    alive.add(7)
+    seen: list[float] = []
+    for _ in range(20):
+        seen += await ages(field, [f"m{u}" for u in range(1, 7)], 1)
+        if not field.faults():
+            break
+    assert field.faults() == {}
+    assert max(seen) < 5 * CYCLE_S, "and the living are not starved for it: seven units of 0.09 s share 0.4 s"
+    await field.close()
