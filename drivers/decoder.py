@@ -74,15 +74,17 @@ class Decoder:
 
     def __init__(self, profile: Profile, of: Mapping[str, float]) -> None:
         points = {name: point for name, point in profile.points.items() if point.type != "string"}
+        scaled = {name: point for name, point in points.items() if point.scale_point is not None}
+        points |= {name: point.model_copy(update={"offset": 0.0}) for name, point in scaled.items()}  # the offset is added to what is scaled
         self.blocks = tuple(_ready(block, profile, of) for block in blocks(points, profile.defaults))
-        self._scaled = tuple((name, point.scale_point) for name, point in points.items() if point.scale_point is not None)
+        self._scaled = tuple((name, point.scale_point, point.offset * factor(point, of)) for name, point in scaled.items() if point.scale_point is not None)
 
     def scale(self, found: dict[str, float | None]) -> None:
-        """Apply the scale factors that were read in the same breath."""
-        for name, scale in self._scaled:
+        """Apply the scale factors that were read in the same breath, then add the offsets, as `codec.rescaled` does."""
+        for name, scale, offset in self._scaled:
             value, exponent = found[name], found[scale]
             usable = exponent is not None and exponent == round(exponent) and abs(exponent) <= MOST_EXPONENT
-            found[name] = value * 10.0**exponent if usable and value is not None and exponent is not None else None
+            found[name] = value * 10.0**exponent + offset if usable and value is not None and exponent is not None else None
 
 
 def _ready(block: Block, profile: Profile, of: Mapping[str, float]) -> ReadyBlock:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.codec import decode
+from drivers.codec import decode, encode, rescaled
 from drivers.decoder import Decoder
 from ems.config.profile import WORDS, Command, Defaults, Point, Profile
 from ems.errors import BadInput
@@ -93,6 +93,31 @@ def test_a_scale_factor_applies_in_the_same_breath(words: tuple[int, int], value
     decoder.blocks[0].values(b"\x03\x04" + struct.pack(">2h", *words), found)
     decoder.scale(found)
     assert found["power_kw"] == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("raw", "exponent", "fields", "value"),
+    [
+        (650, -1, {"unit": "degC", "offset": -40.0}, 25.0),
+        (650, 0, {"unit": "degC", "offset": -40.0}, 610.0),
+        (12, 1, {"unit": "W", "scale": 2.0, "offset": 500.0}, 0.74),
+        (100, -1, {"unit": "pct", "of": "rated_kw", "offset": 5.0}, 30.0),
+        (0, 3, {"offset": -1.5}, -1.5),
+        (650, 11, {"offset": -40.0}, None),
+    ],
+)
+def test_an_offset_is_added_to_what_is_scaled_reading_and_writing_alike(raw: int, exponent: int, fields: dict[str, Any], value: float | None) -> None:
+    point = Point(address=0, type="int16", scale_point="sf", **fields)
+    profile = sunspec_like().model_copy(update={"points": {"x": point, "sf": Point(address=1, type="int16")}, "commands": {}})
+    decoder = Decoder(profile, OF)
+    found: dict[str, float | None] = {}
+    decoder.blocks[0].values(b"\x03\x04" + struct.pack(">2h", raw, exponent), found)
+    decoder.scale(found)
+    assert found["x"] == (None if value is None else pytest.approx(value))
+    alike = rescaled(point, float(exponent))
+    assert (alike and decode([raw], alike, profile, OF)) == (None if value is None else pytest.approx(value))
+    if alike is not None:
+        assert encode(value, alike, profile, OF) == [raw]
 
 
 def test_a_percentage_of_nothing_is_refused_before_anything_is_read() -> None:
