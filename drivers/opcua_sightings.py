@@ -11,6 +11,9 @@ subscription, which says that nothing else has changed. Two things make it older
   running, with a new stamp and no new value. Once all such points stand still the device is *frozen*, and
   every value is as old as the last stamp that moved.
 
+A stamp older than the one before it makes a value doubtful: it may have been overtaken on the way. A later look that finds
+value and stamp unchanged ends the doubt, if the server's clock has passed the stamp: the clock was set back.
+
 **Restart.** A server that comes back holds zeros with status Good. After a restart (its StartTime is not the one
 we knew) a value counts only when there is a reason to believe it:
 
@@ -138,6 +141,8 @@ class Sightings:
                 self._alive_s = at_s if self._alive_s is None else self._alive_s
         if stamp is not None and stamp != seen.stamp:
             self._stamped(seen, stamp, at_s, changed)
+        elif stamp is not None and not changed and server_time is not None and server_time > stamp:
+            seen.turned_back = False  # looked at once more it is still so: it was the server's clock that was set back
         seen.raw = raw
         if not seen.counts:
             seen.counts = seen.kept is not None and raw == seen.kept or self._young(stamp, server_time)

@@ -122,6 +122,26 @@ def test_a_stamp_that_turns_back_is_told_until_it_moves_on():
     assert seen == [False, False, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(30, True, 30), (60, True, 30)], [True, False]),  # at minute 1 the clock was set back to 0:00, the switch moved at 0:30
+        ([(30, True, 30), (30, True, 30)], [True, True]),  # the same moment: nothing new
+        ([(None, True, 30), (None, True, 30)], [True, True]),  # a server that does not tell its time
+        ([(90, True, 30), (95, False, 91)], [True, False]),  # overtaken on the way: the next one is the true one
+        ([(30, True, 30), (60, False, 20), (90, False, 20)], [True, True, False]),
+    ],
+)
+def test_a_clock_that_was_set_back_casts_doubt_until_the_next_look(looks: list[tuple[float | None, bool, float]], expected: list[bool]):
+    known = device()
+    take(known, RUNNING, 60, value(False, stamped=60))
+    seen = []
+    for n, (server, raw, stamped) in enumerate(looks):
+        known.take(RUNNING, value(raw, stamped), START_S + 90 + 10 * n, None if server is None else at(server))
+        seen.append(known.seen[RUNNING].turned_back)
+    assert seen == expected
+
+
 # ------------------------------------------------------------------ restart
 def restarted(**before: object) -> Sightings:
     """A device that showed these values, and whose server came back at second 0."""
