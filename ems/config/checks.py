@@ -16,6 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MODBUS_LINES = ("tcp", "rtu+tcp", "rtu")
 SCHEMES = {"modbus": MODBUS_LINES, "sunspec": MODBUS_LINES, "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
 SERIAL_UNITS = (1, 247)
+CYCLES_OF_SILENCE = 3
+"""A device must hear of so many cycles before it takes us for gone: one may be skipped, one be lost on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,18 @@ def device_mistakes(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mis
             if beside is not None:
                 yield Mistake(at, f"{asset.id!r} and {beside!r} are at one address: {device.url} {address[-1]}", "an address of its own for each device")
                 break
+    yield from _cadence(site, profiles)
+
+
+def _cadence(site: Site, profiles: Mapping[str, Profile]) -> Iterator[Mistake]:
+    """Find a cycle so long that a device takes us for gone between two of them; below `control` it hears nothing anyway."""
+    silent = {asset: rule.after_s for asset, profile in profiles.items() if (rule := profile.on_silence) is not None and rule.after_s > 0}
+    if site.control.stage != "control" or not silent:
+        return
+    first, cycle_s = min(silent, key=lambda asset: silent[asset]), site.control.cycle_s
+    if cycle_s > silent[first] / CYCLES_OF_SILENCE:
+        text = f"a cycle each {cycle_s:g} s, while silence begins for {first!r} after {silent[first]:g} s (on_silence of profile {profiles[first].profile})"
+        yield Mistake(("control", "cycle_s"), text, f"at most {silent[first] / CYCLES_OF_SILENCE:.3g}, a third of its after_s; or stage shadow or advise")
 
 
 def _security(at: Steps, device: Device, profile: Profile, host: str) -> Iterator[Mistake]:

@@ -300,3 +300,24 @@ def test_the_village_is_the_island_made_small():
             tables.append({r["time"]: float(r["load_kw"]) for r in csv.DictReader(file)})
     island, village = tables
     assert village == {t: pytest.approx(load * 120 / 1707, abs=0.0051) for t, load in island.items()}
+
+
+@pytest.mark.parametrize(
+    ("control", "text", "words"),
+    [
+        ("{stage: control, cycle_s: 35}", GOOD, ("'town'", "35 s", "30 s", "generic-load", "at most 10")),
+        ("{stage: control, cycle_s: 11}", GOOD, ("11 s", "30 s")),
+        ("{stage: control, cycle_s: 10}", GOOD, ()),
+        ("{stage: control}", GOOD, ()),
+        ("{stage: advise, cycle_s: 35}", GOOD, ()),  # nothing is written, no heartbeat is missed
+        ("{stage: control, cycle_s: 5}", GOOD.replace("forming: droop", DEVICE.replace("generic-diesel", "genset-command-word")), ("'dg2'", "10 s", "3.33")),
+    ],
+)
+def test_a_cycle_longer_than_a_third_of_the_devices_silence_is_refused(tmp_path: Path, control: str, text: str, words: tuple[str, ...]):
+    text = text.replace("{stage: shadow}", control)
+    if not words:
+        load_site(write(tmp_path, text))
+        return
+    error = refused(tmp_path, text)
+    assert error.where == f"{tmp_path / 'site.yaml'}:2 control.cycle_s"
+    assert [word for word in words if word not in f"{error.error} {error.expected}"] == []
