@@ -8,7 +8,8 @@ sending a minute again overwrites it with itself. What has no value has no field
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,10 @@ CONNECT_S = 5.0
 ANSWER_S = 15.0
 """A batch that a satellite link cannot carry in this time is sent in smaller parts."""
 LONGEST_WAIT_S = 600.0
+PROBES = 3
+"""So many of the newest lines are tried to find out whether a server is sound: one may be poison itself."""
+DROPPED = re.compile(r"\bdropped=(\d+)")
+"""How InfluxDB tells the number of points in a request that it did not store."""
 
 
 class Refused(BadAnswer):
@@ -34,6 +39,10 @@ class Refused(BadAnswer):
 
 class Denied(Failed):
     """It takes nothing from us: address, token or bucket is wrong (401, 403, 404, and whatever is no 204)."""
+
+
+class Unsound(Denied):
+    """It refuses most lines, and the newest ones as well."""
 
 
 class Busy(Failed):
@@ -141,35 +150,75 @@ class Sent:
     poison: list[tuple[str, str]] = field(default_factory=list)
 
 
-def send(sink: InfluxSink, lines: Sequence[str]) -> Sent:
+def send(sink: InfluxSink, lines: Sequence[str], newest: Callable[[], Sequence[str]] = tuple, proven: bool = True) -> Sent:
     """Deliver a batch; lines that are refused for good are searched by halving and set aside.
 
-    A server that refuses much of a batch is wrong itself, not the lines: then nothing is set aside and `Denied`
-    is raised. A batch that is poison alone waits in this way until more has come with it.
+    Where much of a batch is refused, either the server is wrong or the lines are, as those beyond its retention. The newest
+    lines tell: if the server takes one of them it is sound, and what it refuses is set aside however much it is. Else nothing is.
+
+    Parameters
+    ----------
+    newest : Callable[[], Sequence[str]]
+        Gives the newest lines there are; asked for only when they are needed. Sending them early does no harm: they come again.
+    proven : bool
+        Whether the batch is tried first; else the newest lines are.
+
+    Raises
+    ------
+    Unsound, Denied, Busy, ConnectionLost
     """
-    sent = Sent()
-    _send(sink, lines, sent, most=max(3, len(lines) // 4))
-    if sent.poison and not sent.arrived:
-        raise Denied(f"every line is refused: {sent.poison[0][1]}", "uplink", "a server that takes line protocol")
-    return sent
+    search = _Search(sink, newest, most=max(3, len(lines) // 4))
+    if not proven:
+        search.prove("it refused most lines before")
+    search.send(lines)
+    if search.sent.poison and not search.sent.arrived:
+        search.prove(f"every line is refused: {search.sent.poison[0][1]}")
+    return search.sent
 
 
-def _send(sink: InfluxSink, lines: Sequence[str], sent: Sent, most: int) -> None:
-    if not lines:
-        return
-    try:
-        sink.write(lines)
-    except Refused as error:
-        if len(lines) == 1:
-            sent.poison.append((lines[0], error.error))
-            if len(sent.poison) > most:
-                raise Denied(f"most lines are refused: {error.error}", error.where, "a server that takes line protocol") from error
+class _Search:
+    """One batch on its way; of a server that is not known to be sound so many lines at the most are poison."""
+
+    def __init__(self, sink: InfluxSink, newest: Callable[[], Sequence[str]], most: int) -> None:
+        self.sent = Sent()
+        self._sink, self._newest, self._most, self._sound = sink, newest, most, False
+
+    def send(self, lines: Sequence[str]) -> None:
+        """Send lines; on a refusal each half by itself."""
+        if not lines:
             return
-        half = len(lines) // 2
-        _send(sink, lines[:half], sent, most)
-        _send(sink, lines[half:], sent, most)
-    else:
-        sent.arrived += len(lines)
+        try:
+            self._sink.write(lines)
+        except Refused as error:
+            if len(lines) == 1 or dropped(error) == len(lines):
+                self.sent.poison += [(line, error.error) for line in lines]
+                if len(self.sent.poison) > self._most:
+                    self.prove(f"most lines are refused: {error.error}")
+                return
+            half = len(lines) // 2
+            self.send(lines[:half])
+            self.send(lines[half:])
+        else:
+            self.sent.arrived += len(lines)
+
+    def prove(self, why: str) -> None:
+        """Find out once whether the server takes one of the newest lines."""
+        self._sound = self._sound or any(self._takes(line) for line in self._newest()[:PROBES])
+        if not self._sound:
+            raise Unsound(why, "uplink", "a server that takes line protocol")
+
+    def _takes(self, line: str) -> bool:
+        try:
+            self._sink.write([line])
+        except Refused:
+            return False
+        return True
+
+
+def dropped(error: Refused) -> int:
+    """Return how many lines the far side says it has refused, the others of the same request being stored; 0 where it does not say."""
+    said = DROPPED.search(error.error)
+    return int(said[1]) if said else 0
 
 
 # -- lines -------------------------------------------------------------------------------------------

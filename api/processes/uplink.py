@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drivers.influxdb import Busy, Denied, InfluxSink, Target, ledger_lines, minute_lines, send
+from drivers.influxdb import Busy, Denied, InfluxSink, Target, Unsound, ledger_lines, minute_lines, send
 from drivers.store.history import HistoryReader
 from drivers.store.ledger import LedgerReader
 from drivers.store.outbox import Outbox, Poison
@@ -33,6 +33,10 @@ SETTINGS = ("EMS_INFLUX_URL", "EMS_INFLUX_TOKEN", "EMS_INFLUX_ORG", "EMS_INFLUX_
 IDLE_S = 5.0
 """How often to look for something new [s]."""
 FIRST_WAIT_S, LONGEST_WAIT_S, DENIED_WAIT_S = 1.0, 60.0, 60.0
+NEWEST_ROWS = 3
+"""From so many of the newest rows comes what a doubtful server is tried with: a row may have no line."""
+MOST_TOLD = 3
+"""So many of a batch's refused lines are in the log, the others are counted there."""
 MOST_ROWS = 240
 """Minutes in one batch at the most: about 5,000 lines with 20 assets."""
 END_S = 3.0
@@ -76,6 +80,7 @@ class Uplink:
         self._clock = clock
         self._rows = MOST_ROWS
         self._wait_s = FIRST_WAIT_S
+        self._proven = True
 
     def step(self) -> Report:
         """Send one batch of each stream; the report says how long to wait before the next step."""
@@ -84,6 +89,7 @@ class Uplink:
         except Busy as error:
             return Report("waiting", error.error, max(error.retry_after_s, self._longer()))
         except Denied as error:
+            self._proven = self._proven and not isinstance(error, Unsound)  # then it is asked with the newest line, not with all of a batch
             return Report("denied", str(error), DENIED_WAIT_S)
         except ConnectionLost as error:
             self._rows = max(1, self._rows // 2)  # a thin link carries a small batch where a large one times out
@@ -91,7 +97,7 @@ class Uplink:
         except StoreError as error:
             return Report("store", str(error), self._longer())
         self._rows = min(MOST_ROWS, self._rows * 2)
-        self._wait_s = FIRST_WAIT_S
+        self._wait_s, self._proven = FIRST_WAIT_S, True
         return Report("sending" if any(more) else "idle", "", 0.0 if any(more) else IDLE_S)
 
     def _longer(self) -> float:
@@ -109,14 +115,22 @@ class Uplink:
         if not rows:
             return False
         lost = self._lost(stream, cursor.position, rows)
-        lines = [text for _, at_us, content in rows for text in stream.lines(self._site, at_us, content)]
-        sent = send(self._sink, lines)
+        sent = send(self._sink, self._lines(stream, rows), lambda: self._newest(stream), self._proven)
         poison = [Poison(*found) for found in sent.poison]
-        for found in poison:
+        for found in poison[:MOST_TOLD]:
             LOG.warning("set aside, refused for good: %s (%s)", found.line, found.cause)
+        if len(poison) > MOST_TOLD:
+            LOG.warning("set aside, refused for good: %d more lines of %s, the last one: %s", len(poison) - MOST_TOLD, stream.name, poison[-1].line)
         moved = replace(cursor, position=rows[-1][0], delivered=cursor.delivered + sent.arrived, thinned=cursor.thinned + lost)
         self.outbox.advance(stream.name, moved, self._clock.now(), poison)
         return True
+
+    def _lines(self, stream: Stream, rows: Sequence[Row]) -> list[str]:
+        return [text for _, at_us, content in rows for text in stream.lines(self._site, at_us, content)]
+
+    def _newest(self, stream: Stream) -> list[str]:
+        """Return the lines of the newest rows, the newest first."""
+        return self._lines(stream, stream.after(max(0, stream.newest() - NEWEST_ROWS), NEWEST_ROWS)[::-1])
 
     def _lost(self, stream: Stream, position: int, rows: Sequence[Row]) -> int:
         """Rows that are gone before they could be sent: the oldest minutes past their retention."""
@@ -135,8 +149,13 @@ class Uplink:
             "delivered": sum(cursor.delivered for cursor in cursors.values()),
             "thinned": sum(cursor.thinned for cursor in cursors.values()),
             "quarantined": len(self.outbox.quarantined()),
+            "refused": self._refused(),
             "notice": self.outbox.notice,
         }
+
+    def _refused(self) -> int:
+        """Return how many lines were refused for good since the beginning; of those that were set aside only the newest are kept."""
+        return int(self.outbox.file.rows("SELECT max(n) FROM quarantine")[0][0] or 0)
 
     def close(self) -> None:
         """Let go of file and connection."""

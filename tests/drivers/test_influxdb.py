@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
-from drivers.influxdb import Busy, Denied, InfluxSink, Refused, Target, ledger_lines, line, minute_lines, send
+from drivers.influxdb import Busy, Denied, InfluxSink, Refused, Target, Unsound, ledger_lines, line, minute_lines, send
 from ems.errors import ConnectionLost, Failed
 from tests.drivers.influx_server import OK, Answer, FakeInflux, fake_influx
 from tests.ports import free_port
@@ -188,6 +188,55 @@ def test_a_server_that_refuses_everything_costs_no_data(influx: FakeInflux, sink
     with pytest.raises(Denied):
         send(sink, [f"a x={n}.0 {n}" for n in range(count)])
     assert len(influx.requests) <= 40
+
+
+def beyond_retention(before: int, tells: bool) -> object:
+    """A far side that refuses what is stamped before a time, as InfluxDB does; `tells`: it says how many."""
+
+    def answer(lines: list[str], n: int) -> Answer:
+        old = sum(int(text.rsplit(" ", 1)[1]) < before for text in lines)
+        said = f"partial write: points beyond retention policy dropped={old}" if tells else "points beyond retention policy"
+        return (422, {}, f'{{"code":"unprocessable entity","message":"{said}"}}') if old else OK
+
+    return answer
+
+
+@pytest.mark.parametrize(("tells", "requests"), [(True, 16), (False, 200)])
+@pytest.mark.parametrize("count", [100, 90])  # the batch ends with ten sound lines, or is poison alone
+def test_lines_that_a_sound_server_refuses_are_set_aside_however_many(influx: FakeInflux, sink: InfluxSink, count: int, tells: bool, requests: int) -> None:
+    lines = [f"a x={n}.0 {n}" for n in range(100)]
+    influx.answer = beyond_retention(90, tells)  # type: ignore[assignment]
+    sent = send(sink, lines[:count], lambda: ["a x=500.0 500"])
+    assert [text for text, _ in sent.poison] == lines[:90]
+    assert influx.arrived == ["a x=500.0 500", *lines[90:count]]
+    assert len(influx.requests) <= requests
+
+
+@pytest.mark.parametrize(
+    ("newest", "sound"),
+    [
+        ([], False),
+        (["bad 1"], False),
+        (["bad 1", "a 2"], True),  # one of the newest may be poison itself
+        (["bad 1"] * 3 + ["a 2"], False),  # but it is not tried for long
+    ],
+)
+def test_the_newest_lines_tell_whether_a_server_is_sound(influx: FakeInflux, sink: InfluxSink, newest: list[str], sound: bool) -> None:
+    influx.answer = lambda lines, n: (422, {}, "no") if any("bad" in text for text in lines) else OK
+    if sound:
+        assert len(send(sink, ["bad 0"] * 9, lambda: newest).poison) == 9
+    else:
+        with pytest.raises(Unsound):
+            send(sink, ["bad 0"] * 9, lambda: newest)
+
+
+def test_a_server_that_was_not_sound_is_asked_with_the_newest_line_first(influx: FakeInflux, sink: InfluxSink) -> None:
+    influx.answer = lambda lines, n: (400, {}, "no")
+    with pytest.raises(Unsound):
+        send(sink, ["a 1"] * 99, lambda: ["a 2"], proven=False)
+    assert influx.requests == [["a 2"]]
+    influx.answer = lambda lines, n: OK
+    assert send(sink, ["a 1"] * 99, lambda: ["a 2"], proven=False).arrived == 99
 
 
 def test_a_link_lost_in_the_middle_of_the_search_sets_nothing_aside(influx: FakeInflux, sink: InfluxSink) -> None:

@@ -153,6 +153,39 @@ def test_poison_is_kept_aside_and_the_rest_goes_on(tmp_path: Path, influx: FakeI
     assert uplink.status(uplink.step())["quarantined"] == 1
 
 
+def test_minutes_beyond_the_far_sides_retention_are_counted_and_what_came_after_them_arrives(tmp_path: Path, influx: FakeInflux, uplink: Uplink) -> None:
+    """A gateway whose clock stood at a time that the far side does not keep, for longer than one batch."""
+    minutes(tmp_path, 300)
+    cut = int((NOON.timestamp() + 60 * 290) * 1e6)
+
+    def answer(lines: list[str], n: int) -> tuple[int, dict[str, str], str]:
+        old = sum(at(text) < cut for text in lines)
+        return (422, {}, f"partial write: points beyond retention policy dropped={old}") if old else OK
+
+    influx.answer = answer
+    drain(uplink)
+    assert set(influx.arrived) == {text for text in influx.arrived if at(text) >= cut}
+    assert len(set(influx.arrived)) == 10 * 3
+    status = uplink.status(uplink.step())
+    assert {name: status[name] for name in ("status", "backlog", "delivered", "refused")} == {"status": "idle", "backlog": 0, "delivered": 30, "refused": 870}
+    assert len(influx.requests) < 60
+
+
+def test_a_far_side_that_refuses_everything_keeps_all_and_is_asked_for_little(tmp_path: Path, influx: FakeInflux, uplink: Uplink) -> None:
+    minutes(tmp_path, 300)
+    influx.answer = lambda lines, n: (400, {}, "no")
+    assert [uplink.step().status for _ in range(4)] == ["denied"] * 4
+    assert all(len(lines) == 1 for lines in influx.requests[-9:])
+    before = len(influx.requests)
+    assert uplink.step().wait_s == module.DENIED_WAIT_S
+    assert len(influx.requests) - before <= 3
+    assert uplink.status(uplink.step())["backlog"] == 600
+    influx.answer = lambda lines, n: OK
+    drain_through(uplink)
+    assert len(set(influx.arrived)) == 900
+    assert uplink.outbox.quarantined() == []
+
+
 def test_on_a_thin_link_batches_shrink_until_they_pass(tmp_path: Path, influx: FakeInflux) -> None:
     minutes(tmp_path, 100)
     influx.hang = threading.Event()
