@@ -294,7 +294,9 @@ class Controller:
         if not astray:
             return shared.situation, decided
         trusting = changed(look.image, assets={a: changed(i, follows=True) if a in astray else i for a, i in look.image.assets.items()})
-        hoped = changed(self._situation(changed(look, image=trusting), shared.drawn, chosen.expected), unloading=shared.situation.unloading)
+        hoped = changed(
+            self._situation(changed(look, image=trusting, bounds=shared.situation.bounds), shared.drawn, chosen.expected), unloading=shared.situation.unloading
+        )
         asked = self._settled(trusting, chosen, shared, hoped, self._outlooks.of(hoped, look.supply).prospect(shared.on, shared.target))
         return hoped, decided | {u: asked[u] for u in astray}
 
