@@ -2,10 +2,11 @@
 
     python -m api.processes.control '{"site": PATH, "data": DIR, "stage": "control", "speed": 1.0, "origin": null, "start": null, "cycle": 0}'
 
-stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up; when it
-closes, or on SIGTERM, nothing more is written to any device and the process ends with 0 within 2 s. On
-stdout goes one line `{"beat": {...}}` per cycle. Any error nobody expected ends the process with 1, so that
-the devices fall back to what they do without us, and the supervisor starts it again.
+stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up, and
+`{"notice": TEXT}` comes from web, which found site.db damaged. When it closes, or on SIGTERM, nothing more is
+written to any device and the process ends with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per
+cycle. Any error nobody expected ends the process with 1, so that the devices fall back to what they do without
+us, and the supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ LAST_CYCLE_S = 0.8
 """How long a cycle under way may go on after the end was asked for [s]."""
 
 
-class Dead:
-    """Which other processes the supervisor has given up, as alarms."""
+class Told:
+    """What came down the pipe, as alarms: which other processes are given up, and what web says of its store."""
 
     def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
+        self.dead: tuple[str, ...] = ()
+        self.notice: str | None = None
+
+    def take(self, said: Mapping[str, Any]) -> None:
+        """Take one line; what is not known here is left alone."""
+        self.dead = tuple(said.get("dead", self.dead))
+        self.notice = said.get("notice", self.notice)
 
     def alarms(self) -> tuple[Alarm, ...]:
         """Return one alarm for each."""
-        return tuple(
+        renewed = (
+            () if self.notice is None else (Alarm("site_renewed", "major", None, self.notice, "site.db が破損したため退避し、新しいファイルを作りました"),)
+        )
+        return renewed + tuple(
             Alarm(
                 f"{name}_dead",
                 "major",
@@ -46,19 +56,19 @@ class Dead:
                 f"the process {name} keeps ending and is not started again",
                 f"プロセス {name} が繰り返し終了したため停止しています",
             )
-            for name in self.names
+            for name in self.dead
         )
 
 
 async def control(given: Mapping[str, Any]) -> None:
     """Run control until stdin closes or SIGTERM comes."""
-    stop, dead = asyncio.Event(), Dead()
+    stop, told = asyncio.Event(), Told()
     on_signals(stop.set)
-    listening = asyncio.create_task(_listen(dead, stop))
+    listening = asyncio.create_task(_listen(told, stop))
     out = await LineWriter.open(own_pipe(sys.stdout))
     clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
     parts = control_parts(
-        load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), dead.alarms
+        load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), told.alarms
     )
     try:
         await _until(stop, parts)
@@ -91,9 +101,9 @@ async def _close(parts: Control) -> None:
         await asyncio.wait_for(parts.fieldbus.close(), 0.5)
 
 
-async def _listen(dead: Dead, stop: asyncio.Event) -> None:
+async def _listen(told: Told, stop: asyncio.Event) -> None:
     async for line in lines_of(sys.stdin):
-        dead.names = tuple(json.loads(line)["dead"])
+        told.take(json.loads(line))
     stop.set()
 
 

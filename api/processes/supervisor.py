@@ -30,6 +30,8 @@ Spawn = Callable[[str, Mapping[str, Any], tuple[int, ...]], Awaitable[asyncio.su
 LOG = logging.getLogger("supervisor")
 ASK_S, TERMINATE_S = 3.0, 2.0
 """How long a child has to end by itself, and after SIGTERM [s]."""
+KEPT = ("notice",)
+"""What web has told control, and is told to a new control process again."""
 LOCK_WAIT_S = 4.0
 """The children of a supervisor that was killed need a moment to end; until then the folder is theirs [s]."""
 
@@ -113,6 +115,7 @@ class Supervisor:
         self.cycle = 0
         self._announced = False
         self._dead: list[str] = []
+        self._kept: dict[str, Any] = {}
         self._failed = False
         self.stop = asyncio.Event()
 
@@ -155,7 +158,8 @@ class Supervisor:
         child.starts.append(real_s())
         child.heard = False
         if child.name == "control":
-            self._send("control", {"dead": self._dead})
+            for name, said in {"dead": self._dead, **self._kept}.items():
+                self._send("control", {name: said}, sure=True)
         return child.process
 
     async def _follow(self, child: Child, process: asyncio.subprocess.Process) -> None:
@@ -193,11 +197,20 @@ class Supervisor:
         elif name == "web" and "ready" in said and not self._announced:
             self._announced = True
             self._announce(said["ready"])
+        elif name == "web" and "control" in said:
+            self._hand_on(said["control"])
 
-    def _send(self, name: str, document: Mapping[str, Any]) -> None:
-        """Send a line to a child; dropped where the one before is still on its way, so that nobody waits for it."""
+    def _hand_on(self, said: Mapping[str, Any]) -> None:
+        """Hand control what web has to tell it; what a control process that is started again must know, too, is kept."""
+        self._kept |= {name: said[name] for name in KEPT if name in said}
+        self._send("control", said, sure=True)
+
+    def _send(self, name: str, document: Mapping[str, Any], sure: bool = False) -> None:
+        """Send a line to a child; where the one before is still on its way it is dropped, unless it is `sure`, so that nobody waits for it."""
         process = self._children[name].process
-        if process is None or process.stdin is None or process.stdin.is_closing() or process.stdin.transport.get_write_buffer_size() > 0:
+        if process is None or process.stdin is None or process.stdin.is_closing():
+            return
+        if process.stdin.transport.get_write_buffer_size() > 0 and not sure:
             return
         process.stdin.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 

@@ -4,7 +4,7 @@
 
 The listening socket is inherited (`fd`), so that the address stays ours while this process is started
 again. stdin brings control's beats as lines; when it closes, or on SIGTERM, open streams are ended and the
-process exits. stdout carries `{"ready": URL}` once it answers.
+process exits. stdout carries `{"ready": URL}` once it answers, and `{"control": {...}}` for what control has to know.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def serve(given: Mapping[str, Any]) -> None:
     """Serve until stdin closes or SIGTERM comes."""
     data, live = Path(given["data"]), LiveState()
     clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
-    app = create_app(load_site(given["site"]), data, live, clock, public=given["public"])
+    app = create_app(load_site(given["site"]), data, live, clock, public=given["public"], up=lambda said: tell({"control": said}))
     tls = tls_files(data) if given["public"] else None
     config = uvicorn.Config(
         app,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
@@ -32,7 +33,15 @@ SAFE_HEADERS = {
 }
 
 
-def create_app(loaded: LoadedSite, data: Path, live: LiveState, clock: Clock, *, public: bool = False) -> FastAPI:
+def create_app(
+    loaded: LoadedSite,
+    data: Path,
+    live: LiveState,
+    clock: Clock,
+    *,
+    public: bool = False,
+    up: Callable[[Mapping[str, Any]], None] = lambda said: None,
+) -> FastAPI:
     """Return the application for one site.
 
     Parameters
@@ -45,6 +54,8 @@ def create_app(loaded: LoadedSite, data: Path, live: LiveState, clock: Clock, *,
         The site's clock, by which `expires_at` is judged.
     public : bool
         Whether other machines can reach it: then reads need a token too.
+    up : Callable[[Mapping[str, Any]], None]
+        Takes what control has to know at once; must not wait for it.
     """
     users = Users(data)
     at = Desk(
@@ -52,6 +63,7 @@ def create_app(loaded: LoadedSite, data: Path, live: LiveState, clock: Clock, *,
         live=live,
         clock=clock,
         public=public,
+        up=up,
         users=users,
         tokens=Tokens(data, users),
         requests=RequestStore(data / "site.db"),
@@ -61,6 +73,7 @@ def create_app(loaded: LoadedSite, data: Path, live: LiveState, clock: Clock, *,
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        at.report()
         yield
         at.requests.close()
 

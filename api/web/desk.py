@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -33,6 +33,7 @@ class Desk:
     live: LiveState
     clock: Clock
     public: bool
+    up: Callable[[Mapping[str, Any]], None]
     users: Users
     tokens: Tokens
     requests: RequestStore
@@ -44,10 +45,24 @@ class Desk:
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)
     sign_ins: int = 0
     streams: int = 0
+    notice: str | None = None
 
     async def look(self, read: Callable[[], Value]) -> Value:
         """Do one short look into a store, off the event loop."""
         return await anyio.to_thread.run_sync(read, limiter=self.looks)
+
+    async def write(self, work: Callable[[], Value]) -> Value:
+        """Do what changes site.db, off the event loop."""
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self.looks)
+        finally:
+            self.report()
+
+    def report(self) -> None:
+        """Tell control once what happened to a damaged site.db: alarms are its own."""
+        if self.requests.notice != self.notice:
+            self.notice = self.requests.notice
+            self.up({"notice": self.notice})
 
 
 def desk(request: Request) -> Desk:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,14 +54,17 @@ class Writer:
         Statements that make what is not there yet.
     durable : bool
         True: a commit survives a power cut (FULL). False: the last commits may be lost then, never the file.
+    ready : Callable[[sqlite3.Connection, bool], None] | None
+        Called whenever the file has been opened, before its first use, and told whether it is a new one.
     """
 
-    def __init__(self, path: Path, schema: str, durable: bool) -> None:
+    def __init__(self, path: Path, schema: str, durable: bool, ready: Callable[[sqlite3.Connection, bool], None] | None = None) -> None:
         self.path = path
         self.notice: str | None = None
         self.renewals = 0
         self._schema = schema
         self._durable = durable
+        self._ready = ready
         self._lock = RLock()
         self._db = self._open_or_renew()
 
@@ -86,7 +89,10 @@ class Writer:
             db.execute("PRAGMA mmap_size = 0")
             check(db)
             db.executescript(f"BEGIN IMMEDIATE; {self._schema}; COMMIT;")
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            new = db.execute("PRAGMA user_version").fetchone()[0] == 0
+            if self._ready is not None:
+                self._ready(db, new)
+            if new:
                 db.execute(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
         except BaseException:
             db.close()
@@ -113,6 +119,7 @@ class Writer:
         """
         with self._lock:
             try:
+                self._follow()
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
@@ -126,6 +133,12 @@ class Writer:
             except BaseException:
                 self._give_up()
                 raise
+
+    def _follow(self) -> None:
+        """Begin a new file where somebody took ours away: what goes into that one nobody reads."""
+        if not self.path.exists():
+            self._db.close()
+            self._db = self._open_or_renew()
 
     def _give_up(self) -> None:
         with suppress(sqlite3.Error):  # a failed commit may have rolled back already

@@ -29,6 +29,7 @@ CREATE INDEX IF NOT EXISTS minutes_at ON minutes (at_us);
 CREATE TABLE IF NOT EXISTS memory (id INTEGER PRIMARY KEY CHECK (id = 1), cycle INTEGER NOT NULL, at_us INTEGER NOT NULL, body TEXT NOT NULL)
 """
 NEWEST = "SELECT seq, at_us, body, hash FROM minutes ORDER BY seq DESC LIMIT 1"
+LAST_TAKEN = """SELECT max(coalesce((SELECT max(seq) FROM outcomes), 0), coalesce((SELECT json_extract(body, '$.taken_seq') FROM memory), 0))"""
 NEWEST_ENERGY = "SELECT body FROM minutes WHERE json_extract(body, '$.kind') = 'energy' ORDER BY seq DESC LIMIT 1"
 
 
@@ -119,6 +120,11 @@ class LedgerReader:
         newest = f"SELECT max(n) FROM outcomes WHERE seq IN ({marks}) GROUP BY seq"
         rows = look(self.path, f"SELECT seq, status, cause, result, at_us FROM outcomes WHERE n IN ({newest})", wanted)
         return {seq: {"seq": seq, "status": status, "cause": cause, "result": result, "at": iso(at_us)} for seq, status, cause, result, at_us in rows}
+
+    def last_taken(self) -> int:
+        """Return the highest number of a request that control has worked in, 0 before the first."""
+        found = look(self.path, LAST_TAKEN)
+        return int(found[0][0]) if found else 0
 
     def newest(self) -> dict[str, Any] | None:
         """Return the newest energy row."""

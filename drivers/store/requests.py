@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from drivers.store.file import Writer, iso, look, micros, time_of
-from drivers.store.ledger import links
+from drivers.store.ledger import LedgerReader, links
 from ems.chain import Anchor, Break, canonical, link, origin, verify
-from ems.errors import BadInput
+from ems.clock import epoch_s
+from ems.errors import BadInput, StoreError
 from ems.model import Limits, Request
 from ems.orders import limits_of
 
@@ -27,6 +30,8 @@ CREATE TABLE IF NOT EXISTS requests (seq INTEGER PRIMARY KEY AUTOINCREMENT, id T
 CREATE INDEX IF NOT EXISTS requests_asset ON requests (kind, asset, seq);
 CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, body TEXT NOT NULL, hash TEXT NOT NULL)
 """
+UNDER_WAY = 1_000_000
+"""So far above the last number in the ledger a renewed file goes on: control may have taken some that the ledger does not know yet."""
 COLUMNS = 'seq, id, kind, asset, body, "by", at_us, expires_us'
 
 
@@ -82,11 +87,36 @@ class RequestReader:
 
 
 class RequestStore(RequestReader):
-    """The writer, who can read as well."""
+    """The writer, who can read as well.
+
+    Control passes over every number that is not above the last one it took, and outcomes are found by number. So
+    no number is given out twice, also not by a file that was begun anew or put back from an older copy.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.file = Writer(path, SCHEMA, durable=True)
+        self.file = Writer(path, SCHEMA, durable=True, ready=self._number_on)
+
+    def _number_on(self, db: sqlite3.Connection, new: bool) -> None:
+        """Let the numbers go on above all that the ledger beside this file knows of.
+
+        A new file begins at the milliseconds since 1970 at least, in case that the ledger was renewed as well.
+        """
+        ledger = LedgerReader(self.path.with_name("ledger.db"))
+        taken = 0
+        with suppress(StoreError):  # then the time has to do
+            taken = ledger.last_taken()
+        found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'requests'").fetchone()
+        last = begin = found[0] if found else 0
+        if new and ledger.path.exists():
+            begin = max(begin, int(epoch_s() * 1000))
+        if taken and (new or taken > last):
+            begin = max(begin, taken + UNDER_WAY)
+        if begin != last:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("DELETE FROM sqlite_sequence WHERE name = 'requests'")
+            db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('requests', ?)", (begin,))
+            db.execute("COMMIT")
 
     @property
     def notice(self) -> str | None:

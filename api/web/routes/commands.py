@@ -181,5 +181,5 @@ async def put(
 ) -> dict[str, Any]:
     """Store a request durably and return its receipt."""
     before = None if at.live.state is None else {name: at.live.state.get(name) for name in ("mode", "stage", "cycle")}
-    made = await at.look(lambda: at.requests.append(kind, asset, row, person.name, at.clock.now(), expires_at, key, before=before, after=None))
+    made = await at.write(lambda: at.requests.append(kind, asset, row, person.name, at.clock.now(), expires_at, key, before=before, after=None))
     return {"id": made.id, "status": "queued"}

@@ -93,7 +93,7 @@ async def change(
         wished = merged(before, patch)
         check(unit, wished, patch)
         row = {**wished, "reason": patch.reason}
-        await at.look(
+        await at.write(
             lambda: at.requests.append(
                 "limits", asset, row, person.name, at.clock.now(), patch_expiry(before, patch), idempotency_key, before=shown(before), after=row
             )

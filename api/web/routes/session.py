@@ -71,4 +71,4 @@ def slow_down(wait_s: float) -> Problem:
 
 async def note(at: Desk, kind: str, by: str, why: str, source: str) -> None:
     """Write an audit row."""
-    await at.look(lambda: at.requests.note(kind, by[:64], at.clock.now(), why, {"source": source}))
+    await at.write(lambda: at.requests.note(kind, by[:64], at.clock.now(), why, {"source": source}))

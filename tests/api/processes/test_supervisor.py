@@ -31,6 +31,7 @@ LISTEN = "threading.Thread(target=until_eof, daemon=True).start()\n"
 IDLE = HEAD + "until_eof()\n"
 CRASH = HEAD + "sys.exit(3)\n"
 WEB = HEAD + "print(json.dumps({'ready': given['url']}), flush=True)\nuntil_eof()\n"
+TELLS = HEAD + "print(json.dumps({'control': {'notice': 'site.db was damaged'}}), flush=True)\nuntil_eof()\n"
 DEAF = HEAD + "print(json.dumps({'ready': given['url']}), flush=True)\nwait(600)\n"
 CONTROL = (
     HEAD
@@ -155,6 +156,15 @@ async def test_a_spent_budget_of_another_is_told_to_control(stage: Callable[...,
         await at.until(lambda: {"dead": [name]} in at.heard("control"))
         assert not task.done()
     assert at.started == {"control": 1, "web": 1, "uplink": 1} | {name: 1 + QUICK.restarts}
+
+
+async def test_what_web_found_of_its_store_is_told_to_control_and_to_the_next_one(stage: Callable[..., Stage]) -> None:
+    at, notice = stage(web=TELLS), {"notice": "site.db was damaged"}
+    async with running(at):
+        await at.until(lambda: notice in at.heard("control"))
+        at.processes[0].kill()
+        await at.until(lambda: at.heard("control").count(notice) == 2)
+    assert at.heard("control") == [{"dead": []}, notice] * 2
 
 
 async def test_a_web_that_does_not_read_holds_nobody_up(stage: Callable[..., Stage]) -> None:

@@ -36,6 +36,7 @@ class Site:
     app: FastAPI
     live: LiveState
     clock: SimClock
+    up: list[Any] = field(default_factory=list)
     shown: dict[str, Any] = field(default_factory=dict, init=False)
     _ledger: LedgerStore | None = field(default=None, init=False)
 
@@ -86,10 +87,10 @@ def people(data: Path) -> None:
 def site(data: Path, public: bool = False, beats: bool = True) -> Site:
     """Return a site whose clock stands at `island.NOW`."""
     people(data)
-    live, clock = LiveState(), SimClock(island.NOW)
+    live, clock, up = LiveState(), SimClock(island.NOW), list[Any]()
     if beats:
         live.update(island.beat())
-    return Site(data, create_app(LOADED, data, live, clock, public=public), live, clock)
+    return Site(data, create_app(LOADED, data, live, clock, public=public, up=up.append), live, clock, up)
 
 
 @contextmanager

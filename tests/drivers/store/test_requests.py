@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from drivers.store import requests
+from drivers.store.ledger import LedgerReader, LedgerStore
 from drivers.store.requests import KeyReused, RequestReader, RequestStore
-from ems.model import Limits, Request
+from ems.errors import StoreError
+from ems.memory import Memory
+from ems.model import Limits, Outcome, Request, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 START = {"action": "start", "reason": "test"}
@@ -128,3 +134,85 @@ def test_an_audit_that_was_changed_is_found(store: RequestStore) -> None:
     found = RequestReader(store.path).verify()
     assert found is not None
     assert found.seq == 2
+
+
+# ------------------------------------------------------------------ no number twice
+def stop(store: RequestStore) -> Request:
+    return store.append("stop", None, {"reason": "fire"}, "kim", NOON)
+
+
+def taken_by_control(store: RequestStore, outcomes: bool = True) -> int:
+    """Let control take forty orders; return the number of the last one."""
+    seqs = [store.append("mode", None, {"mode": "auto", "reason": str(n)}, "kim", NOON).seq for n in range(40)]
+    ledger = LedgerStore(store.path.with_name("ledger.db"))
+    ledger.commit(NOON, [Outcome(seq, Status.DONE) for seq in seqs if outcomes], Memory(taken_seq=seqs[-1]), 1)
+    ledger.close()
+    return seqs[-1]
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"\xff" * 8192)
+
+
+def put_back(path: Path) -> None:
+    """Put an old copy in its place: five orders of long ago."""
+    path.unlink()
+    path.with_name("ledger.db").rename(path.with_name("kept"))
+    old = RequestStore(path)
+    for _ in range(5):
+        stop(old)
+    old.close()
+    path.with_name("kept").rename(path.with_name("ledger.db"))
+
+
+@pytest.mark.parametrize("epoch_s", [0.0, 1.8e9], ids=["clock lost", "clock right"])
+@pytest.mark.parametrize("outcomes", [True, False], ids=["outcomes", "memory alone"])
+@pytest.mark.parametrize("lose", [damage, Path.unlink, put_back])
+def test_what_is_ordered_after_a_loss_of_the_file_reaches_control(
+    store: RequestStore, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Path], None], outcomes: bool, epoch_s: float
+) -> None:
+    monkeypatch.setattr(requests, "epoch_s", lambda: epoch_s)
+    taken = taken_by_control(store, outcomes)
+    store.close()
+    lose(store.path)
+    again = RequestStore(store.path)
+    order = stop(again)
+    assert list(RequestReader(store.path).after(taken)) == [order]
+    assert LedgerReader(store.path.with_name("ledger.db")).outcome(order.seq) is None
+    assert (again.notice is not None) is (lose is damage)
+    again.close()
+    later = RequestStore(store.path)
+    assert stop(later).seq == order.seq + 1, "a restart leaves the numbers alone"
+    later.close()
+
+
+def test_a_file_that_is_taken_away_while_we_write_is_begun_anew_above_all_numbers(store: RequestStore) -> None:
+    taken = taken_by_control(store)
+    store.path.unlink()
+    order = stop(store)
+    assert list(RequestReader(store.path).after(taken)) == [order]
+    store.close()
+
+
+def test_a_file_found_damaged_while_we_write_goes_on_above_all_numbers(store: RequestStore) -> None:
+    taken = taken_by_control(store)
+    store.file.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage(store.path)
+    store.file.rows("PRAGMA shrink_memory")
+    with pytest.raises(StoreError):
+        stop(store)
+    order = stop(store)
+    assert list(RequestReader(store.path).after(taken)) == [order]
+    assert store.notice is not None
+    store.close()
+
+
+def test_without_a_ledger_that_can_be_read_a_new_file_begins_at_the_time(store: RequestStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "epoch_s", lambda: 1.8e9)
+    taken = taken_by_control(store)
+    store.close()
+    damage(store.path)
+    shutil.copy(store.path, store.path.with_name("ledger.db"))
+    again = RequestStore(store.path)
+    assert stop(again).seq == 1_800_000_000_001 > taken
+    again.close()
