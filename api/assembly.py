@@ -16,7 +16,7 @@ from drivers.opcua import OpcUaDriver, OpcUaLink
 from drivers.store.file import WAL_LIMIT_BYTES
 from drivers.store.history import History
 from drivers.store.ledger import LedgerReader, LedgerStore
-from drivers.store.requests import RequestReader
+from drivers.store.requests import Door, RequestReader
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s, real_s
 from ems.config.endpoint import Endpoint, endpoint
@@ -57,6 +57,7 @@ class Control:
     keeper: PlanKeeper
     history: History
     ledger: LedgerStore
+    door: Door
 
     def notices(self) -> list[Alarm]:
         """Return what the stores have to say: a damaged file that was put aside, a log that grows."""
@@ -108,6 +109,7 @@ def control_parts(
     """
     site = loaded.site
     history, ledger = History(data / "history.db"), LedgerStore(data / "ledger.db")
+    door = Door(data / "site.db")
     memory, saved_cycle = _memory(ledger)
     cycle_s = site.control.cycle_s
     drivers = open_drivers(loaded)
@@ -122,7 +124,7 @@ def control_parts(
         fieldbus=fieldbus,
         keeper=keeper,
         book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed, counter_ends(loaded)),
-        stores=Stores(history, ledger, RequestReader(data / "site.db")),
+        stores=Stores(history, ledger, door),
         clock=clock,
         memory=resumed(memory, clock.now_s()),
         cycle=max(cycle, saved_cycle, history.last_cycle()),
@@ -130,7 +132,7 @@ def control_parts(
         outside=lambda: (*outside(), *control.notices()),
         clock_info=lambda: clock_info(clock.speed),
     )
-    control = Control(loop, fieldbus, keeper, history, ledger)
+    control = Control(loop, fieldbus, keeper, history, ledger, door)
     return control
 
 

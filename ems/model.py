@@ -257,6 +257,10 @@ class Limits:
         return self.expires_at is None or at < self.expires_at
 
 
+UNNUMBERED = 0
+"""Number of an emergency stop that came past the log, because it could not be stored there."""
+
+
 @frozen
 class Request:
     """One row of the request log: the only way in for a change of state.

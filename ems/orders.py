@@ -16,7 +16,7 @@ from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, 
 from ems.decision import Event
 from ems.frozen import frozen
 from ems.memory import Manual, Memory, Pending, UnitMemory
-from ems.model import NOTHING, Image, Limits, Outcome, Request, Status
+from ems.model import NOTHING, UNNUMBERED, Image, Limits, Outcome, Request, Status
 from ems.pushed import pushed_names
 from ems.sequencer import COMING, on_bus
 from ems.terms import Mode, Phase, Stage
@@ -59,10 +59,10 @@ class Orders:
         if limits is not memory.limits:
             memory = replace(memory, limits=limits)
         for request in sorted(requests, key=lambda r: r.seq):
-            if request.seq <= memory.taken_seq:
+            if request.seq <= memory.taken_seq and request.seq != UNNUMBERED:
                 continue
             cause = self._refusal(request, image, memory)
-            memory = replace(memory, taken_seq=request.seq)
+            memory = replace(memory, taken_seq=max(memory.taken_seq, request.seq))
             if cause is not None:
                 status = Status.EXPIRED if cause == "expired" else Status.REJECTED
                 outcomes.append(Outcome(request.seq, status, cause))

@@ -3,10 +3,10 @@
     python -m api.processes.control '{"site": PATH, "data": DIR, "stage": "control", "speed": 1.0, "origin": null, "start": null, "cycle": 0}'
 
 stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up, and
-`{"notice": TEXT}` comes from web, which found site.db damaged. When it closes, or on SIGTERM, nothing more is
-written to any device and the process ends with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per
-cycle. Any error nobody expected ends the process with 1, so that the devices fall back to what they do without
-us, and the supervisor starts it again.
+from web come `{"notice": TEXT}`, which it has of a damaged site.db, and `{"stop": {...}}`, an emergency stop that
+it could not store. When stdin closes, or on SIGTERM, nothing more is written to any device and the process ends
+with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per cycle. Any error nobody expected ends the process
+with 1, so that the devices fall back to what they do without us, and the supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from api.assembly import Control, control_parts, site_clock
 from api.processes.child import end_soon, on_signals, run_child
 from api.processes.lines import LineWriter, lines_of, own_pipe
+from drivers.store.requests import Door
 from ems.config.load import load_site
+from ems.model import UNNUMBERED, Request
 from ems.terms import Alarm, Stage
 
 END_S = 2.0
@@ -64,12 +67,12 @@ async def control(given: Mapping[str, Any]) -> None:
     """Run control until stdin closes or SIGTERM comes."""
     stop, told = asyncio.Event(), Told()
     on_signals(stop.set)
-    listening = asyncio.create_task(_listen(told, stop))
     out = await LineWriter.open(own_pipe(sys.stdout))
     clock = site_clock(given["speed"], given.get("origin"), given.get("start"))
     parts = control_parts(
         load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), told.alarms
     )
+    listening = asyncio.create_task(_listen(told, stop, parts.door))
     try:
         await _until(stop, parts)
     finally:
@@ -101,10 +104,18 @@ async def _close(parts: Control) -> None:
         await asyncio.wait_for(parts.fieldbus.close(), 0.5)
 
 
-async def _listen(told: Told, stop: asyncio.Event) -> None:
+async def _listen(told: Told, stop: asyncio.Event, door: Door) -> None:
     async for line in lines_of(sys.stdin):
-        told.take(json.loads(line))
+        said = json.loads(line)
+        told.take(said)
+        if "stop" in said:
+            door.let_in(stop_of(said["stop"]))
     stop.set()
+
+
+def stop_of(said: Mapping[str, Any]) -> Request:
+    """Return the emergency stop that a line brings."""
+    return Request(UNNUMBERED, said["id"], "stop", None, {"reason": said["reason"]}, said["by"], datetime.fromisoformat(said["at"]))
 
 
 def main(argument: str) -> int:

@@ -30,8 +30,8 @@ Spawn = Callable[[str, Mapping[str, Any], tuple[int, ...]], Awaitable[asyncio.su
 LOG = logging.getLogger("supervisor")
 ASK_S, TERMINATE_S = 3.0, 2.0
 """How long a child has to end by itself, and after SIGTERM [s]."""
-KEPT = ("notice",)
-"""What web has told control, and is told to a new control process again."""
+KEPT = ("notice", "stop")
+"""What web has told control, and is told to a new control process again; an emergency stop until it is in force."""
 LOCK_WAIT_S = 4.0
 """The children of a supervisor that was killed need a moment to end; until then the folder is theirs [s]."""
 
@@ -193,6 +193,8 @@ class Supervisor:
     def _take(self, name: str, said: Mapping[str, Any]) -> None:
         if name == "control" and "beat" in said:
             self.cycle = said["beat"]["cycle"]
+            if said["beat"]["state"].get("mode") == "safe":
+                self._kept.pop("stop", None)
             self._send("web", said)
         elif name == "web" and "ready" in said and not self._announced:
             self._announced = True

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.web import problem
+from api.web.audit import Audit
 from api.web.auth import API, Tokens, Users
 from api.web.desk import Desk
 from api.web.live import LiveState
@@ -40,7 +41,7 @@ def create_app(
     clock: Clock,
     *,
     public: bool = False,
-    up: Callable[[Mapping[str, Any]], None] = lambda said: None,
+    up: Callable[[Mapping[str, Any]], None],
 ) -> FastAPI:
     """Return the application for one site.
 
@@ -57,7 +58,7 @@ def create_app(
     up : Callable[[Mapping[str, Any]], None]
         Takes what control has to know at once; must not wait for it.
     """
-    users = Users(data)
+    users, requests = Users(data), RequestStore(data / "site.db")
     at = Desk(
         loaded=loaded,
         live=live,
@@ -66,7 +67,8 @@ def create_app(
         up=up,
         users=users,
         tokens=Tokens(data, users),
-        requests=RequestStore(data / "site.db"),
+        requests=requests,
+        audit=Audit(requests),
         history=HistoryReader(data / "history.db"),
         ledger=LedgerReader(data / "ledger.db"),
     )

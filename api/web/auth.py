@@ -13,9 +13,11 @@ import re
 import secrets
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import jwt
@@ -162,6 +164,7 @@ class Tokens:
     def __init__(self, data: Path, users: Users) -> None:
         self._users = users
         self._secret = secret(data / "secret")
+        self._lock = Lock()
         self._revoked_path = data / "revoked.json"
         self._revoked: dict[str, float] = json.loads(self._revoked_path.read_text("utf-8")) if self._revoked_path.exists() else {}
 
@@ -191,14 +194,17 @@ class Tokens:
         user = self._users.all().get(person.name)
         if user is None or epoch_s() >= person.since_s + SESSION_S:
             return None
-        self.revoke(person)
+        with suppress(OSError):  # where it cannot be stored the old token ends by itself, and nobody is signed out by a full disk
+            self.revoke(person)
         return self.issue(user, person.since_s)
 
     def revoke(self, person: Person) -> None:
-        """Sign a token out, for good."""
-        now = epoch_s()
-        self._revoked = {jti: ends for jti, ends in self._revoked.items() if ends > now} | {person.token_id: person.ends_s}
-        write_private(self._revoked_path, json.dumps(self._revoked))
+        """Sign a token out, for good; where that cannot be stored it is an `OSError`, and the token stays valid."""
+        with self._lock:
+            now = epoch_s()
+            revoked = {jti: ends for jti, ends in self._revoked.items() if ends > now} | {person.token_id: person.ends_s}
+            write_private(self._revoked_path, json.dumps(revoked))
+            self._revoked = revoked
 
 
 class Throttle:

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 
+from api.web.audit import Audit
 from api.web.auth import API, OPEN_ON_LOOPBACK, RULES, Person, Throttle, Tokens, Users
 from api.web.live import LiveState
 from api.web.problem import Problem
@@ -18,6 +19,7 @@ from drivers.store.history import HistoryReader
 from drivers.store.ledger import LedgerReader
 from drivers.store.requests import RequestStore
 from ems.config.load import LoadedSite
+from ems.model import Request as Row
 from ems.ports import Clock
 
 Value = TypeVar("Value")
@@ -37,6 +39,7 @@ class Desk:
     users: Users
     tokens: Tokens
     requests: RequestStore
+    audit: Audit
     history: HistoryReader
     ledger: LedgerReader
     throttle: Throttle = field(default_factory=Throttle)
@@ -46,15 +49,23 @@ class Desk:
     sign_ins: int = 0
     streams: int = 0
     notice: str | None = None
+    alerts: dict[str, Row] = field(default_factory=dict)
 
     async def look(self, read: Callable[[], Value]) -> Value:
         """Do one short look into a store, off the event loop."""
         return await anyio.to_thread.run_sync(read, limiter=self.looks)
 
-    async def write(self, work: Callable[[], Value]) -> Value:
-        """Do what changes site.db, off the event loop."""
+    async def write(self, work: Callable[[], Value], wait_s: float | None = None) -> Value:
+        """Do what changes a file of ours, off the event loop; after `wait_s` go on without it, with a `TimeoutError` [s, real]."""
+
+        def whole() -> Value:
+            done = work()
+            self.audit.settle()
+            return done
+
         try:
-            return await anyio.to_thread.run_sync(work, limiter=self.looks)
+            with anyio.fail_after(wait_s):
+                return await anyio.to_thread.run_sync(whole, limiter=self.looks, abandon_on_cancel=wait_s is not None)
         finally:
             self.report()
 

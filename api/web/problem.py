@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from drivers.store.requests import KeyReused
 from ems.errors import BadInput, StoreError
 
+LOG = logging.getLogger("web")
 MEDIA = "application/problem+json"
 PLAIN = {"extra_forbidden": "unknown field", "missing": "is missing"}
 """Findings of pydantic in our words, by their type."""
@@ -70,6 +72,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StoreError)
     async def store(_: Request, fault: StoreError) -> JSONResponse:
         return answer(503, "store_unavailable", fault.error)
+
+    @app.exception_handler(OSError)
+    async def disk(_: Request, fault: OSError) -> JSONResponse:
+        LOG.error("the data folder: %s", fault)
+        return answer(503, "store_unavailable", f"the data folder cannot be used: {fault.strerror or 'no answer in time'}")
 
     @app.exception_handler(Exception)
     async def bug(_: Request, __: Exception) -> JSONResponse:  # the text of a bug stays in the log: it may tell too much

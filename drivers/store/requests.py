@@ -86,6 +86,25 @@ class RequestReader:
         return [_request(row) for row in look(self.path, f"SELECT {COLUMNS} FROM requests WHERE {where}", values)]
 
 
+class Door(RequestReader):
+    """What control reads: the log, and an emergency stop that came past it because it could not be stored."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._urgent: list[Request] = []
+
+    def let_in(self, stop: Request) -> None:
+        """Take a stop for the next cycle."""
+        self._urgent.append(stop)
+
+    def after(self, seq: int, limit: int = 100) -> Sequence[Request]:
+        """Return a stop alone, for then the log may not be readable either; else the requests that came after `seq`, in order."""
+        if self._urgent:
+            found, self._urgent = self._urgent, []
+            return found
+        return super().after(seq, limit)
+
+
 class RequestStore(RequestReader):
     """The writer, who can read as well.
 

@@ -24,7 +24,7 @@ from ems.config.profile import Command
 from ems.config.site import Site
 from ems.errors import BadInput
 from ems.memory import Memory
-from ems.model import Limits, Outcome, Quality, Status
+from ems.model import UNNUMBERED, Limits, Outcome, Quality, Request, Status
 from ems.record import ClockInfo
 from ems.terms import Mode, Stage
 from tests.ports import free_port
@@ -240,6 +240,25 @@ async def test_a_storm_warning_outlives_a_restart_until_the_storm_has_passed_or_
     found = pushed(tmp_path, now + timedelta(hours=2))
     assert found is not None and found.storm is None
     assert pushed(tmp_path, now + timedelta(hours=30)) is None
+
+
+async def test_a_stop_past_the_store_is_obeyed_in_the_next_cycle(loaded: LoadedSite, tmp_path: Path) -> None:
+    (tmp_path / "site.db").write_bytes(b"not a database" * 1000)
+    told: list[dict[str, Any]] = []
+    control = parts(loaded, tmp_path, told)
+    try:
+        await control.loop.cycle()
+        control.door.let_in(Request(UNNUMBERED, "x", "stop", None, {"reason": "fire"}, "hanako", WallClock().now()))
+        await control.loop.cycle()
+        await control.loop.cycle()
+    finally:
+        control.keeper.close()
+        await control.fieldbus.close()
+        control.history.close()
+        control.ledger.close()
+    assert [beat["state"]["mode"] for beat in told] == ["start", "safe", "safe"]
+    kept = LedgerStore(tmp_path / "ledger.db").load_memory()
+    assert kept is not None and kept[0].stopped, "and it outlives a restart"
 
 
 async def test_a_damaged_ledger_is_put_aside_and_said(loaded: LoadedSite, tmp_path: Path) -> None:

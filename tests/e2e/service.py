@@ -112,6 +112,17 @@ class Command:
         except OSError:
             return 0, None
 
+    def post(self, path: str, body: dict[str, Any], token: str = "") -> tuple[int, Any]:
+        """Return status and body of a POST to the API."""
+        head = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/v1/{path}", json.dumps(body).encode(), head)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, None
+
     def state(self) -> dict[str, Any]:
         status, found = self.get("/api/v1/state")
         assert status == 200

@@ -115,6 +115,23 @@ def test_control_is_started_again_and_its_numbers_do_not_go_back(plant: Path, se
     until(lambda: not alive(planner))  # it went with its parent
 
 
+def test_an_emergency_stop_is_obeyed_while_nothing_can_be_stored(plant: Path, service: Service) -> None:
+    password = {**os.environ, "EMS_PASSWORD": "correct horse"}
+    subprocess.run([EMS, "user", "add", "olga", "--role", "operator", "--data", "data"], cwd=plant, env=password, check=True, timeout=60)
+    with closing(sqlite3.connect(plant / "data" / "site.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")  # another one that writes there, and does not end
+        _, login = service.post("auth/token", {"username": "olga", "password": "correct horse"})
+        token = login["access_token"]
+        assert service.post("mode", {"mode": "manual", "reason": "test"}, token)[0] == 503
+        status, sent = service.post("stop", {"reason": "test"}, token)
+        assert status == 202
+        until(lambda: service.state()["mode"] == "safe")
+        assert service.get(f"/api/v1/commands/{sent['id']}")[1]["result"] == "in force"
+        db.execute("ROLLBACK")
+    until(lambda: service.post("mode", {"mode": "auto", "reason": "test"}, token)[0] == 202)
+    until(lambda: service.state()["mode"] in ("auto", "fallback"))
+
+
 def test_a_second_service_on_the_same_data_is_refused(plant: Path, service: Service) -> None:
     done = subprocess.run(
         [EMS, "run", "as-simulated.yaml", "--data", "data", "--port", "0"], cwd=plant, capture_output=True, text=True, timeout=30, check=False

@@ -13,7 +13,7 @@ from ems.controller import Controller
 from ems.feeders import Feeders
 from ems.image import ImageBuilder
 from ems.memory import Manual, Memory, Pending, UnitMemory
-from ems.model import Image, Limits, Reading, Request, Status
+from ems.model import UNNUMBERED, Image, Limits, Reading, Request, Status
 from ems.orders import EFFECT_TIMEOUT_S, Orders, Taken, limits_of, said
 from ems.terms import Explanation, Mode, Phase, Reason, Stage
 from tests.ems.island import START, diesel, points, site, telemetry
@@ -227,3 +227,10 @@ def test_a_unit_of_somebody_else_gets_no_write() -> None:
     assert {w.asset for w in decision.writes} & {"dg1", "north"} == set()
     given = {w.asset: w.value for w in decision.writes if w.command == "power_kw"}
     assert given["dg2"] + given["inv1"] == pytest.approx(200.0 - 90.0, abs=0.5)
+
+
+def test_a_stop_past_the_log_is_taken_whatever_was_taken_before_and_hides_no_order_after_it() -> None:
+    memory = replace(MEMORY, taken_seq=40)
+    taken = take(order("stop", seq=UNNUMBERED), order("mode", seq=40, mode="auto"), order("mode", seq=41, mode="manual"), memory=memory)
+    assert (taken.memory.stopped, taken.memory.all_manual, taken.memory.taken_seq) == (True, True, 41)
+    assert take(order("stop", seq=UNNUMBERED), memory=memory).memory.taken_seq == 40

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,11 +18,18 @@ from api.web.routes.read import stamp
 from api.web.schemas import COMMAND_AHEAD, Command, ModeBody, Note, SiteModeBody, StageBody, StopBody, body, check_expiry, described
 from drivers.store.requests import KeyReused
 from ems.config.site import Deferrable, Diesel, Feeder, Hydro, Inverter, Solar
-from ems.model import Request
+from ems.errors import StoreError
+from ems.model import UNNUMBERED, Request
+from ems.terms import Mode
 
 router = APIRouter(dependencies=[Depends(admit)], tags=["orders"])
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
+LOG = logging.getLogger("web")
+STOP_S = 2.0
+"""An emergency stop waits for the store no longer than this [s, real]."""
+ALERTS = 20
+"""So many stops that could not be stored are remembered for who asks what became of them."""
 FINAL = ("done", "rejected", "expired")
 ACTIONS: Mapping[type, tuple[str, ...]] = {
     Solar: ("set",),
@@ -81,8 +90,21 @@ async def stage(at: AtDesk, person: Who, order: Annotated[StageBody, Depends(bod
 
 @router.post("/stop", status_code=202, openapi_extra=described(StopBody))
 async def stop(at: AtDesk, person: Who, order: Annotated[StopBody, Depends(body(StopBody, optional=True))], key: Key = None) -> dict[str, Any]:
-    """Emergency stop: safe values once, then no write and no heartbeat any more."""
-    return await put(at, person, "stop", None, order.model_dump(mode="json"), key)
+    """Emergency stop: safe values once, then no write and no heartbeat any more. What cannot be stored goes to control past the store."""
+    try:
+        return await put(at, person, "stop", None, order.model_dump(mode="json"), key, wait_s=STOP_S)
+    except (StoreError, OSError) as fault:
+        return past_the_store(at, person, order, fault)
+
+
+def past_the_store(at: Desk, person: Person, order: StopBody, fault: Exception) -> dict[str, Any]:
+    """Hand a stop to control through the supervisor; its row in the audit follows when the file can be written again."""
+    row = Request(UNNUMBERED, secrets.token_hex(8), "stop", None, order.model_dump(mode="json"), person.name, at.clock.now())
+    LOG.error("the emergency stop of %s goes to control past the store: %s", person.name, fault)
+    at.up({"stop": {"id": row.id, "reason": order.reason, "by": row.by, "at": stamp(row.at)}})
+    at.alerts = dict([*at.alerts.items(), (row.id, row)][-ALERTS:])
+    at.audit.owe("stop", row.by, row.at, order.reason, {"id": row.id, "stored": False})
+    return {"id": row.id, "status": "queued"}
 
 
 @router.post("/alarms/{id}/ack", status_code=202, openapi_extra=described(Note))
@@ -117,11 +139,19 @@ async def commands(at: AtDesk, asset: str | None = None, limit: Annotated[int, Q
 @router.get("/commands/{id}")
 async def outcome(id: str, at: AtDesk) -> dict[str, Any]:  # noqa: A002
     """What became of one order or any other request; no outcome yet is `queued`."""
+    if id in at.alerts:
+        return shown(at.alerts[id], in_force(at), at.clock.now())
     found = await at.look(lambda: at.requests.find(id))
     if found is None:
         raise Problem(404, "not_found", "there is no such command")
     said = await at.look(lambda: at.ledger.outcome(found.seq))
     return shown(found, said, at.clock.now())
+
+
+def in_force(at: Desk) -> dict[str, Any] | None:
+    """Return the outcome of a stop that was not stored: what the state says."""
+    state = at.live.state or {}
+    return {"status": "done", "cause": None, "result": "in force", "at": state["time"]} if state.get("mode") == Mode.SAFE else None
 
 
 def shown(request: Request, said: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
@@ -177,9 +207,16 @@ def same(first: Request, kind: str, asset: str | None, row: Mapping[str, Any]) -
 
 
 async def put(
-    at: Desk, person: Person, kind: str, asset: str | None, row: Mapping[str, Any], key: str | None, expires_at: datetime | None = None
+    at: Desk,
+    person: Person,
+    kind: str,
+    asset: str | None,
+    row: Mapping[str, Any],
+    key: str | None,
+    expires_at: datetime | None = None,
+    wait_s: float | None = None,
 ) -> dict[str, Any]:
-    """Store a request durably and return its receipt."""
+    """Store a request durably and return its receipt; a `TimeoutError` where that takes longer than `wait_s` [s, real]."""
     before = None if at.live.state is None else {name: at.live.state.get(name) for name in ("mode", "stage", "cycle")}
-    made = await at.write(lambda: at.requests.append(kind, asset, row, person.name, at.clock.now(), expires_at, key, before=before, after=None))
+    made = await at.write(lambda: at.requests.append(kind, asset, row, person.name, at.clock.now(), expires_at, key, before=before, after=None), wait_s)
     return {"id": made.id, "status": "queued"}

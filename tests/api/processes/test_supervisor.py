@@ -42,6 +42,8 @@ for n in range(given["cycle"] + 1, 10**9):
     wait(0.02)
 """
 )
+STOPS = HEAD + "print(json.dumps({'control': {'stop': {'id': 'x'}}}), flush=True)\nuntil_eof()\n"
+SAFE = CONTROL.replace('"more"', '"mode": "safe", "more"')
 FALLS_SILENT = (
     HEAD
     + LISTEN
@@ -165,6 +167,20 @@ async def test_what_web_found_of_its_store_is_told_to_control_and_to_the_next_on
         at.processes[0].kill()
         await at.until(lambda: at.heard("control").count(notice) == 2)
     assert at.heard("control") == [{"dead": []}, notice] * 2
+
+
+@pytest.mark.parametrize(("control", "times"), [(CONTROL, 2), (SAFE, 1)], ids=["not in force yet", "in force"])
+async def test_a_stop_past_the_store_is_told_to_the_next_control_until_it_is_in_force(stage: Callable[..., Stage], control: str, times: int) -> None:
+    at = stage(web=STOPS, control=control)
+    async with running(at):
+        await at.until(lambda: {"stop": {"id": "x"}} in at.heard("control"))
+        seen = at.supervisor.cycle
+        await at.until(lambda: at.supervisor.cycle > seen + 3)
+        at.processes[0].kill()
+        await at.until(lambda: at.started["control"] == 2 and at.heard("control").count({"dead": []}) == 2)
+        seen = at.supervisor.cycle
+        await at.until(lambda: at.supervisor.cycle > seen + 3)
+    assert at.heard("control").count({"stop": {"id": "x"}}) == times
 
 
 async def test_a_web_that_does_not_read_holds_nobody_up(stage: Callable[..., Stage]) -> None:

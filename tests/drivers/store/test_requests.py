@@ -10,10 +10,10 @@ import pytest
 
 from drivers.store import requests
 from drivers.store.ledger import LedgerReader, LedgerStore
-from drivers.store.requests import KeyReused, RequestReader, RequestStore
+from drivers.store.requests import Door, KeyReused, RequestReader, RequestStore
 from ems.errors import StoreError
 from ems.memory import Memory
-from ems.model import Limits, Outcome, Request, Status
+from ems.model import UNNUMBERED, Limits, Outcome, Request, Status
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 START = {"action": "start", "reason": "test"}
@@ -134,6 +134,21 @@ def test_an_audit_that_was_changed_is_found(store: RequestStore) -> None:
     found = RequestReader(store.path).verify()
     assert found is not None
     assert found.seq == 2
+
+
+# ------------------------------------------------------------------ past the log
+def test_a_stop_past_the_log_is_told_once_and_alone_whatever_the_log_is_like(store: RequestStore) -> None:
+    stored, past = stop(store), Request(UNNUMBERED, "x", "stop", None, {"reason": "fire"}, "kim", NOON)
+    door = Door(store.path)
+    door.let_in(past)
+    assert list(door.after(0)) == [past]
+    assert list(door.after(0)) == [stored]
+    store.close()
+    damage(store.path)
+    door.let_in(past)
+    assert list(door.after(0)) == [past]
+    with pytest.raises(StoreError):
+        door.after(0)
 
 
 # ------------------------------------------------------------------ no number twice
