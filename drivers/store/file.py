@@ -2,7 +2,8 @@
 
 Only the writer checkpoints (SQLite before 3.51.3 can damage a WAL that two connections reset), readers
 open read-only, for at most 200 ms each. A file that cannot be used is moved aside, never repaired or
-deleted, and a new one is begun: `Writer.notice` says so once, for an alarm.
+deleted, and a new one is begun: `Writer.notice` says so once, for an alarm. Where that fails (a full disk) it
+is tried again with every call.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ class Writer:
         Statements that make what is not there yet.
     durable : bool
         True: a commit survives a power cut (FULL). False: the last commits may be lost then, never the file.
+    patient : bool
+        Whether a file that cannot be opened yet is left to the first call that needs it.
     ready : Callable[[sqlite3.Connection, bool], None] | None
         Called whenever the file has been opened, before its first use, and told whether it is a new one.
     """
 
-    def __init__(self, path: Path, schema: str, durable: bool, ready: Callable[[sqlite3.Connection, bool], None] | None = None) -> None:
+    def __init__(self, path: Path, schema: str, durable: bool, patient: bool = False, ready: Callable[[sqlite3.Connection, bool], None] | None = None) -> None:
         self.path = path
         self.notice: str | None = None
         self.renewals = 0
@@ -66,7 +69,30 @@ class Writer:
         self._durable = durable
         self._ready = ready
         self._lock = RLock()
-        self._db = self._open_or_renew()
+        self._closed = False
+        self._db: sqlite3.Connection | None = None
+        try:
+            self._db = self._open_or_renew()
+        except StoreError:
+            if not patient:
+                raise
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the connection; open it where it is lost, and begin a new file where somebody took ours away: nobody reads that one."""
+        if self._db is not None and not self.path.exists():
+            self._let_go()
+        if self._db is None:
+            if self._closed:
+                raise StoreError("the file was closed", str(self.path), "a call before the end")
+            self._db = self._open_or_renew()
+        return self._db
+
+    def _let_go(self) -> None:
+        """Close the connection; the next call opens another."""
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.close()
 
     def _open_or_renew(self) -> sqlite3.Connection:
         try:
@@ -119,14 +145,14 @@ class Writer:
         """
         with self._lock:
             try:
-                self._follow()
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
+                db = self._opened()
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
             except sqlite3.Error as error:
                 self._give_up()
                 if damaged(error):
-                    self._db.close()
+                    self._let_go()
                     self._move_aside(error)
                     self._db = self._open_or_renew()
                 raise StoreError(f"cannot write: {error}", str(self.path), "a disk with room and a sound file") from error
@@ -134,21 +160,16 @@ class Writer:
                 self._give_up()
                 raise
 
-    def _follow(self) -> None:
-        """Begin a new file where somebody took ours away: what goes into that one nobody reads."""
-        if not self.path.exists():
-            self._db.close()
-            self._db = self._open_or_renew()
-
     def _give_up(self) -> None:
-        with suppress(sqlite3.Error):  # a failed commit may have rolled back already
-            self._db.execute("ROLLBACK")
+        if self._db is not None:
+            with suppress(sqlite3.Error):  # a failed commit may have rolled back already
+                self._db.execute("ROLLBACK")
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query on the writer's own connection."""
         with self._lock:
             try:
-                return self._db.execute(sql, values).fetchall()
+                return self._opened().execute(sql, values).fetchall()
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read: {error}", str(self.path), "a sound file") from error
 
@@ -164,9 +185,10 @@ class Writer:
         return log.stat().st_size if log.exists() else 0
 
     def close(self) -> None:
-        """Close the file; the log is folded into it."""
+        """Close the file for good; the log is folded into it."""
         with self._lock:
-            self._db.close()
+            self._closed = True
+            self._let_go()
 
 
 def check(db: sqlite3.Connection) -> None:

@@ -109,12 +109,13 @@ class RequestStore(RequestReader):
     """The writer, who can read as well.
 
     Control passes over every number that is not above the last one it took, and outcomes are found by number. So
-    no number is given out twice, also not by a file that was begun anew or put back from an older copy.
+    no number is given out twice, also not by a file that was begun anew or put back from an older copy. A file that
+    cannot be opened at the start is opened later: the page is needed then, too.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.file = Writer(path, SCHEMA, durable=True, ready=self._number_on)
+        self.file = Writer(path, SCHEMA, durable=True, patient=True, ready=self._number_on)
 
     def _number_on(self, db: sqlite3.Connection, new: bool) -> None:
         """Let the numbers go on above all that the ledger beside this file knows of.

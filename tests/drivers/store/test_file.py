@@ -88,6 +88,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def no_room(writer: Writer) -> sqlite3.Connection:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
 @pytest.mark.parametrize("damage", [damage_header, damage_page, cut])
 def test_a_damaged_file_is_kept_aside_and_a_new_one_is_begun(path: Path, damage: object) -> None:
     writer = Writer(path, SCHEMA, durable=True)
@@ -124,6 +128,47 @@ def test_damage_found_while_running_costs_one_write_and_says_so(path: Path) -> N
     assert writer.notice is not None
     put(writer, "goes on")
     assert look(path, "SELECT text FROM t") == [("goes on",)]
+    writer.close()
+
+
+def test_a_file_that_cannot_be_renewed_at_once_is_renewed_when_it_can(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(path, SCHEMA, durable=True)
+    writer.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage_header(path)
+    writer.rows("PRAGMA shrink_memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "_open", no_room)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="full|database"):
+                put(writer, "x")
+            with pytest.raises(StoreError, match="full"):
+                writer.rows("SELECT * FROM t")
+    assert not path.exists(), "it was moved aside, and nothing is in its place yet"
+    put(writer, "goes on")
+    assert look(path, "SELECT text FROM t") == [("goes on",)]
+    assert writer.renewals == 1
+    assert writer.notice is not None
+    writer.close()
+    with pytest.raises(StoreError, match="closed"):
+        put(writer, "after the end")
+
+
+def test_a_patient_writer_opens_its_file_when_it_can(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "no" / "some.db", SCHEMA, durable=True, patient=True)
+    with pytest.raises(StoreError, match="cannot open"):
+        put(writer, "x")
+    (tmp_path / "no").mkdir()
+    put(writer, "now")
+    assert look(writer.path, "SELECT text FROM t") == [("now",)]
+    writer.close()
+
+
+def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
+    writer = Writer(path, SCHEMA, durable=True)
+    put(writer, "gone")
+    path.unlink()
+    put(writer, "here")
+    assert look(path, "SELECT text FROM t") == [("here",)]
     writer.close()
 
 
