@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib
+import json
 import os
 import shutil
 import socket
@@ -34,6 +35,11 @@ PACKAGES = {
 """What the edge service needs: name on the index, and what is imported."""
 STORES = ("history.db", "ledger.db", "site.db", "uplink.db")
 PRIVATE = ("users.json", "secret", "revoked.json")
+READ = {
+    "users.json": "a copy of it, or delete it and add the users again",
+    "revoked.json": "nothing: the service puts it aside at its start, and everybody has to sign in again",
+}
+"""What is parsed, with what to do where that fails."""
 OLDEST = (3, 11)
 MB = 1_000_000
 DISK_MB, DISK_TIGHT_MB = 200, 2000
@@ -87,6 +93,7 @@ def examine(data: Path, port: int) -> list[Finding]:
     found = [python(), *packages(PACKAGES), time_zones(), clock(), memory(), disk(data), folder(data, served)]
     found += [database(data / name) for name in STORES if (data / name).exists()]
     found += [private(data / name) for name in PRIVATE if (data / name).exists()]
+    found += [readable(data / name, advice) for name, advice in READ.items() if (data / name).exists()]
     return [*found, free_port(port, served)]
 
 
@@ -195,6 +202,15 @@ def private(path: Path) -> Finding:
     if mode & 0o077:
         return Finding(path.name, "wrong", f"others may read it (mode {mode:o})", f"chmod 600 {path}")
     return Finding(path.name, "ok", f"mode {mode:o}")
+
+
+def readable(path: Path, advice: str) -> Finding:
+    """See whether a file can be understood that the page reads at its start."""
+    try:
+        json.loads(path.read_text("utf-8")).items()
+    except (OSError, ValueError, AttributeError) as error:
+        return Finding(f"{path.name} text", "wrong", f"cannot be understood: {error}", advice)
+    return Finding(f"{path.name} text", "ok", "can be understood")
 
 
 def free_port(port: int, served: str | None) -> Finding:

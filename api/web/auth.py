@@ -8,6 +8,7 @@ away, or revoking the user, ends what was handed out before.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from ems.clock import epoch_s
 from ems.errors import BadInput, StoreError
 
+LOG = logging.getLogger("web")
 ALGORITHM = "HS256"
 ISSUER = "shima-ems"
 TOKEN_S = 3600
@@ -163,10 +165,14 @@ class Tokens:
 
     def __init__(self, data: Path, users: Users) -> None:
         self._users = users
-        self._secret = secret(data / "secret")
         self._lock = Lock()
         self._revoked_path = data / "revoked.json"
-        self._revoked: dict[str, float] = json.loads(self._revoked_path.read_text("utf-8")) if self._revoked_path.exists() else {}
+        self._secret = secret(data / "secret")
+        self._revoked: dict[str, float] = {}
+        try:
+            self._revoked = revoked(self._revoked_path)
+        except (OSError, ValueError) as error:
+            self._secret = begin_anew(data, error)
 
     def issue(self, user: User, since_s: float | None = None) -> tuple[str, int]:
         """Return a token and how long it lasts [s]; `since_s` is when the password was given [epoch s]."""
@@ -237,15 +243,36 @@ class Throttle:
         self._seen.pop(source, None)
 
 
-def secret(path: Path) -> str:
-    """Return the signing key of this site; made once, readable by its owner alone."""
+def revoked(path: Path) -> dict[str, float]:
+    """Return the tokens that were signed out, each with its end [epoch s]; a `ValueError` where the file cannot be understood."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text("utf-8"))
+    if not isinstance(found, dict) or not all(isinstance(ends, int | float) for ends in found.values()):
+        raise ValueError("not a list of tokens with their ends")
+    return found
+
+
+def begin_anew(data: Path, error: Exception) -> str:
+    """Return a new signing key in place of the old one, and put a damaged list of tokens signed out aside.
+
+    Nobody knows any more who was signed out, so that everybody is: else a token that was taken back would hold again.
+    The key comes first, and without a file (a full disk) it holds for this process: the next one finds the list as it was.
+    """
+    LOG.error("revoked.json cannot be used (%s): it is put aside, and everybody has to sign in again", error)
+    key = secrets.token_hex(32)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+        write_private(data / "secret", key)
+        (data / "revoked.json").rename(data / f"revoked.json.damaged-{int(epoch_s() * 1000)}")
+    except OSError as fault:
+        LOG.error("no new key could be stored, the one of this process holds until it ends: %s", fault)
+    return key
+
+
+def secret(path: Path) -> str:
+    """Return the signing key of this site; made once and whole, readable by its owner alone."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
     if path.stat().st_mode & 0o077:
         raise BadInput("others may read the key that signs tokens", str(path), "a file with mode 0600")
     key = path.read_text("ascii").strip()

@@ -109,3 +109,13 @@ def test_secrets_that_others_can_read(mode: int, status: str, tmp_path: Path, po
     (tmp_path / "users.json").write_text("{}")
     (tmp_path / "users.json").chmod(mode)
     assert by_check(tmp_path, port)["users.json"].status == status
+
+
+@pytest.mark.parametrize("name", ["users.json", "revoked.json"])
+@pytest.mark.parametrize(("text", "status"), [("{}", "ok"), ("", "wrong"), ("[]", "wrong"), ('{"a": ', "wrong")])
+def test_files_that_the_page_reads_at_its_start_are_read(tmp_path: Path, port: int, name: str, text: str, status: str):
+    (tmp_path / name).write_text(text)
+    (tmp_path / name).chmod(0o600)
+    found = by_check(tmp_path, port)
+    assert (found[name].status, found[f"{name} text"].status) == ("ok", status)
+    assert bool(found[f"{name} text"].advice) is (status == "wrong")

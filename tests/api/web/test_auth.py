@@ -10,7 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from api.web.auth import API, RULES, Role, Throttle, Tokens, Users, beyond_loopback_ok, secret
+from api.web.auth import API, RULES, Role, Throttle, Tokens, Users, begin_anew, beyond_loopback_ok, secret
 from ems.clock import epoch_s
 from ems.errors import BadInput
 from tests.api.web.served import PASSWORD, PEOPLE, Site, site
@@ -175,6 +175,36 @@ def test_bad_names_and_short_passwords_are_refused(tmp_path: Path, name: str, pa
     with pytest.raises(BadInput):
         Users(tmp_path).add(name, Role.VIEWER, password)
     assert not (tmp_path / "users.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": "soon"}', "null", "\udcff"], ids=["empty", "cut", "list", "no number", "null", "no text"])
+def test_a_damaged_list_of_tokens_signed_out_is_put_aside_and_nobody_is_in_again(at: Site, text: str):
+    out, other = at.token("olga"), at.token("viki")
+    at.desk.tokens.revoke(at.desk.tokens.person(out))
+    (at.data / "revoked.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    again = Tokens(at.data, Users(at.data))
+    assert (again.person(out), again.person(other)) == (None, None)
+    fresh = again.issue(at.desk.users.all()["olga"])[0]
+    assert again.person(fresh).name == "olga"
+    (kept,) = at.data.glob("revoked.json.damaged-*")
+    assert kept.read_bytes() == text.encode("utf-8", "surrogateescape")
+    assert mode(at.data / "secret") == 0o600
+    later = Tokens(at.data, Users(at.data))
+    assert (later.person(out), later.person(fresh).name) == (None, "olga")
+
+
+def test_a_list_that_cannot_be_put_aside_keeps_its_tokens_out_all_the_same(at: Site):
+    out = at.token("olga")
+    at.desk.tokens.revoke(at.desk.tokens.person(out))
+    (at.data / "revoked.json").write_text("")
+    (at.data / "secret").rename(at.data / "kept")
+    (at.data / "secret").mkdir()  # nothing can take its place
+    key = begin_anew(at.data, ValueError("empty"))
+    (at.data / "secret").rmdir()
+    (at.data / "kept").rename(at.data / "secret")
+    assert key != secret(at.data / "secret")
+    assert (at.data / "revoked.json").exists(), "the next process finds it and takes another key, too"
+    assert Tokens(at.data, Users(at.data)).person(out) is None
 
 
 async def test_a_damaged_file_of_users_lets_nobody_in_and_says_so(at: Site):
