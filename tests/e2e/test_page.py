@@ -202,6 +202,40 @@ def test_an_order_shows_what_came_of_it(visit: Callable[..., Visit], served: tup
     expect(note).to_contain_text("Refused · it is not ready")
 
 
+def test_the_end_of_a_limit_stays_until_another_or_none_is_said(visit: Callable[..., Visit], served: tuple[Site, str]):
+    page, site = (seen := visit()).page, served[0]
+
+    def held() -> tuple[float | None, bool]:
+        limits = site.desk.requests.limits("dg1", site.clock.now())
+        return limits.max_kw, limits.expires_at is not None
+
+    def change(max_kw: str, *, hours: str = "", forever: bool = False) -> None:
+        form = page.locator("dialog section", has_text="Limits")
+        form.locator(".grid input").first.fill(max_kw)
+        form.locator("[name=reason]").fill("air filter")
+        if hours:
+            form.locator(".grid input").last.fill(hours)
+        if forever:
+            form.get_by_label("No end").check()
+        pressed(page, "Change limits")
+        pressed(page, "Confirm")
+        expect(form.locator("[name=reason]")).to_have_value("")  # the form of what was saved
+        expect(page.locator("dialog")).to_contain_text("Saved")
+
+    sign_in(page)
+    page.locator("#up .unit", has_text="dg1").click()
+    expect(page.locator("dialog")).to_contain_text("For (empty: for good)")
+    expect(page.get_by_label("No end")).to_have_count(0)
+    change("500", hours="2")
+    assert held() == (500.0, True)
+    expect(page.locator("dialog")).to_contain_text("For (empty: the end stays)")
+    change("450")
+    assert held() == (450.0, True)
+    change("440", forever=True)
+    assert held() == (440.0, False)
+    assert seen.faults == []
+
+
 def test_a_black_start_is_offered_only_while_no_unit_holds_the_bus(visit: Callable[..., Visit], served: tuple[Site, str]):
     from ems.model import Status
 

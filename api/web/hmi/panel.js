@@ -92,16 +92,20 @@ async function load(place, world, unit, again, note = h("p.said")) {
   }));
   const out = h("input", { type: "checkbox", checked: !!now.out_of_service, disabled: !!locked });
   const hours = h("input", { type: "number", min: 0.1, max: 168, step: "any", disabled: !!locked, inputMode: "decimal", placeholder: "–" });
+  const forever = h("input", { type: "checkbox", disabled: !!locked, onchange: () => { hours.disabled = forever.checked; } });
   const reason = reasonInput(), ask = h("div");
+  // An end that is set stays unless somebody says another one, or that there is none.
+  const end = () => (forever.checked ? { expires_at: null } : hours.value ? { expires_at: new Date(Date.parse(world.state.time) + hours.value * 3600e3).toISOString() } : {});
   const save = () => {
     if (![...Object.values(inputs), hours, reason.input].every((i) => i.reportValidity())) return;
-    const body = { out_of_service: out.checked, reason: reason.input.value, expires_at: hours.value ? new Date(Date.parse(world.state.time) + hours.value * 3600e3).toISOString() : null };
+    const body = { out_of_service: out.checked, reason: reason.input.value, ...end() };
     for (const [key, input] of Object.entries(inputs)) body[key] = input.value === "" ? null : ratio(key) ? Number(input.value) / 100 : Number(input.value);
     confirm(ask, t("ask.limits", { unit: unit.id }), () => patch(place, world, unit, again, body, found.etag, note));
   };
   const held = now.by ? t("limits.by", { by: now.by, reason: now.reason }) + (now.expires_at ? ` ${t("limits.until", { at: clock(now.expires_at, world.site.site.timezone, "d") })}` : "") : t("limits.none");
   place.replaceChildren(h("p.hint", null, held),
-    h("div.grid", null, ...Object.entries(inputs).map(([key, input]) => field(t(`limits.${key}`), input, ratio(key) ? "%" : "kW")), field(t("limits.hours"), hours, "h")),
+    h("div.grid", null, ...Object.entries(inputs).map(([key, input]) => field(t(`limits.${key}`), input, ratio(key) ? "%" : "kW")), field(now.expires_at ? t("limits.hours.kept") : t("limits.hours"), hours, "h")),
+    ...(now.expires_at ? [h("label.check", null, forever, h("span", null, t("limits.forever")))] : []),
     h("label.check", null, out, h("span", null, t("limits.out"))),
     ...(locked ? [may("viewer") ? locked : ""] : [reason.el, h("div.row", null, h("button", { type: "button", onclick: save }, t("limits.save")))]), ask, note);
 }
