@@ -3,8 +3,8 @@
     python -m api.processes.control '{"site": PATH, "data": DIR, "stage": "control", "speed": 1.0, "origin": null, "start": null, "cycle": 0}'
 
 stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up, and
-from web come `{"notice": TEXT}`, which it has of a damaged site.db, and `{"stop": {...}}`, an emergency stop that
-it could not store. When stdin closes, or on SIGTERM, nothing more is written to any device and the process ends
+from web come `{"notice": TEXT}`, which it has of a damaged site.db, `{"stop": {...}}`, an emergency stop that it
+could not store, and `{"event": {...}}`, a request that it refused. When stdin closes, or on SIGTERM, nothing more is written to any device and the process ends
 with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per cycle. Any error nobody expected ends the process
 with 1, so that the devices fall back to what they do without us, and the supervisor starts it again.
 """
@@ -23,9 +23,11 @@ from typing import Any
 from api.assembly import Control, control_parts, site_clock
 from api.processes.child import end_soon, on_signals, run_child
 from api.processes.lines import LineWriter, lines_of, own_pipe
-from drivers.store.requests import Door
 from ems.config.load import load_site
+from ems.decision import Event
+from ems.errors import StoreError
 from ems.model import UNNUMBERED, Request
+from ems.ports import Clock
 from ems.terms import Alarm, Stage
 
 END_S = 2.0
@@ -72,7 +74,7 @@ async def control(given: Mapping[str, Any]) -> None:
     parts = control_parts(
         load_site(given["site"]), Path(given["data"]), clock, Stage(given["stage"]), given.get("cycle", 0), lambda beat: out.send({"beat": beat}), told.alarms
     )
-    listening = asyncio.create_task(_listen(told, stop, parts.door))
+    listening = asyncio.create_task(_listen(told, stop, parts, clock))
     try:
         await _until(stop, parts)
     finally:
@@ -104,13 +106,21 @@ async def _close(parts: Control) -> None:
         await asyncio.wait_for(parts.fieldbus.close(), 0.5)
 
 
-async def _listen(told: Told, stop: asyncio.Event, door: Door) -> None:
+async def _listen(told: Told, stop: asyncio.Event, parts: Control, clock: Clock) -> None:
     async for line in lines_of(sys.stdin):
         said = json.loads(line)
         told.take(said)
         if "stop" in said:
-            door.let_in(stop_of(said["stop"]))
+            parts.door.let_in(stop_of(said["stop"]))
+        if "event" in said:
+            with suppress(StoreError):  # then it waits there
+                parts.history.events(clock.now(), [event_of(said["event"])])
     stop.set()
+
+
+def event_of(said: Mapping[str, Any]) -> Event:
+    """Return the event of a request that web has refused."""
+    return Event("security", said["asset"], said["reason"], said["by"])
 
 
 def stop_of(said: Mapping[str, Any]) -> Request:

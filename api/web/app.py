@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.web import problem
 from api.web.audit import Audit
 from api.web.auth import API, Tokens, Users
-from api.web.desk import Desk
+from api.web.desk import Desk, note_refusal
 from api.web.live import LiveState
 from api.web.page import pages
 from api.web.routes import commands, forecasts, limits, read, service, session, stream
@@ -85,7 +85,7 @@ def create_app(
         app.include_router(part.router, prefix=API)
     app.include_router(service.router)
     app.include_router(pages())
-    problem.install(app)
+    problem.install(app, note_refusal)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)  # leaves event streams alone
     app.add_middleware(Guard, public=public)
     return app

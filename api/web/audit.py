@@ -21,6 +21,28 @@ AT_ONCE = 20
 """So many of them are written at a time: who comes first after a full disk does not wait for all."""
 
 
+class Ration:
+    """So many rows an hour for each source: whoever hammers at the door must not fill the disk. What is left out is counted."""
+
+    ROWS = 30
+    WINDOW_S = 3600.0
+    SOURCES = 1000
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, int, int]] = {}
+
+    def take(self, source: str, now_s: float) -> int | None:
+        """Return how many of this source were left out before this row, or None where this one is left out, too."""
+        begin_s, rows, left_out = self._seen.pop(source, (now_s, 0, 0))
+        if now_s - begin_s >= self.WINDOW_S:
+            begin_s, rows = now_s, 0
+        full = rows >= self.ROWS
+        self._seen[source] = (begin_s, rows, left_out + 1) if full else (begin_s, rows + 1, 0)
+        if len(self._seen) > self.SOURCES:
+            del self._seen[next(iter(self._seen))]
+        return None if full else left_out
+
+
 class Audit:
     """Writes rows of the audit, those that have to wait in their order. Calls come from worker threads."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -11,18 +12,24 @@ import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 
-from api.web.audit import Audit
+from api.web.audit import Audit, Ration
 from api.web.auth import API, OPEN_ON_LOOPBACK, RULES, Person, Throttle, Tokens, Users
 from api.web.live import LiveState
 from api.web.problem import Problem
 from drivers.store.history import HistoryReader
 from drivers.store.ledger import LedgerReader
 from drivers.store.requests import RequestStore
+from ems.clock import real_s
 from ems.config.load import LoadedSite
 from ems.model import Request as Row
 from ems.ports import Clock
 
 Value = TypeVar("Value")
+TRACED = (401, 403, 409, 412, 422)
+"""Refusals that leave a row of the audit where something was to be changed."""
+STRANGER = "(not signed in)"
+NOTE_S = 2.0
+"""A refusal waits for its row no longer than this; it is written later then [s, real]."""
 LOOKS = 4
 """How many looks into the store at once: slow ones must not take all threads."""
 
@@ -48,6 +55,7 @@ class Desk:
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)
     sign_ins: int = 0
     streams: int = 0
+    ration: Ration = field(default_factory=Ration)
     notice: str | None = None
     alerts: dict[str, Row] = field(default_factory=dict)
 
@@ -68,6 +76,19 @@ class Desk:
                 return await anyio.to_thread.run_sync(whole, limiter=self.looks, abandon_on_cancel=wait_s is not None)
         finally:
             self.report()
+
+    async def security(self, by: str, source: str, why: str, detail: Mapping[str, Any], asset: str | None = None) -> None:
+        """Leave a row of the audit of what was refused, and an event; neither holds up the answer for long, whatever the disk does.
+
+        Events are open to everybody on this machine, and people type passwords in place of names: a name
+        that nobody has proven to be theirs stands in the audit alone.
+        """
+        shown_by = by if detail.get("signed_in") else STRANGER
+        with suppress(OSError):
+            self.up({"event": {"asset": asset, "by": shown_by, "reason": f"{why}, from {source}"}})
+        row = {"source": source, **detail}
+        with suppress(OSError):
+            await self.write(lambda: self.audit.note("security", by, self.clock.now(), why, row), NOTE_S)
 
     def report(self) -> None:
         """Tell control once what happened to a damaged site.db: alarms are its own."""
@@ -92,6 +113,7 @@ def admit(request: Request) -> Person | None:
     needed = RULES[rule]
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     person = at.tokens.person(token.strip()) if kind.lower() == "bearer" else None
+    request.state.person = person
     if needed is None:
         return person
     if person is None:
@@ -109,6 +131,27 @@ def known(request: Request) -> Person:
     if person is None:
         raise Problem(401, "sign_in", "a valid token is needed: POST auth/token", {"WWW-Authenticate": "Bearer"})
     return person
+
+
+async def note_refusal(request: Request, status: int, code: str, why: str) -> None:
+    """Leave a trace of a change that was refused, so many an hour for each person, and for each source of those without a token."""
+    if request.method == "GET" or status not in TRACED or code == "wrong_password":  # that one is noted with the name that was given
+        return
+    at, person, source = desk(request), getattr(request.state, "person", None), origin(request)
+    left_out = at.ration.take(f"by {person.name}" if person else source, real_s())
+    if left_out is None:
+        return
+    by = person.name if person else STRANGER
+    place = request.url.path.removeprefix(f"{API}/")[:100]
+    named = request.path_params.get("asset") or request.path_params.get("id")
+    asset = named if named in at.loaded.site.ids else None
+    detail = {"method": request.method, "path": place, "status": status, "code": code, "signed_in": person is not None, "left_out": left_out}
+    await at.security(by, source, f"{request.method} {place}: {why}"[:500], detail, asset)
+
+
+def origin(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client else "?"
 
 
 AtDesk = Annotated[Desk, Depends(desk)]

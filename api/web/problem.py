@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -45,11 +45,22 @@ def answer(status: int, code: str, detail: str, headers: Mapping[str, str] | Non
     return JSONResponse(body, status, headers={**(headers or {}), "Cache-Control": "no-store"}, media_type=MEDIA)
 
 
-def install(app: FastAPI) -> None:
-    """Let every failure of the app leave as a problem document."""
+def install(app: FastAPI, note: Callable[[Request, int, str, str], Awaitable[None]]) -> None:
+    """Let every failure of the app leave as a problem document.
+
+    Parameters
+    ----------
+    note : Callable[[Request, int, str, str], Awaitable[None]]
+        Told of each refusal with status, code and words, before it is answered.
+    """
+
+    async def refusal(request: Request, status: int, code: str, detail: str) -> JSONResponse:
+        await note(request, status, code, detail)
+        return answer(status, code, detail)
 
     @app.exception_handler(Problem)
-    async def refused(_: Request, problem: Problem) -> JSONResponse:
+    async def refused(request: Request, problem: Problem) -> JSONResponse:
+        await note(request, problem.status, problem.code, problem.detail)
         return answer(problem.status, problem.code, problem.detail, problem.headers, **problem.extra)
 
     @app.exception_handler(HTTPException)
@@ -58,16 +69,16 @@ def install(app: FastAPI) -> None:
         return answer(fault.status_code, code, str(fault.detail), fault.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, fault: RequestValidationError) -> JSONResponse:
-        return answer(422, "invalid", "; ".join(said(e) for e in fault.errors()[:5]))
+    async def invalid(request: Request, fault: RequestValidationError) -> JSONResponse:
+        return await refusal(request, 422, "invalid", "; ".join(said(e) for e in fault.errors()[:5]))
 
     @app.exception_handler(BadInput)
-    async def bad_input(_: Request, fault: BadInput) -> JSONResponse:
-        return answer(422, "invalid", str(fault))
+    async def bad_input(request: Request, fault: BadInput) -> JSONResponse:
+        return await refusal(request, 422, "invalid", str(fault))
 
     @app.exception_handler(KeyReused)
-    async def key_reused(_: Request, fault: KeyReused) -> JSONResponse:
-        return answer(422, "key_reused", fault.error)
+    async def key_reused(request: Request, fault: KeyReused) -> JSONResponse:
+        return await refusal(request, 422, "key_reused", fault.error)
 
     @app.exception_handler(StoreError)
     async def store(_: Request, fault: StoreError) -> JSONResponse:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from api.web.desk import AtDesk, Desk, Who, admit
+from api.web.desk import NOTE_S, AtDesk, Desk, Who, admit, origin
 from api.web.problem import Problem
 from api.web.schemas import Login, body, described
 from ems.clock import real_s
@@ -22,7 +23,7 @@ WAITING = 8
 @router.post("/token", openapi_extra=described(Login))
 async def token(request: Request, at: AtDesk, login: Annotated[Login, Depends(body(Login))]) -> dict[str, Any]:
     """Give a token for user name and password."""
-    source = request.client.host if request.client else "?"
+    source = origin(request)
     wait_s = at.throttle.wait_s(source, real_s())
     if wait_s > 0.0 or at.sign_ins >= WAITING:
         raise slow_down(wait_s or 1.0)
@@ -34,7 +35,7 @@ async def token(request: Request, at: AtDesk, login: Annotated[Login, Depends(bo
         at.sign_ins -= 1
     if user is None:
         at.throttle.wrong(source, real_s())
-        await note(at, "security", login.username, "wrong user name or password", source)
+        await at.security(login.username, source, "wrong user name or password", {})
         raise Problem(401, "wrong_password", "user name or password is wrong", {"WWW-Authenticate": "Bearer"})
     at.throttle.right(source)
     await note(at, "login", user.name, "signed in", source)
@@ -70,5 +71,6 @@ def slow_down(wait_s: float) -> Problem:
 
 
 async def note(at: Desk, kind: str, by: str, why: str, source: str) -> None:
-    """Write an audit row; a full disk keeps nobody out."""
-    await at.write(lambda: at.audit.note(kind, by[:64], at.clock.now(), why, {"source": source}))
+    """Write an audit row; a disk that is full or hangs keeps nobody out."""
+    with suppress(OSError):
+        await at.write(lambda: at.audit.note(kind, by, at.clock.now(), why, {"source": source}), NOTE_S)
