@@ -25,13 +25,15 @@ from ems.model import Request as Row
 from ems.ports import Clock
 
 Value = TypeVar("Value")
+CHARTS, CHART_WAIT_S = 2, 2.0
+"""So many requests of history are worked on at once, each takes seconds of a small gateway's processor; others wait so long for their turn [s, real]."""
 TRACED = (401, 403, 409, 412, 422)
 """Refusals that leave a row of the audit where something was to be changed."""
 STRANGER = "(not signed in)"
 NOTE_S = 2.0
 """A refusal waits for its row no longer than this; it is written later then [s, real]."""
 LOOKS = 4
-"""How many looks into the store at once: slow ones must not take all threads."""
+"""How many looks into the store at once: slow ones must not take all threads. Orders have as many of their own."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class Desk:
     ledger: LedgerReader
     throttle: Throttle = field(default_factory=Throttle)
     looks: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(LOOKS))
+    doing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(LOOKS))
+    charts: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(CHARTS))
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)
     sign_ins: int = 0
@@ -63,6 +67,21 @@ class Desk:
         """Do one short look into a store, off the event loop."""
         return await anyio.to_thread.run_sync(read, limiter=self.looks)
 
+    async def chart(self, read: Callable[[], Value]) -> Value:
+        """Do a long look for a chart: a few at once, and a short wait for a turn, for all open pages ask when there is a new plan."""
+        with anyio.move_on_after(CHART_WAIT_S) as turn:
+            await self.charts.acquire()
+        if turn.cancelled_caught:
+            raise Problem(503, "too_many_charts", f"{CHARTS} charts are being made already", {"Retry-After": "5"})
+        try:
+            return await self.look(read)
+        finally:
+            self.charts.release()
+
+    async def check(self, read: Callable[[], Value]) -> Value:
+        """Do one short look that an order has to wait for: what others look at does not hold it up."""
+        return await anyio.to_thread.run_sync(read, limiter=self.doing)
+
     async def write(self, work: Callable[[], Value], wait_s: float | None = None) -> Value:
         """Do what changes a file of ours, off the event loop; after `wait_s` go on without it, with a `TimeoutError` [s, real]."""
 
@@ -73,7 +92,7 @@ class Desk:
 
         try:
             with anyio.fail_after(wait_s):
-                return await anyio.to_thread.run_sync(whole, limiter=self.looks, abandon_on_cancel=wait_s is not None)
+                return await anyio.to_thread.run_sync(whole, limiter=self.doing, abandon_on_cancel=wait_s is not None)
         finally:
             self.report()
 

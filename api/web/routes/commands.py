@@ -50,7 +50,7 @@ async def command(id: str, at: AtDesk, person: Who, order: Annotated[Command, De
         raise Problem(400, "key_missing", "a command needs an Idempotency-Key, so that sending it twice does it once")
     row = order.model_dump(mode="json", exclude_none=True, exclude={"expires_at"}) | {"expires_at": stamp(order.expires_at)}
     async with at.writing:
-        first = await at.look(lambda: at.requests.keyed(person.name, key))
+        first = await at.check(lambda: at.requests.keyed(person.name, key))
         if first is not None:
             return same(first, "command", id, row)
         check_expiry(order.expires_at, at.clock.now(), COMMAND_AHEAD)
@@ -110,7 +110,7 @@ def past_the_store(at: Desk, person: Person, order: StopBody, fault: Exception) 
 @router.post("/alarms/{id}/ack", status_code=202, openapi_extra=described(Note))
 async def ack(id: str, at: AtDesk, person: Who, note: Annotated[Note, Depends(body(Note, optional=True))], key: Key = None) -> dict[str, Any]:  # noqa: A002
     """Say that an alarm was seen."""
-    known = at.live.alarms if at.live.state is not None else await at.look(lambda: at.history.alarms(active=True))
+    known = at.live.alarms if at.live.state is not None else await at.check(lambda: at.history.alarms(active=True))
     if all(alarm["id"] != id for alarm in known):
         raise Problem(404, "not_found", "there is no active alarm of this id")
     return await put(at, person, "ack", None, {"alarm": id, "reason": note.reason}, key)
@@ -190,10 +190,10 @@ def check(unit: Any, order: Command) -> None:
 
 async def refuse_second(at: Desk, asset: str, action: str) -> None:
     """Refuse a second live command on one asset; `release` is always taken, and ends what came before it."""
-    newest = await at.look(lambda: at.requests.newest(1, "command", asset))
+    newest = await at.check(lambda: at.requests.newest(1, "command", asset))
     if action == "release" or not newest or newest[0].body.get("action") == "release":
         return
-    said = await at.look(lambda: at.ledger.outcome(newest[0].seq))
+    said = await at.check(lambda: at.ledger.outcome(newest[0].seq))
     found = shown(newest[0], said, at.clock.now())
     if found["status"] not in FINAL:
         raise Problem(409, "busy_asset", f"{found['by']}'s {found['action']} is still {found['status']}", id=found["id"], current=found)

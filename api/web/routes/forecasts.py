@@ -32,7 +32,7 @@ async def push(at: AtDesk, person: Who, said: Annotated[ForecastBody, Depends(bo
     )
     row = said.model_dump(mode="json", exclude={"expires_at", "start"}) | {"start": stamp(start)}
     async with at.writing:
-        first = None if key is None else await at.look(lambda: at.requests.keyed(person.name, key))
+        first = None if key is None else await at.check(lambda: at.requests.keyed(person.name, key))
         if first is not None:
             return same(first, "forecast", None, row)
         check_expiry(said.expires_at, at.clock.now(), MOST_AHEAD + timedelta(hours=1))

@@ -84,8 +84,8 @@ async def change(
     if patch.model_fields_set <= {"reason"}:
         raise Problem(422, "invalid", f"nothing to change: a reason alone; {', '.join((*POWER, *CHARGE))}, out_of_service or expires_at is needed")
     async with at.writing:
-        before = await at.look(lambda: in_force(at, asset))
-        if idempotency_key and await at.look(lambda: at.requests.keyed(person.name, idempotency_key)) is not None:
+        before = await at.check(lambda: in_force(at, asset))
+        if idempotency_key and await at.check(lambda: at.requests.keyed(person.name, idempotency_key)) is not None:
             return await repeated(at, asset, patch, person.name, idempotency_key, response)
         if if_match.strip() not in (etag(before), "*"):
             raise Problem(412, "changed_meanwhile", "the limits were changed meanwhile", {"ETag": etag(before)}, current=shown(before))
@@ -98,18 +98,18 @@ async def change(
                 "limits", asset, row, person.name, at.clock.now(), patch_expiry(before, patch), idempotency_key, before=shown(before), after=row
             )
         )
-        after = await at.look(lambda: in_force(at, asset))
+        after = await at.check(lambda: in_force(at, asset))
     response.headers["ETag"] = etag(after)
     return shown(after)
 
 
 async def repeated(at: Desk, asset: str, patch: LimitsPatch, by: str, key: str, response: Response) -> dict[str, Any]:
     """Answer a change that has been made already under this key; refuse another one."""
-    first = await at.look(lambda: at.requests.keyed(by, key))
+    first = await at.check(lambda: at.requests.keyed(by, key))
     said = patch.model_dump(mode="json", exclude_unset=True)
     if first is None or first.kind != "limits" or first.asset != asset or any(first.body.get(name) != value for name, value in said.items()):
         raise KeyReused("this Idempotency-Key was used for another request", "Idempotency-Key", "a new key for a new request")
-    now = await at.look(lambda: in_force(at, asset))
+    now = await at.check(lambda: in_force(at, asset))
     response.headers["ETag"] = etag(now)
     return shown(now)
 

@@ -104,7 +104,7 @@ async def history(
     until = end or at.clock.now()
     since = begin or until - SPAN
     seconds = duration_s(step, "step")
-    return await at.look(lambda: at.history.points(names, since.astimezone(UTC), until.astimezone(UTC), seconds))
+    return await at.chart(lambda: at.history.points(names, since.astimezone(UTC), until.astimezone(UTC), seconds))
 
 
 async def refuse_unknown(at: Desk, names: Sequence[str]) -> None:

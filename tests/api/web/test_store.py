@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from api.processes.control import stop_of
+from api.web import desk
 from api.web.routes import commands
 from ems.model import UNNUMBERED
 from tests.api.web.served import PASSWORD, Site
+from tests.api.web.test_commands import body
 
 
 def damage(at: Site) -> None:
@@ -116,3 +119,35 @@ async def test_a_full_disk_keeps_nobody_out_and_signs_nobody_out(at: Site):
     assert (await at("GET", "auth/me", Authorization=f"Bearer {old}")).status_code == 401
     kept = at.desk.requests.audit(limit=10_000)[-3:]
     assert [(row["kind"], row["why"]) for row in kept] == [("login", "signed in"), ("security", "wrong user name or password"), ("logout", "signed out")]
+
+
+# ------------------------------------------------------------------ others who look
+async def test_slow_looks_hold_up_no_order_and_of_charts_only_a_few_are_made_at_once(at: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(desk, "CHART_WAIT_S", 0.1)
+    ended, making = threading.Event(), threading.Semaphore(0)
+
+    def slow(*_: object) -> dict[str, object]:
+        making.release()
+        ended.wait(20)
+        return {"time": [], "columns": {}}
+
+    monkeypatch.setattr(at.desk.history, "points", slow)
+    monkeypatch.setattr(at.desk.history, "plan", slow)
+    charts = [asyncio.create_task(at("GET", "history?points=load_kw")) for _ in range(desk.CHARTS + 2)]
+    looks = [asyncio.create_task(at("GET", "plan")) for _ in range(2 * desk.LOOKS)]
+    try:
+        for _ in range(desk.LOOKS):
+            assert await asyncio.to_thread(making.acquire, timeout=20), "all threads for looks are busy"
+        orders = [
+            await at("PATCH", "limits/pv1", {"max_kw": 400.0, "reason": "x"}, who="olga", If_Match="*"),
+            await at("POST", "assets/dg2/command", body(), who="olga", Idempotency_Key="a"),
+            await at("POST", "assets/dg2/command", body(), who="olga", Idempotency_Key="b"),
+            await at("POST", "stop", who="olga"),
+        ]
+        assert [answer.status_code for answer in orders] == [200, 202, 409, 202]
+        turned_away = [await task for task in charts[desk.CHARTS :]]
+        assert [(answer.status_code, answer.json()["code"]) for answer in turned_away] == [(503, "too_many_charts")] * 2
+    finally:
+        ended.set()
+    assert {(await task).status_code for task in (*charts[: desk.CHARTS], *looks)} == {200}
+    assert (await at("GET", "history?points=load_kw")).status_code == 200, "and then there is room again"
