@@ -84,6 +84,11 @@ def install(app: FastAPI, note: Callable[[Request, int, str, str], Awaitable[Non
     async def store(_: Request, fault: StoreError) -> JSONResponse:
         return answer(503, "store_unavailable", fault.error)
 
+    @app.exception_handler(OverflowError)
+    async def beyond(request: Request, fault: OverflowError) -> JSONResponse:
+        LOG.warning("%s %s: %s", request.method, request.url.path, fault)
+        return await refusal(request, 422, "invalid", "a time or a number is beyond what can be counted with")
+
     @app.exception_handler(OSError)
     async def disk(_: Request, fault: OSError) -> JSONResponse:
         LOG.error("the data folder: %s", fault)

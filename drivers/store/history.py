@@ -32,6 +32,8 @@ MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 MAX_STEPS = 5000
 """How many steps a chart may ask for."""
+MAX_STEP_S = 3660 * 86400.0
+"""The longest step of a chart [s]: nothing is kept for longer."""
 FRESH_MINUTES = 30
 """How long single cycles stay readable for charts before they are packed."""
 PACKED_A_MINUTE = 2
@@ -280,6 +282,8 @@ class HistoryReader:
         begin_us, end_us, step_us = micros(begin), micros(end), round(step_s * 1e6)
         if step_us <= 0 or end_us <= begin_us:
             raise BadInput("the step or the time span is not positive", "history", "from before to, and a step of at least 1s")
+        if step_s > MAX_STEP_S:
+            raise BadInput("the step is too long", "history", f"at most {MAX_STEP_S / 86400:g}d")
         begin_us -= begin_us % step_us
         count = -(-(end_us - begin_us) // step_us)
         if count > MAX_STEPS:

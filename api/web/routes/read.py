@@ -19,6 +19,8 @@ from ems.config.load import LoadedSite
 router = APIRouter(dependencies=[Depends(admit)], tags=["read"])
 
 POINTS = 50
+MOST = 2**63 - 1
+"""The highest number that a store can hold."""
 SPAN = timedelta(hours=1)
 ALWAYS = ("power_kw", "setpoint_kw", "age_s", "quality_code", "running", "run")
 """Points that an asset may have whatever its profile says."""
@@ -130,7 +132,9 @@ def points_of(loaded: LoadedSite, state: Mapping[str, Any]) -> set[str]:
 
 
 @router.get("/events")
-async def events(at: AtDesk, after: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
+async def events(
+    at: AtDesk, after: Annotated[int | None, Query(ge=0, le=MOST)] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[dict[str, Any]]:
     """Events in order: those after a number, or the newest."""
     return await at.look(lambda: at.history.events(after, limit))
 

@@ -48,6 +48,15 @@ async def test_expiry_is_judged_by_the_server(at: Site, seconds: float, status: 
     assert (await at("POST", "assets/dg2/command", body(seconds=seconds), who="olga", Idempotency_Key="a")).status_code == status
 
 
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "assets/dg2/command"), ("PATCH", "limits/dg2")])
+async def test_an_end_beyond_all_calendars_is_refused(at: Site, method: str, path: str, end: str):
+    said = {"action": "start"} if method == "POST" else {"max_kw": 400.0}
+    answer = await at(method, path, {**said, "expires_at": end, "reason": "x"}, who="olga", Idempotency_Key="a", If_Match="*")
+    assert answer.status_code == 422, answer.text
+    assert at.desk.requests.newest() == []
+
+
 async def test_one_key_is_one_order(at: Site):
     one = await at("POST", "assets/dg2/command", body(), who="olga", Idempotency_Key="k")
     two = await at("POST", "assets/dg2/command", body(), who="olga", Idempotency_Key="k")

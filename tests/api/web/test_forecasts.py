@@ -43,6 +43,27 @@ async def test_it_becomes_a_row_that_control_can_read(at: Site) -> None:
     assert (seen["kind"], seen["status"]) == ("forecast", "done")
 
 
+EARLY, LATE = "0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-10:00"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"start": EARLY},
+        {"start": LATE},
+        {"start": "9999-12-31T23:00:00Z"},
+        {"step_s": 10**400},
+        {"expires_at": LATE},
+        {"storm": {"start": EARLY, "until": hour(9).isoformat()}},
+        {"storm": {"start": hour(3).isoformat(), "until": LATE}},
+    ],
+)
+async def test_times_beyond_all_calendars_are_refused(at: Site, changed: dict[str, Any]) -> None:
+    answer = await at("POST", "forecast", body(**changed), who="olga")
+    assert answer.status_code == 422, answer.text
+    assert at.desk.requests.newest() == []
+
+
 async def test_a_storm_warning_comes_with_it_or_alone(at: Site) -> None:
     storm = {"start": hour(3).isoformat(), "until": hour(9).isoformat()}
     for said in (body(storm=storm), {k: v for k, v in body(storm=storm).items() if k not in ("load_kw", "available_kw")}):

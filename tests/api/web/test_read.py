@@ -116,6 +116,15 @@ PROBLEMS = [
     ("GET", "history?points=load_kw&from=2026-06-14T02:00:00Z&to=2026-06-14T01:00:00Z", 422, "invalid"),
     ("GET", "history?points=load_kw&from=2006-06-14T02:00:00Z&to=2026-06-14T01:00:00Z&step=1s", 422, "invalid"),
     ("GET", "events?limit=0", 422, "invalid"),
+    ("GET", "events?after=-1", 422, "invalid"),
+    ("GET", f"events?after={2**63}", 422, "invalid"),
+    ("GET", "events?after=99999999999999999999", 422, "invalid"),
+    ("GET", "history?points=load_kw&to=0001-01-01T00:00:00Z", 422, "invalid"),
+    ("GET", "history?points=load_kw&from=0001-01-01T00:00:00%2B14:00&to=0001-01-02T00:00:00Z", 422, "invalid"),
+    ("GET", "history?points=load_kw&from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z&step=7d", 422, "invalid"),
+    ("GET", "history?points=load_kw&from=9999-12-31T22:00:00Z&to=9999-12-31T23:59:59-10:00", 422, "invalid"),
+    ("GET", "history?points=load_kw&step=999999999d", 422, "invalid"),
+    ("GET", "history?points=load_kw&step=3661d", 422, "invalid"),
     ("GET", "auth/me", 401, "sign_in"),
     ("POST", "mode", 401, "sign_in"),
 ]
@@ -130,6 +139,14 @@ async def test_every_refusal_is_a_problem_document(at: Site, method: str, path: 
     assert (body["status"], body["code"]) == (status, code)
     assert body["title"]
     assert body["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", [f"events?after={2**63 - 1}", "history?points=load_kw&from=9999-12-31T22:00:00Z&to=9999-12-31T23:00:00Z", "history?points=load_kw&step=3660d"]
+)
+async def test_the_last_number_and_time_that_can_be_are_answered(at: Site, path: str):
+    island.remember(at.data)
+    assert (await at("GET", path)).status_code == 200
 
 
 async def test_a_bug_is_a_problem_document_that_tells_nothing(at: Site, monkeypatch):
