@@ -327,5 +327,9 @@ class Controller:
         return changed(decision, assets={**decision.assets, **advised}, writes=(*decision.writes, *writes))
 
     def _stage_of(self, image: Image, memory: Memory) -> Stage:
-        """Return the stage in force: the lowest that was asked for, and not control while somebody else may be writing."""
-        return lower(lower(self._stage, memory.stage), CONTROL if image.alone else Stage.ADVISE)
+        """Return the stage in force: the lowest that was asked for, and not control while somebody else is met.
+
+        What has not been watched yet keeps the site in START, and later only its own device from being written:
+        one link that comes and goes must not take the heartbeats from all others.
+        """
+        return lower(lower(self._stage, memory.stage), Stage.ADVISE if image.rivals else CONTROL)

@@ -115,6 +115,11 @@ class _Line:
         """Whether its heartbeat lets us write."""
         return self.watch is None or self.watch.free
 
+    @property
+    def known(self) -> bool:
+        """Whether its heartbeat has told what it had to tell."""
+        return self.watch is None or self.watch.free or bool(self.watch.rival)
+
 
 class Fieldbus:
     """The field bus of one site.
@@ -130,6 +135,7 @@ class Fieldbus:
     def __init__(self, wires: Mapping[str, Wire], wait_s: float) -> None:
         self._lines = {asset: _Line(wire, watch=None if wire.watch_s is None else BeatWatch(wire.watch_s)) for asset, wire in wires.items()}
         self._wait_s = wait_s
+        self._suspects: dict[str, str] = {}
         self.withheld = 0
 
     async def read(self) -> dict[str, dict[str, Reading]]:
@@ -147,6 +153,8 @@ class Fieldbus:
             await asyncio.wait(sound, timeout=self._wait_s - grace_s)
         for line in self._lines.values():
             self._harvest(line)
+        if self._suspects and self.watched:
+            self._suspects = {}
         now = real_s()
         return {asset: self._aged(line, now) for asset, line in self._lines.items()}
 
@@ -205,16 +213,21 @@ class Fieldbus:
         return {asset: line.fault for asset, line in self._lines.items() if line.fault}
 
     def rivals(self) -> dict[str, str]:
-        """Return the devices on which another controller was met, and how."""
-        return {asset: line.watch.rival for asset, line in self._lines.items() if line.watch is not None and line.watch.rival}
+        """Return the devices on which another controller was met, and how; after `watch_anew` until it is seen to be gone."""
+        return self._suspects | {asset: line.watch.rival for asset, line in self._lines.items() if line.watch is not None and line.watch.rival}
 
     @property
     def watched(self) -> bool:
-        """Whether every device that answers has been watched long enough."""
-        return all(line.free or (line.watch is not None and bool(line.watch.rival)) for line in self._lines.values() if line.readings and not line.failures)
+        """Whether every device that answers has been watched long enough: control begins with that."""
+        return all(line.known for line in self._lines.values() if line.readings and not line.failures)
+
+    def unwatched(self) -> frozenset[str]:
+        """Return the devices whose heartbeat is still to be watched: a late one is left alone, the others are controlled."""
+        return frozenset([asset for asset, line in self._lines.items() if not line.known])
 
     def watch_anew(self) -> None:
-        """Forget the rivals and watch every heartbeat again: a person says that the other controller is off."""
+        """Watch every heartbeat again: a person says that the other controller is off."""
+        self._suspects = self.rivals()
         for line in self._lines.values():
             line.watch = None if line.watch is None else line.watch.anew()
 

@@ -14,7 +14,7 @@ from ems.memory import Memory
 from ems.model import BAD, GOOD, LONG_STEP_S, NOTHING, SUSPECT, AssetImage, Image, Reading, Telemetry
 from ems.residual import OFF_NOMINAL_HZ
 from ems.sequencer import on_bus
-from ems.terms import Stage
+from ems.terms import Mode, Stage
 
 STALE_CYCLES = 3.0
 """A value older than this many cycles is not used (faults are found by age, never by `connected`)."""
@@ -89,6 +89,9 @@ class ImageBuilder:
         assets = {p.id: self._asset(p, readings.get(p.id)) for p in self._places}
         for a, stage in memory.stages.items():
             if a in assets and stage is not Stage.CONTROL:
+                assets[a] = changed(assets[a], ours=False)
+        for a in telemetry.unwatched if memory.mode is not Mode.START else ():
+            if a in assets:  # what is ordered would not reach it: its sequence would fail for that
                 assets[a] = changed(assets[a], ours=False)
         load = self._load_kw(assets)
         unseen = [s for s in self._sources if assets[s].points.get("power_kw") is None]

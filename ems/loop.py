@@ -160,7 +160,8 @@ class Loop:
         now_s = self._clock.now_s()
         dt_s = self._site.control.cycle_s * self._clock.speed if self._last_s is None else now_s - self._last_s
         self._last_s = now_s
-        telemetry = Telemetry(self.completed + 1, self._clock.now(), now_s, dt_s, readings, self._fieldbus.rivals(), self._fieldbus.watched)
+        bus = self._fieldbus
+        telemetry = Telemetry(self.completed + 1, self._clock.now(), now_s, dt_s, readings, bus.rivals(), bus.watched, bus.unwatched())
         requests = self._new_requests()
         plan = self._keeper.current(telemetry.time)
         before = self.memory

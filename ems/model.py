@@ -72,6 +72,8 @@ class Telemetry:
         Devices on which another controller was met, and how; not empty: nothing may be written.
     watched : bool
         Whether every heartbeat has been watched long enough to know that there is none.
+    unwatched : frozenset[str]
+        Devices of which that is not known yet; a late one is left alone while the others are controlled.
     """
 
     cycle: int
@@ -81,6 +83,7 @@ class Telemetry:
     readings: Mapping[str, Mapping[str, Reading]]
     rivals: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     watched: bool = True
+    unwatched: frozenset[str] = frozenset()
 
 
 @frozen

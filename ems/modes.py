@@ -44,6 +44,8 @@ def next_mode(memory: Memory, image: Image, formers: tuple[str, ...], planned: b
 def _wanted(memory: Memory, image: Image, formers: tuple[str, ...], planned: bool, start_timeout_s: float, dead: bool) -> tuple[Mode, str]:
     if memory.stopped or memory.mode is Mode.SAFE:
         return Mode.SAFE, "emergency stop"
+    if under_way(memory) and memory.mode is Mode.START and not image.watched:
+        return Mode.START, "a black start is ordered; first it is seen that nobody else beats"
     if under_way(memory):
         return (Mode.BLACKSTART, "an operator's order") if memory.mode in (Mode.START, Mode.BLACKSTART) else (Mode.START, "a black start is ordered")
     if memory.mode is Mode.BLACKSTART and memory.black_start is not None:
