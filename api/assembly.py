@@ -29,6 +29,7 @@ from ems.fieldbus import Fieldbus, Wire
 from ems.loop import Loop, Stores, resumed
 from ems.memory import Memory
 from ems.minutes import MinuteBook, Totals
+from ems.orders import answered
 from ems.plan import Given
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Driver
@@ -126,7 +127,8 @@ def control_parts(
         book=MinuteBook(site, Totals.of(ledger.newest()), 5.0 * cycle_s * clock.speed, counter_ends(loaded)),
         stores=Stores(history, ledger, door),
         clock=clock,
-        memory=resumed(memory, clock.now_s()),
+        # Without a saved memory nothing is known of what became of orders: the log is worked in once more.
+        memory=resumed(memory, clock.now_s(), _answered(history, RequestReader(data / "site.db"), memory.taken_seq) if saved_cycle else 0),
         cycle=max(cycle, saved_cycle, history.last_cycle()),
         tell=lambda beat: tell({**beat, "links": {line: link.counts.document() for line, link in links.items()}}),
         outside=lambda: (*outside(), *control.notices()),
@@ -149,6 +151,15 @@ def _memory(ledger: LedgerStore) -> tuple[Memory, int]:
     except StoreError as fault:
         LOG.warning("%s", fault)
         return Memory(), 0
+
+
+def _answered(history: History, requests: RequestReader, taken_seq: int) -> int:
+    """Return the newest order that the process before has met; what it did not take it has refused."""
+    try:
+        return answered(requests.after(taken_seq), history.last_at())
+    except StoreError as fault:
+        LOG.warning("%s", fault)
+        return 0
 
 
 def pushed(data: Path, now: datetime) -> Given | None:

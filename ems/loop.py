@@ -26,7 +26,7 @@ from ems.fieldbus import Fieldbus, Sent
 from ems.memory import BlackStart, FeederMemory, Memory, UnitMemory
 from ems.minutes import MinuteBook
 from ems.model import Image, Outcome, Request, Status, Telemetry
-from ems.orders import EFFECT_TIMEOUT_S
+from ems.orders import EFFECT_TIMEOUT_S, takes_control
 from ems.plan import Plan, PlanOutcome
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Clock, Historian, Ledger, RequestLog
@@ -165,10 +165,9 @@ class Loop:
         requests = self._new_requests()
         plan = self._keeper.current(telemetry.time)
         before = self.memory
-
         image, decision, requests, refusals = self._decide(telemetry, requests, plan)
         self.memory = decision.memory
-        if telemetry.rivals and any(r.kind == "stage" and r.body.get("stage") == Stage.CONTROL for r in requests):
+        if telemetry.rivals and takes_control(requests, decision.outcomes):
             self._fieldbus.watch_anew()  # a person says that the other one is off
         events = [*self._news(decision.events), *refusals, *self._links(), *self._rivals(telemetry)]
         events += self._written(await self._fieldbus.write(decision.writes, late=decision.heartbeat))
@@ -178,7 +177,6 @@ class Loop:
         for request in requests:
             if request.kind == "forecast":
                 self._keeper.give(given_of(request))
-
         decision = self._binding.kept(Cycle(telemetry, requests, plan, before), decision)
         planned, taken = self._keeper.tick(image, decision)
         decision = replace(decision, alarms=(*decision.alarms, *self._troubles.alarms(), *self._outside()))
@@ -362,11 +360,11 @@ def durable(memory: Memory) -> tuple[object, ...]:
     )
 
 
-def resumed(memory: Memory, now_s: float) -> Memory:
+def resumed(memory: Memory, now_s: float, answered_seq: int = 0) -> Memory:
     """Return the memory of a new start: through START again, with what people ordered and who is locked out.
 
     All times of the old process mean nothing in the new one: sequences are rebuilt from what is read, and
-    an accepted command is closed by its effect, never carried out again.
+    an accepted command is closed by its effect, never carried out again; nor is what was refused (`answered_seq`).
     """
     return Memory(
         mode=Mode.START,
@@ -387,6 +385,7 @@ def resumed(memory: Memory, now_s: float) -> Memory:
         all_manual=memory.all_manual,
         stopped=memory.stopped,
         taken_seq=memory.taken_seq,
+        answered_seq=answered_seq,
     )
 
 

@@ -266,6 +266,8 @@ class Memory:
         The one under way, or the last one that failed.
     estops : frozenset[str]
         Devices whose emergency stop is pressed.
+    answered_seq : int
+        Orders up to this one the process before has seen: what it did not take it has refused, without being able to write that down.
     relief_s : float | None
         When demand was last beyond what can be carried: deferrable loads stay off for a while [s of `now_s`].
     """
@@ -300,6 +302,7 @@ class Memory:
     all_manual: bool = False
     stopped: bool = False
     taken_seq: int = 0
+    answered_seq: int = 0
     alarms: Mapping[str, tuple[Alarm, float]] = field(default_factory=lambda: NOTHING)
     expected: Expected | None = None
     doubt: DoubtMemory = field(default_factory=DoubtMemory)

@@ -24,6 +24,10 @@ from ems.terms import Mode, Phase, Stage
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
 STARTABLE = ("diesel", "hydro", "deferrable")
 """An inverter is not among them: it holds the bus or may have to, and is stopped at its own panel."""
+LATE_S, BLACK_START_LATE_S = 900.0, 60.0
+"""An order older than this is not carried out any more [s]: whoever gave it no longer expects it, least of all at a dead busbar."""
+AGEING = ("mode", "stage", "accept", "command")
+"""What is refused by its age. Limits hold until somebody changes them, and an emergency stop is always obeyed."""
 EFFECT_TIMEOUT_S = 600.0
 """An accepted command whose effect is not seen in this time [s] is closed with that result."""
 
@@ -58,10 +62,11 @@ class Orders:
         limits = self._lapsed(memory.limits, image.time, events)
         if limits is not memory.limits:
             memory = replace(memory, limits=limits)
-        for request in sorted(requests, key=lambda r: r.seq):
+        ordered = sorted(requests, key=lambda r: r.seq)
+        for n, request in enumerate(ordered):
             if request.seq <= memory.taken_seq and request.seq != UNNUMBERED:
                 continue
-            cause = self._refusal(request, image, memory)
+            cause = too_late(request, ordered[n + 1 :], image, memory.answered_seq) or self._refusal(request, image, memory)
             memory = replace(memory, taken_seq=max(memory.taken_seq, request.seq))
             if cause is not None:
                 status = Status.EXPIRED if cause == "expired" else Status.REJECTED
@@ -242,6 +247,55 @@ class Orders:
         past = [a for a, limit in limits.items() if limit.expires_at is not None and limit.expires_at <= now]
         events.extend(Event("limit_expired", a, limits[a].reason) for a in past)
         return {a: limit for a, limit in limits.items() if a not in past} if past else limits
+
+
+def answered(requests: Sequence[Request], last: datetime | None) -> int:
+    """Return the newest of these untaken requests that a process has met which lived until `last`, 0 where none.
+
+    What it carried out was durable before its cycle was recorded: these it has refused, while it could not write that down.
+    """
+    return max((r.seq for r in requests if last is not None and r.at <= last), default=0)
+
+
+def too_late(request: Request, later: Sequence[Request], image: Image, answered_seq: int) -> str | None:
+    """Return why a request is not worked in any more, or None.
+
+    Parameters
+    ----------
+    later : Sequence[Request]
+        What came after it and is met in the same cycle: of old orders only the last one counts.
+    answered_seq : int
+        Orders up to this one the process before has refused while it could not write that down.
+    """
+    if request.seq <= answered_seq and request.kind != "stop":
+        return "ledger_dead"
+    least_s = BLACK_START_LATE_S if request.kind == "mode" and request.body.get("mode") == "black_start" else LATE_S
+    # Where the site's clock runs fast a cycle alone may take a minute.
+    if (image.time - request.at).total_seconds() <= max(least_s, min(2.0 * image.dt_s, LATE_S)):
+        return None
+    if any(overtakes(r, request) for r in later if r.seq > answered_seq):
+        return "superseded"
+    return "expired" if request.kind in AGEING and not hands_off(request) else None
+
+
+def takes_control(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> bool:
+    """Whether stage control was ordered in this cycle, and not too late."""
+    done = {o.seq for o in outcomes if o.status is Status.DONE}
+    return any(r.kind == "stage" and r.body.get("stage") == Stage.CONTROL and r.seq in done for r in requests)
+
+
+def overtakes(later: Request, request: Request) -> bool:
+    """Whether a later order takes the place of a mode, a stage, or an emergency stop."""
+    if request.kind == "stop":
+        return later.kind == "mode" and later.asset is None and later.body.get("mode") == "auto"
+    return request.kind in ("mode", "stage") and (later.kind, later.asset) == (request.kind, request.asset)
+
+
+def hands_off(request: Request) -> bool:
+    """Whether an order only takes something out of our hands: there may be men at work, so it holds however late it is met."""
+    if request.kind == "stage":
+        return request.body.get("stage") != Stage.CONTROL
+    return request.kind == "mode" and request.asset is not None and request.body.get("mode") == "manual"
 
 
 def limits_of(body: Mapping[str, Any], request: Request) -> Limits:

@@ -21,7 +21,7 @@ import msgpack
 
 from drivers.store import alarms
 from drivers.store.alarms import AlarmList
-from drivers.store.file import Writer, birth, iso, look, micros
+from drivers.store.file import Writer, birth, iso, look, micros, time_of
 from drivers.store.points import flat, means
 from ems.decision import Event
 from ems.errors import BadInput, StoreError
@@ -41,6 +41,7 @@ PACKED_A_MINUTE = 2
 WAITING_EVENTS = 1000
 """How many events wait in memory while the file cannot be written."""
 LAST_CYCLE = "SELECT max((SELECT coalesce(max(cycle), 0) FROM cycles), (SELECT coalesce(max(last_cycle), 0) FROM packs))"
+NEWEST_AT = "SELECT at_us FROM cycles ORDER BY cycle DESC LIMIT 1"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cycles (cycle INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, state TEXT NOT NULL, record BLOB NOT NULL);
@@ -175,12 +176,17 @@ class History:
         found = self.file.rows(LAST_CYCLE)
         return int(found[0][0])
 
+    def last_at(self) -> datetime | None:
+        """Return when the newest cycle was that is stored; None before the first."""
+        found = self.file.rows(NEWEST_AT)
+        return time_of(found[0][0]) if found else None
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()
 
     def _newest_minute(self) -> int | None:
-        found = self.file.rows("SELECT at_us FROM cycles ORDER BY cycle DESC LIMIT 1")
+        found = self.file.rows(NEWEST_AT)
         return found[0][0] // MINUTE_US if found else None
 
 

@@ -45,7 +45,7 @@ class RequestReader:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def after(self, seq: int, limit: int = 100) -> Sequence[Request]:
+    def after(self, seq: int, limit: int = 1000) -> Sequence[Request]:
         """Return the requests that came after `seq`, in order."""
         return self._look("seq > ? ORDER BY seq LIMIT ?", seq, limit)
 

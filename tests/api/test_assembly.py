@@ -15,7 +15,8 @@ from api.probe import probe_points, unit_of
 from drivers.modbus import ModbusDriver
 from drivers.mqtt import MqttDriver
 from drivers.opcua import OpcUaDriver
-from drivers.store.ledger import LedgerStore
+from drivers.store.history import History
+from drivers.store.ledger import LedgerReader, LedgerStore
 from drivers.store.requests import RequestStore
 from drivers.sunspec import SunSpecDriver
 from ems.clock import ScaledClock, WallClock, epoch_s
@@ -205,6 +206,29 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
         again.keeper.close()
         again.history.close()
         again.ledger.close()
+
+
+async def test_what_the_process_before_has_refused_stays_refused(loaded: LoadedSite, tmp_path: Path) -> None:
+    """It lived until its last recorded cycle, and could write no refusal down: the ledger was dead. What came after its end is taken."""
+    now = WallClock().now()
+    ledger, history, requests = LedgerStore(tmp_path / "ledger.db"), History(tmp_path / "history.db"), RequestStore(tmp_path / "site.db")
+    ledger.commit(now - timedelta(hours=2), (), Memory(mode=Mode.AUTO), 70)
+    refused = requests.append("limits", "pv1", {"max_kw": 50.0, "reason": "test"}, "hanako", now - timedelta(hours=1))
+    history.append(90, now - timedelta(minutes=30), {}, b"")
+    later = requests.append("limits", "dg1", {"max_kw": 70.0, "reason": "test"}, "hanako", now - timedelta(minutes=20))
+    for store in (ledger, history, requests):
+        store.close()
+    control = parts(loaded, tmp_path, [])
+    try:
+        await control.loop.cycle()
+        assert {a: limits.max_kw for a, limits in control.loop.memory.limits.items()} == {"dg1": 70.0}
+        said = LedgerReader(tmp_path / "ledger.db").outcomes([refused.seq, later.seq])
+        assert {seq: (row["status"], row["cause"]) for seq, row in said.items()} == {refused.seq: ("rejected", "ledger_dead"), later.seq: ("done", None)}
+    finally:
+        control.keeper.close()
+        await control.fieldbus.close()
+        control.history.close()
+        control.ledger.close()
 
 
 async def test_a_pushed_forecast_outlives_a_restart_while_it_is_fresh(loaded: LoadedSite, tmp_path: Path) -> None:

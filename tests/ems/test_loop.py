@@ -134,6 +134,24 @@ async def test_without_a_ledger_an_emergency_stop_is_obeyed(world: World) -> Non
     assert world.ledger.last(stop).status is Status.DONE
 
 
+async def test_what_was_refused_without_a_ledger_is_not_in_force_after_a_kill(world: World) -> None:
+    loop = world.loop()
+    await world.live(loop, 20)
+    world.ledger.broken = True
+    limit, manual = world.log.put("limits", "dg2", out_of_service=True), world.log.put("mode", None, mode="manual")
+    await world.live(loop, 5)
+    assert world.happened("refused") == [("dg2", "limits: ledger_dead"), (None, "mode: ledger_dead")]
+    world.ledger.broken = False
+    assert world.ledger.memory is not None
+    again = world.loop(resumed(world.ledger.memory[0], world.clock.now_s()))  # nothing of it was ever written down
+    await world.live(again, 2)
+    assert (again.memory.limits, again.memory.all_manual) == ({}, False)
+    assert [world.ledger.last(seq).cause for seq in (limit, manual)] == ["ledger_dead", "ledger_dead"]
+    later = world.log.put("limits", "dg2", out_of_service=True)
+    await world.live(again, 1)
+    assert (world.ledger.last(later).status, set(again.memory.limits)) == (Status.DONE, {"dg2"})
+
+
 async def test_minutes_wait_for_the_ledger(world: World) -> None:
     loop = world.loop()
     await world.live(loop, 50)

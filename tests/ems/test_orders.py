@@ -14,7 +14,7 @@ from ems.feeders import Feeders
 from ems.image import ImageBuilder
 from ems.memory import Manual, Memory, Pending, UnitMemory
 from ems.model import UNNUMBERED, Image, Limits, Reading, Request, Status
-from ems.orders import EFFECT_TIMEOUT_S, Orders, Taken, limits_of, said
+from ems.orders import EFFECT_TIMEOUT_S, Orders, Taken, answered, limits_of, said
 from ems.terms import Explanation, Mode, Phase, Reason, Stage
 from tests.ems.island import START, diesel, points, site, telemetry
 
@@ -132,6 +132,80 @@ def test_only_commands_run_out() -> None:
     taken = take(*late)
     assert [(o.status, o.cause) for o in taken.outcomes] == [(Status.EXPIRED, "expired"), (Status.DONE, None), (Status.DONE, None)]
     assert taken.memory.stopped
+
+
+@pytest.mark.parametrize(
+    ("kind", "asset", "body", "age_s", "cause"),
+    [
+        ("mode", None, {"mode": "manual"}, 899.0, None),
+        ("mode", None, {"mode": "manual"}, 901.0, "expired"),
+        ("mode", "dg2", {"mode": "auto"}, 901.0, "expired"),
+        ("stage", None, {"stage": "control"}, 901.0, "expired"),
+        ("stage", "pv1", {"stage": "control"}, 901.0, "expired"),
+        ("accept", "pv1", {"advice": "pv1::60"}, 901.0, "expired"),
+        ("command", "dg2", {"action": "release"}, 901.0, "expired"),
+        ("mode", None, {"mode": "black_start"}, 59.0, "the bus is alive"),
+        ("mode", None, {"mode": "black_start"}, 61.0, "expired"),
+        ("limits", "pv1", {"max_kw": 9.0}, 1e6, None),
+        ("stop", None, {}, 1e6, None),
+        # What only takes something out of our hands: there may be men at work.
+        ("stage", None, {"stage": "advise"}, 1e6, None),
+        ("stage", "pv1", {"stage": "shadow"}, 1e6, None),
+        ("mode", "north", {"mode": "manual"}, 1e6, None),
+    ],
+)
+def test_old_orders_are_not_carried_out(kind: str, asset: str | None, body: dict[str, Any], age_s: float, cause: str | None) -> None:
+    asked = replace(order(kind, asset, expires_s=1e7, **body), at=START - timedelta(seconds=age_s))
+    taken = take(asked)
+    status = {None: Status.DONE, "expired": Status.EXPIRED}.get(cause, Status.REJECTED)
+    assert (taken.outcomes[0].status, taken.outcomes[0].cause) == (status, cause)
+    assert taken.memory.taken_seq == 1
+    if cause is not None:
+        assert taken.memory == replace(MEMORY, taken_seq=1)
+
+
+def old(seq: int, kind: str, asset: str | None = None, **body: Any) -> Request:
+    return replace(order(kind, asset, seq=seq, **body), at=START - timedelta(hours=3, seconds=-seq))
+
+
+@pytest.mark.parametrize(
+    ("asked", "causes", "stopped", "stage"),
+    [
+        # The log of years is worked in once more, or control was down: a stop that was lifted, an advise that was overcome, stay so.
+        ((old(1, "stop"), old(2, "mode", mode="auto")), ["superseded", "expired"], False, Stage.CONTROL),
+        ((old(1, "stage", stage="advise"), old(2, "stage", stage="control")), ["superseded", "expired"], False, Stage.CONTROL),
+        ((old(1, "stage", stage="control"), old(2, "stage", stage="advise")), ["superseded", None], False, Stage.ADVISE),
+        ((old(1, "stop"), old(2, "mode", "dg2", mode="auto"), old(3, "mode", mode="manual")), [None, "expired", "expired"], True, Stage.CONTROL),
+        ((old(1, "stage", stage="advise"), old(2, "stage", "pv1", stage="control")), [None, "expired"], False, Stage.ADVISE),
+    ],
+)
+def test_of_old_orders_only_the_last_one_counts(asked: tuple[Request, ...], causes: list[str | None], stopped: bool, stage: Stage) -> None:
+    taken = take(*asked)
+    assert [o.cause for o in taken.outcomes] == causes
+    assert (taken.memory.stopped, taken.memory.stage) == (stopped, stage)
+
+
+def test_what_was_refused_before_a_restart_stays_refused_but_for_a_stop() -> None:
+    asked = (order("limits", "dg2", 1, out_of_service=True), order("stop", None, 2), order("mode", None, 3, mode="auto"), order("limits", "pv1", 4, max_kw=9.0))
+    taken = take(*asked, memory=replace(MEMORY, answered_seq=3))
+    assert [(o.status, o.cause) for o in taken.outcomes] == [
+        (Status.REJECTED, "ledger_dead"),
+        (Status.DONE, None),
+        (Status.REJECTED, "ledger_dead"),
+        (Status.DONE, None),  # it came after the process before had ended
+    ]
+    assert (set(taken.memory.limits), taken.memory.stopped) == ({"pv1"}, True)
+    assert answered(asked, START - timedelta(seconds=1)) == 0
+    assert (answered(asked, START), answered(asked, None), answered((), START)) == (4, 0, 0)
+
+
+def test_a_fast_clock_gives_an_order_the_time_of_two_cycles() -> None:
+    """At sixty times real time a cycle is a minute: a black start of 100 s ago has waited for one cycle and a bit."""
+    asked = replace(order("mode", mode="black_start"), at=START - timedelta(seconds=100))
+    slow, fast = (ORDERS.take(replace(image(), dt_s=dt_s), MEMORY, (asked,)).outcomes[0].cause for dt_s in (1.0, 60.0))
+    assert (slow, fast) == ("expired", "the bus is alive")
+    paused = ORDERS.take(replace(image(), dt_s=7200.0), MEMORY, (replace(asked, at=START - timedelta(seconds=901)),))
+    assert paused.outcomes[0].cause == "expired"  # a pause of two hours is no fast clock
 
 
 def test_a_release_frees_a_lock_out_and_nothing_else_does() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from ems.loop import UNKNOWN_CLOCK, Loop, Stores
 from ems.memory import Memory
 from ems.minutes import MinuteBook
 from ems.model import Outcome, Quality, Reading, Request
+from ems.orders import answered
 from ems.plan import Forecast, Plan, PlanOutcome, PlanRequest
 from ems.plan_keeper import PlanKeeper
 from ems.ports import Planner, WriteResult
@@ -59,7 +61,7 @@ class World:
             book=MinuteBook(self.site),
             stores=Stores(self.history, self.ledger, self.log),
             clock=self.clock,
-            memory=memory or Memory(),
+            memory=Memory() if memory is None else replace(memory, answered_seq=answered(self.log.after(memory.taken_seq), self.history.last_at)),
             cycle=cycle,
             tell=tell or self.beats.append,
             outside=lambda: outside,
@@ -140,6 +142,10 @@ class FakeHistory:
     def check(self) -> None:
         if self.broken:
             raise StoreError("disk full", "history.db")
+
+    @property
+    def last_at(self) -> datetime | None:
+        return self.records[-1].telemetry.time if self.records else None
 
     def append(self, cycle: int, time: datetime, state: Mapping[str, Any], record: bytes) -> None:
         self.check()
