@@ -2,7 +2,8 @@
 
 Only good measurements count: what was inferred, suspect or missing leaves a shorter `known_s`, never a
 zero. Powers are integrated between cycles and say so; where a meter has a register, the register counts.
-A jump of the clock or a pause ends the minute early; the ledger books the hole.
+A jump of the clock or a pause ends the minute early; the ledger books the hole. What counters and registers
+advanced meanwhile is booked with the first minute after it: the total is as measured, its split estimated.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ems.baseline import METHOD, DieselOnly, factor_of, fuel_factor_kg_per_l
-from ems.config.site import Deferrable, Diesel, Hydro, Inverter, Load, Meter, Site, Solar
+from ems.config.site import Battery, Deferrable, Diesel, Hydro, Inverter, Load, Meter, Site, Solar
+from ems.counters import Counters, Pace, Sight, Span, measured, sights_of
 from ems.decision import Event
-from ems.model import NOTHING, AssetImage, Image, Quality
+from ems.model import NOTHING, Image
 from ems.physics import fuel_l_per_h
 
 MINUTE = timedelta(minutes=1)
@@ -33,6 +35,8 @@ class Totals:
         The site's date to which `today_kg` belongs.
     measured_l, modelled_l : float
         Litres of the minutes in which both meter and model are known [L].
+    counters : Mapping[str, Sight]
+        From where each counter goes on, by asset and point as `dg1.fuel_l`.
     """
 
     day: str = ""
@@ -42,12 +46,19 @@ class Totals:
     baseline_l: float = 0.0
     measured_l: float = 0.0
     modelled_l: float = 0.0
+    counters: Mapping[str, Sight] = field(default_factory=lambda: NOTHING)
 
     @classmethod
     def of(cls, row: Mapping[str, Any] | None) -> Totals:
-        """Return the totals that a ledger row carries; zero before the first."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in (row or {}).get("totals", {}).items() if name in known})
+        """Return the totals that a ledger row carries, and where its counters stood; zero before the first."""
+        known = {f.name for f in fields(cls)} - {"counters"}
+        sums = {name: value for name, value in (row or {}).get("totals", {}).items() if name in known}
+        return cls(**sums, counters=sights_of(row or {}))
+
+    def document(self) -> dict[str, Any]:
+        """Return the sums as a row carries them."""
+        sums = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "counters"}
+        return {name: rounded(value) if isinstance(value, float) else value for name, value in sums.items()}
 
 
 @dataclass(slots=True)
@@ -61,10 +72,35 @@ class Account:
 
 
 @dataclass(slots=True)
+class Fuel:
+    """Litres of one diesel in a minute, each None where it is not known [L].
+
+    Attributes
+    ----------
+    counted_l, model_l : float | None
+        By its counter, where that was read at both ends of the minute, and by its curve.
+    own_l : float | None
+        What is booked for the minute itself.
+    gap_l : float
+        What is booked beside it for time that nobody saw: as measured, its split estimated.
+    ahead_l : float
+        How much more than its counter shows has been booked by the curve while that was not seen; less than 0: not booked yet.
+    """
+
+    span: Span
+    counted_l: float | None
+    model_l: float | None
+    own_l: float | None = None
+    gap_l: float = 0.0
+    ahead_l: float = 0.0
+
+
+@dataclass(slots=True)
 class Minute:
     """The minute that is being filled."""
 
     start: datetime
+    begun_s: float
     accounts: dict[str, Account] = field(default_factory=dict)
     covered_s: float = 0.0
     load_kwh: float = 0.0
@@ -95,10 +131,13 @@ class MinuteBook:
         self._tz = site.tz
         self._minute: Minute | None = None
         self._upto: datetime | None = None
-        self._counters: dict[str, float] = {}
+        self._drawers = [a.id for kind in (Load, Deferrable) for a in site.of(kind)]
+        self._last: Image | None = None
         self._running: dict[str, bool] = {}
-        self._ends = {f"{m.id}.energy_{way}_kwh": m.register_max for m in self._meters for way in ("export", "import")} | dict(ends)
-        self._news: list[Event] = []
+        ways = [(m, f"{m.id}.energy_{way}_kwh") for m in self._meters for way in ("export", "import")]
+        paces = {f"{d.id}.fuel_l": burning(d) for d in self._diesels.values()} | {name: metering(site, m) for m, name in ways}
+        self._counters = Counters(paces, {name: m.register_max for m, name in ways} | dict(ends), self._pause_s)
+        self._ahead_l = {d: sight.ahead_l for d in self._diesels if (sight := self.totals.counters.get(f"{d}.fuel_l")) is not None}
 
     def state_totals(self) -> dict[str, float | None]:
         """Return what the REST state shows: CO2 displaced today [kg] and in all [t]; None without a fleet to compare with."""
@@ -107,19 +146,23 @@ class MinuteBook:
         return {"displaced_kg_today": self.totals.today_kg, "displaced_t_total": self.totals.displaced_kg / 1000.0}
 
     def news(self) -> list[Event]:
-        """Return what happened to counters since the last call: each that fell otherwise than over its end."""
-        news, self._news = self._news, []
-        return news
+        """Return what happened to counters since the last call: readings that cannot be, and other meters."""
+        return self._counters.news()
 
     def add(self, image: Image) -> list[tuple[datetime, dict[str, Any]]]:
         """Take one cycle; return the rows of the minutes that are over, with their begin [UTC]."""
         rows: list[tuple[datetime, dict[str, Any]]] = []
         passed_s = None if self._upto is None else (image.time - self._upto).total_seconds()
-        if passed_s is None or not 0.0 <= passed_s <= self._pause_s:
-            rows += self.end(image)
-            self._minute, self._upto = Minute(image.time), image.time
-            self._counters = self._read_counters(image)
+        last, self._last = self._last, image
+        if last is None:
+            self._counters.restore(self.totals.counters, image)
+        if last is None or passed_s is None or not 0.0 <= passed_s <= self._pause_s:
+            rows += [] if last is None else self.end(last)
+            self._counters.look(image)
+            self._counters.begin(image.now_s)
+            self._minute, self._upto = Minute(image.time, image.now_s), image.time
             return rows
+        self._counters.look(image)
         while self._minute is not None and self._upto is not None:
             over = floor(self._minute.start) + MINUTE
             until = min(image.time, over)
@@ -128,7 +171,7 @@ class MinuteBook:
             if image.time < over:
                 break
             rows += self.end(image)
-            self._minute, self._upto = Minute(over), over
+            self._minute, self._upto = Minute(over, image.now_s), over
         return rows
 
     def end(self, image: Image) -> list[tuple[datetime, dict[str, Any]]]:
@@ -142,8 +185,9 @@ class MinuteBook:
         """Let the powers of this image stand for the seconds since the one before."""
         hours = seconds / 3600.0
         minute.covered_s += seconds
-        if image.load_known:
-            minute.load_kwh += image.load_kw * hours
+        drawn = [measured(image.assets.get(a), "power_kw") for a in self._drawers]
+        if image.load_known and None not in drawn:  # one that is inferred, or not believed, proves nothing
+            minute.load_kwh += sum(p for p in drawn if p is not None) * hours
             minute.load_s += seconds
         for asset in self._powered:
             power = measured(image.assets.get(asset), "power_kw")
@@ -165,70 +209,87 @@ class MinuteBook:
         self._running[diesel.id] = running
         return (fuel_l_per_h(diesel.fuel, power_kw) * hours if running else 0.0) + (diesel.start_l if started else 0.0)
 
-    def _read_counters(self, image: Image) -> dict[str, float]:
-        """Every counter that can be read now: litres of diesels, registers of meters."""
-        points = [(d, "fuel_l") for d in self._diesels] + [(m.id, p) for m in self._meters for p in ("energy_export_kwh", "energy_import_kwh")]
-        found = {f"{asset}.{point}": measured(image.assets.get(asset), point) for asset, point in points}
-        return {name: value for name, value in found.items() if value is not None}
-
     def _row(self, minute: Minute, image: Image) -> dict[str, Any]:
-        before, after = self._counters, self._read_counters(image)
-        self._counters = after
-        self._news += [replaced(name, before[name], after[name]) for name in after if name in before and self._advance(name, before, after) is None]
-        fuel = self._fuel(minute, before, after)
+        fuel = {d.id: self._fuel(d, minute, image) for d in self._diesels.values()}
         row: dict[str, Any] = {
             "seconds": round(minute.covered_s, 3),
             "load_kwh": rounded(minute.load_kwh) if minute.load_s >= KNOWN_SHARE * minute.covered_s else None,
             "assets": {asset: energy(minute.accounts.get(asset)) for asset in self._powered},
-            "meters": {m.id: self._register(m, before, after) for m in self._meters},
+            "meters": {m.id: self._register(m, minute, image) for m in self._meters},
         }
-        return row | self._displaced(minute, fuel)
+        return row | self._displaced(minute, image, fuel)
 
-    def _fuel(self, minute: Minute, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-        """Litres of each diesel: by its counter where it was read at both ends and is possible, else by the curve."""
-        found: dict[str, dict[str, Any]] = {}
-        for diesel in self._diesels.values():
-            name, account = f"{diesel.id}.fuel_l", minute.accounts.get(diesel.id, Account())
-            model = account.model_l if account.known_s >= KNOWN_SHARE * minute.covered_s else None
-            counted = self._advance(name, before, after)
-            most = 1.5 * fuel_l_per_h(diesel.fuel, diesel.rated_kw) * minute.covered_s / 3600.0 + diesel.start_l + COUNTER_STEP_L
-            if counted is not None and not -1e-6 <= counted <= most:
-                counted = None  # a wrap, a reset or a new meter: nothing is booked from it
-            found[diesel.id] = {"counter_l": rounded(counted), "model_l": rounded(model)}
-        return found
+    def _fuel(self, diesel: Diesel, minute: Minute, image: Image) -> Fuel:
+        """Litres of a diesel: by its counter where that was read at both ends, and by the curve."""
+        span = self._counters.span(f"{diesel.id}.fuel_l", minute.begun_s, image.now_s)
+        account = minute.accounts.get(diesel.id, Account())
+        model = account.model_l if account.known_s >= KNOWN_SHARE * minute.covered_s else None
+        return Fuel(span, None if span.carried else span.gone, model)
 
-    def _advance(self, name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
-        """Return how far a counter has come in a minute; None where it was not read at both ends, or fell."""
-        return advance(self._ends.get(name), before[name], after[name]) if name in before and name in after else None
+    def _booked(self, diesel: str, fuel: Fuel, factor: float, known: bool) -> None:
+        """Decide what is booked: what the counter shows, less what the curve has booked already; without it by the curve.
 
-    def _register(self, meter: Meter, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+        Over a gap the curve says what belongs to the minute: what is left belongs to the time that nobody saw.
+        """
+        span, ahead, model = fuel.span, self._ahead_l.get(diesel, 0.0), scaled(fuel.model_l, factor)
+        if span.renewed:
+            ahead = 0.0
+        if not known:  # the row has no litres: what the counter shows of it is booked later
+            fuel.ahead_l = ahead - (span.gone or 0.0)
+        elif span.gone is not None:
+            due = max(0.0, span.gone - ahead)
+            fuel.own_l = min(due, model or 0.0) if span.carried else min(due, span.gone)
+            fuel.gap_l, fuel.ahead_l = due - fuel.own_l, max(0.0, ahead - span.gone)
+        else:
+            fuel.own_l = model
+            fuel.ahead_l = ahead + (model or 0.0) if span.start is not None and not span.renewed else 0.0
+        self._ahead_l[diesel] = fuel.ahead_l
+
+    def _ahead_of(self, name: str) -> float:
+        return self._ahead_l.get(name.removesuffix(".fuel_l"), 0.0) if name.endswith(".fuel_l") else 0.0
+
+    def _register(self, meter: Meter, minute: Minute, image: Image) -> dict[str, Any]:
         """Return a meter's registers at both ends of a minute and the energy between them [kWh]; never a negative one."""
-        row: dict[str, Any] = {"measures": meter.measures, "method": "register"}
-        for way in ("export", "import"):
-            name = f"{meter.id}.energy_{way}_kwh"
-            row |= {f"{way}_start": before.get(name), f"{way}_end": after.get(name), f"{way}_kwh": rounded(self._advance(name, before, after))}
+        row: dict[str, Any] = {"measures": meter.measures}
+        spans = {way: self._counters.span(f"{meter.id}.energy_{way}_kwh", minute.begun_s, image.now_s) for way in ("export", "import")}
+        over = " over a gap, its split estimated" if any(s.carried and s.gone is not None for s in spans.values()) else ""
+        row["method"] = f"register{over}{', an impossible reading refused' if any(s.refused for s in spans.values()) else ''}"
+        for way, span in spans.items():
+            row |= {f"{way}_start": span.start, f"{way}_end": span.end, f"{way}_kwh": rounded(span.gone)} | since(way, span, minute)
         return row
 
-    def _displaced(self, minute: Minute, fuel: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
-        """Fuel, baseline and what lies between them, with its band; totals go on from the row before."""
-        both = [(f["counter_l"], f["model_l"]) for f in fuel.values() if f["counter_l"] is not None and f["model_l"] is not None]
+    def _displaced(self, minute: Minute, image: Image, fuel: Mapping[str, Fuel]) -> dict[str, Any]:
+        """Fuel, baseline and what lies between them, with its band; totals go on from the row before.
+
+        What was burnt over a gap is in `fuel_l`, and displaces nothing: what it served was not measured.
+        """
+        both = [(f.counted_l, f.model_l) for f in fuel.values() if f.counted_l is not None and f.model_l is not None]
         totals = replace(
             self.totals,
-            measured_l=self.totals.measured_l + sum(c or 0.0 for c, _ in both),
-            modelled_l=self.totals.modelled_l + sum(m or 0.0 for _, m in both),
+            measured_l=self.totals.measured_l + sum(c for c, _ in both),
+            modelled_l=self.totals.modelled_l + sum(m for _, m in both),
         )
         factor = factor_of(totals.measured_l, totals.modelled_l)
-        litres = [f["counter_l"] if f["counter_l"] is not None else scaled(f["model_l"], factor.value) for f in fuel.values()]
-        burnt = None if any(x is None for x in litres) else sum(x for x in litres if x is not None)
+        known = all(f.span.gone is not None or f.model_l is not None for f in fuel.values())
+        for diesel, litres in fuel.items():
+            self._booked(diesel, litres, factor.value, known)
+        gap = sum(f.gap_l for f in fuel.values())
+        own = sum(f.own_l or 0.0 for f in fuel.values()) if known else None
+        burnt = None if own is None else own + gap
         baseline = None
         if minute.load_s >= KNOWN_SHARE * minute.covered_s:
             baseline = scaled(self._diesel_only.litres(minute.load_kwh / (minute.load_s / 3600.0), minute.load_s / 3600.0), factor.value)
         kg = fuel_factor_kg_per_l(self._site)
-        low, middle, high = (None if baseline is None or burnt is None else (baseline * (1.0 + way * factor.band) - burnt) * kg for way in (-1.0, 0.0, 1.0))
+        low, middle, high = (None if baseline is None or own is None else (baseline * (1.0 + way * factor.band) - own) * kg for way in (-1.0, 0.0, 1.0))
+        at = minute.start + timedelta(seconds=minute.covered_s)
+        totals = replace(
+            totals, counters={n: s for n in self._counters.names if (s := self._counters.sight(n, image.now_s, at, self._ahead_of(n))) is not None}
+        )
         self.totals = grown(totals, minute.start.astimezone(self._tz).date().isoformat(), burnt, baseline, middle)
         return {
-            "fuel": {asset: dict(litres) for asset, litres in fuel.items()},
+            "fuel": {diesel: written(f, minute) for diesel, f in fuel.items()},
             "fuel_l": rounded(burnt),
+            "gap_l": rounded(gap),
             "fuel_method": fuel_method(fuel),
             "co2_kg_per_l": rounded(kg),
             "co2_kg": rounded(scaled(burnt, kg)),
@@ -240,12 +301,14 @@ class MinuteBook:
             "displaced_low_kg": rounded(low),
             "displaced_high_kg": rounded(high),
             "method": METHOD,
-            "totals": {f.name: rounded(value) if isinstance(value := getattr(self.totals, f.name), float) else value for f in fields(Totals)},
+            "totals": self.totals.document(),
         }
 
 
 COUNTER_STEP_L = 10.0
 """Some counters count in steps of ten litres [L]."""
+METERED = 1.2
+"""A register cannot advance faster than so many times the rating of what it measures."""
 
 
 def grown(totals: Totals, day: str, fuel_l: float | None, baseline_l: float | None, displaced_kg: float | None) -> Totals:
@@ -268,29 +331,45 @@ def energy(account: Account | None) -> dict[str, Any]:
     return {"kwh": rounded(account.out_kwh), "in_kwh": rounded(account.in_kwh), "known_s": round(account.known_s, 3), "method": "integrated power"}
 
 
-def advance(wraps_at: float | None, start: float, end: float) -> float | None:
-    """Return how far a counter has come, over its end where it wraps; None where it fell otherwise: another meter, or one that was reset."""
-    if end >= start:
-        return end - start
-    wrapped = wraps_at is not None and start > 0.9 * wraps_at and end < 0.1 * wraps_at
-    return end + wraps_at - start if wrapped and wraps_at is not None else None
-
-
-def replaced(name: str, start: float, end: float) -> Event:
-    """Return the event of a counter that fell: nothing is booked from it for this minute, and it goes on from where it is."""
-    asset, _, point = name.partition(".")
-    return Event("counter_replaced", asset, f"{point} fell from {start:.10g} to {end:.10g}: another meter or a reset; this minute is booked without it")
-
-
-def measured(asset: AssetImage | None, point: str) -> float | None:
-    """Return a value that was measured and is beyond doubt, else None."""
-    return None if asset is None or asset.quality is not Quality.GOOD else asset.get(point)
-
-
-def fuel_method(fuel: Mapping[str, Mapping[str, float | None]]) -> str:
+def fuel_method(fuel: Mapping[str, Fuel]) -> str:
     """Return where the litres come from: `counter`, `model`, or both."""
-    kinds = {"counter" if f["counter_l"] is not None else "model" for f in fuel.values()}
+    kinds = {"model" if f.span.gone is None else "counter" for f in fuel.values()}
     return " and ".join(sorted(kinds)) if kinds else "no diesel"
+
+
+def written(fuel: Fuel, minute: Minute) -> dict[str, Any]:
+    """Return a diesel's litres as a row has them, with its counter at both ends of the minute [L]."""
+    row = {"counter_l": rounded(fuel.counted_l), "model_l": rounded(fuel.model_l), "counter_start": fuel.span.start, "counter_end": fuel.span.end}
+    more = {"gap_l": fuel.gap_l, "ahead_l": fuel.ahead_l}
+    return row | {name: rounded(litres) for name, litres in more.items() if abs(litres) > 1e-6} | since("counter", fuel.span, minute)
+
+
+def since(name: str, span: Span, minute: Minute) -> dict[str, str]:
+    """Return when a counter's start was read, where that is not the begin of the minute or its end is missing."""
+    if span.start is None or not (span.carried or span.end is None):
+        return {}
+    return {f"{name}_since": (minute.start - timedelta(seconds=span.since_s)).isoformat()}
+
+
+def burning(diesel: Diesel) -> Pace:
+    """Return how far a diesel's fuel counter can come."""
+    return Pace(1.5 * fuel_l_per_h(diesel.fuel, diesel.rated_kw), diesel.start_l + COUNTER_STEP_L)
+
+
+def metering(site: Site, meter: Meter) -> Pace:
+    """Return how far a meter's register can come: 1.2 times the rating of what it measures, and a minute of that for its steps."""
+    rated = [rating(a) for a in site.assets if a.id == meter.measures]
+    per_h = METERED * (sum(rated) or sum(rating(a) for a in site.assets))
+    return Pace(per_h, per_h / 60.0)
+
+
+def rating(asset: object) -> float:
+    """Return the most that an asset gives or takes, for as long as it likes [kW]; 0 where it has no power of its own."""
+    if isinstance(asset, Battery):
+        return max(asset.charge_kw, asset.discharge_kw)
+    if isinstance(asset, Load):
+        return asset.peak_kw
+    return asset.rated_kw if isinstance(asset, Solar | Hydro | Diesel | Inverter | Deferrable) else 0.0
 
 
 def floor(at: datetime) -> datetime:

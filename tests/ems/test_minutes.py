@@ -108,7 +108,7 @@ def test_totals_go_on_from_the_newest_row() -> None:
 def test_a_counter_counts_and_the_curve_is_only_compared() -> None:
     row = one(image(s, dg1={"fuel_l": 5000.0 + 1.25 * s / 60}) for s in range(61))
     assert (row["fuel_l"], row["fuel_method"]) == (1.25, "counter")
-    assert row["fuel"]["dg1"] == {"counter_l": 1.25, "model_l": 1.2}
+    assert row["fuel"]["dg1"] == {"counter_l": 1.25, "model_l": 1.2, "counter_start": 5000.0, "counter_end": 5001.25}
     assert (row["totals"]["measured_l"], row["totals"]["modelled_l"]) == (1.25, 1.2)
 
 
