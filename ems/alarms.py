@@ -164,9 +164,7 @@ class Alarms:
                 ja = f"{d} は最低負荷未満で {engine.low_s / 3600.0:.1f} 時間運転しました。運転中に蓄電池の余裕があれば高負荷運転で清浄化します"
                 found.append(Alarm("wet_stacking", "warning", d, en, ja))
             if run_h and (left_h := service_in_h(diesel, run_h)) <= SERVICE_NEAR_H:
-                found.append(
-                    Alarm("service_due", "warning", d, f"{d} is due for service in {left_h:.0f} run hours", f"{d} は運転時間あと {left_h:.0f} 時間で点検です")
-                )
+                found.append(service_due(d, left_h))
         if self._sets_of and decision.mode not in (Mode.START, Mode.SAFE) and not self._any_to_start(image, decision):
             found.append(
                 Alarm(
@@ -313,6 +311,15 @@ def waiting_orders(decision: Decision) -> list[Alarm]:
             text = f"the order for {asset} waits: {en}; it is obeyed as soon as others can do that", f"{asset} への指示は待機中：{ja}。他機が担え次第実行します"
             found.append(Alarm("order_waits", "warning", asset, *text))
     return found
+
+
+def service_due(diesel: str, left_h: float) -> Alarm:
+    """Return the alarm of a service that is near, or overdue [h of running]."""
+    if left_h > 0.0:
+        en, ja = f"{diesel} is due for service in {left_h:.0f} run hours", f"{diesel} は運転時間あと {left_h:.0f} 時間で点検です"
+    else:
+        en, ja = f"{diesel} has been due for service for {-left_h:.0f} run hours", f"{diesel} は点検時期を運転時間で {-left_h:.0f} 時間過ぎています"
+    return Alarm("service_due", "warning", diesel, en, ja)
 
 
 def second_controller(asset: str, how: str) -> Alarm:

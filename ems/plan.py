@@ -159,7 +159,7 @@ class DieselStart:
     run_h : float | None
         Its run hours [h].
     service_in_h : float | None
-        Run hours that are left until its next service [h].
+        Run hours that are left until its next service [h]; less than 0 where it is overdue.
     burn_s : float
         Clean-out burn that is due, or still to be run of the one under way [s]; 0 where there was little low load.
     """

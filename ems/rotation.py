@@ -16,11 +16,13 @@ HOURS_WEAR = 0.005
 SERVICE_WEAR = 0.02
 """An engine within `SERVICE_NEAR_H` of its service, or past it, is spared by this share of its price."""
 SERVICE_NEAR_H = 24.0
+"""A service is near this long before it is due, and remembered this long after [h of running]: nobody tells us that it was done."""
 
 
 def service_in_h(diesel: Diesel, run_h: float) -> float:
-    """Return the run hours until the next service [h], counted from new in equal intervals."""
-    return diesel.hours_between_service - run_h % diesel.hours_between_service
+    """Return the run hours until the next service [h], counted from new in equal intervals; less than 0 where one was due just now."""
+    every, passed = diesel.hours_between_service, run_h % diesel.hours_between_service
+    return 0.0 - passed if run_h >= every and passed <= min(SERVICE_NEAR_H, every / 2.0) else every - passed
 
 
 def wear(diesels: Collection[Diesel], images: Mapping[str, AssetImage]) -> dict[str, float]:

@@ -87,6 +87,7 @@ def test_devices(assets: dict[str, dict[str, Reading]], expected: list[tuple[str
         ({}, {"bess1": points(soc=0.12), "dg2": diesel(ready=0.0)}, ("reserve_short", None)),
         ({"units": {**RESTED, "dg1": UnitMemory(Phase.ONLINE, -9.0, -9000.0, held_until_s=200.0)}}, {}, ("hand_over_failed", "dg1")),
         ({}, {"dg1": diesel(202.0, run_h=1480.0)}, ("service_due", "dg1")),
+        ({}, {"dg1": diesel(202.0, run_h=1500.1)}, ("service_due", "dg1")),
         ({"volts_off_s": -20.0}, {"inv1": inverter(voltage_v=440.5)}, ("voltage", None)),
         (
             {"units": {"dg1": UnitMemory(Phase.LOCKED, -60.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}},
@@ -103,6 +104,7 @@ def test_units_and_island(memory: dict[str, Any], more: dict[str, Any], expected
     ("memory", "more", "code"),
     [
         ({}, {"dg1": diesel(202.0, run_h=1470.0)}, "service_due"),
+        ({}, {"dg1": diesel(202.0, run_h=1525.0)}, "service_due"),
         ({"volts_off_s": 95.0}, {"inv1": inverter(voltage_v=440.5)}, "voltage"),
         ({"volts_off_s": -20.0}, {"inv1": inverter(voltage_v=439.5)}, "voltage"),
         ({}, {}, "no_diesel"),

@@ -35,7 +35,18 @@ def test_wear(hours: dict[str, float | None], expected: dict[str, float]) -> Non
 
 
 def test_service_comes_in_equal_intervals() -> None:
-    assert [service_in_h(DG2, h) for h in (0.0, 499.0, 500.0, 1200.0)] == [500.0, 1.0, 500.0, 300.0]
+    assert [service_in_h(DG2, h) for h in (0.0, 10.0, 499.0, 1200.0)] == [500.0, 490.0, 1.0, 300.0]
+
+
+@pytest.mark.parametrize(("run_h", "left_h"), [(500.0, 0.0), (500.5, -0.5), (524.0, -24.0), (525.0, 475.0), (1010.0, -10.0)])
+def test_a_service_that_is_overdue_is_not_forgotten_at_once(run_h: float, left_h: float) -> None:
+    assert service_in_h(DG2, run_h) == left_h
+    assert wear((DG2,), images(dg2=run_h))["dg2"] == (SERVICE_WEAR if left_h <= 0.0 else 0.0)
+
+
+def test_a_short_interval_is_not_always_overdue() -> None:
+    often = DG2.model_copy(update={"hours_between_service": 20.0})
+    assert [service_in_h(often, h) for h in (29.0, 31.0)] == [-9.0, 9.0]
 
 
 @pytest.mark.parametrize(
