@@ -138,6 +138,10 @@ def contingency(name: str, language: int) -> str:
     return (f"the loss of {lost}", f"{lost} の脱落")[language]
 
 
+WHOLE = ("band_s", "short_kw", "asked_kw", "room_kw", "lasts_min", "needed_min")
+"""What is said of feeders in whole numbers."""
+
+
 def _number(value: float | str) -> str:
     return f"{value:.0f}" if isinstance(value, float) else str(value)
 
@@ -162,7 +166,7 @@ def sentence(asset: str, decision: AssetDecision, lang: str) -> str:
     if "contingency" in numbers:
         words["contingency"] = contingency(str(numbers["contingency"]), language)
     words.update(asset=asset, power=power, short=short, curtailed=curtailed)
-    words.update({k: _number(v) for k, v in numbers.items() if k in ("band_s", "short_kw", "asked_kw", "room_kw") and decision.why.reason is Reason.SHED})
+    words.update({k: _number(v) for k, v in numbers.items() if k in WHOLE and decision.why.reason is Reason.SHED})
     if numbers.get("waits_for") == "sun":
         words["waits_for"] = ("the sun", "日射")[language]
     if "step" in numbers:

@@ -378,8 +378,8 @@ class Feeders:
 def _energy_numbers(endurance: Endurance) -> dict[str, float | str]:
     lasts = endurance.lasts_s
     return {
-        "lasts_min": "?" if lasts is None else round(lasts / 60.0),
-        "needed_min": round(endurance.hold_s / 60.0),
+        "lasts_min": "?" if lasts is None else float(round(lasts / 60.0)),
+        "needed_min": float(round(endurance.hold_s / 60.0)),
         "waits_for": endurance.waits_for,
     }
 

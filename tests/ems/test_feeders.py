@@ -10,7 +10,7 @@ import pytest
 from ems.bus import BusState, Finding
 from ems.decision import Event, Write
 from ems.explain import sentence
-from ems.feeders import Feeders, cold
+from ems.feeders import Feeders, _energy_numbers, cold
 from ems.image import ImageBuilder
 from ems.loop import durable, resumed
 from ems.memory import FeederMemory, Manual, Memory
@@ -226,6 +226,13 @@ def test_room_for_a_cold_load_grows_with_the_time_in_the_dark(room_kw: float, da
     bench.now_s += dark_s
     bench.live(replace(CALM, room_kw=0.0), 1).live(replace(CALM, room_kw=room_kw), 61)
     assert (bench.dark() == []) is back
+
+
+def test_the_numbers_of_an_explanation_are_packed_as_what_they_are() -> None:
+    """A whole number among them was packed with a warning, since numbers are floats: 100 kWh last 30 min, and an hour is needed."""
+    numbers = _energy_numbers(Endurance(100.0, 50.0, 1800.0, 3600.0, "sun"))
+    assert numbers == {"lasts_min": 30.0, "needed_min": 60.0, "waits_for": "sun"}
+    assert [type(n) for n in numbers.values()] == [float, float, str]
 
 
 @pytest.mark.parametrize("strain", [replace(CALM, regulating_kw=901.0), replace(CALM, endurance=Endurance(50.0, 100.0, 50.0, 3600.0, "sun")), short(1.0)])
