@@ -30,7 +30,7 @@ from ems.image import ImageBuilder
 from ems.memory import Expected, Memory
 from ems.model import NOTHING, Image, Request, Telemetry
 from ems.modes import next_mode
-from ems.orders import Orders
+from ems.orders import Orders, stepped_s
 from ems.outlook import Outlook, Prospect
 from ems.plan import Plan, target_at
 from ems.residual import Residual
@@ -140,6 +140,8 @@ class Controller:
             self._deferrables.counted(image, memory),
             mode=mode,
             mode_since_s=image.now_s if turned else memory.mode_since_s,
+            seen_at=image.time,
+            stepped_s=stepped_s(image, memory),
             load_kw=image.load_kw,
             in_band_s=in_band_s,
             volts_off_s=volts_off_s,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 
 from ems.doubt_memory import DoubtMemory
 from ems.frozen import frozen
@@ -268,6 +269,8 @@ class Memory:
         Devices whose emergency stop is pressed.
     answered_seq : int
         Orders up to this one the process before has seen: what it did not take it has refused, without being able to write that down.
+    seen_at, stepped_s : datetime | None, float | None
+        The clock of the last cycle, and when it was last found to have been set [s of `now_s`].
     relief_s : float | None
         When demand was last beyond what can be carried: deferrable loads stay off for a while [s of `now_s`].
     """
@@ -303,6 +306,8 @@ class Memory:
     stopped: bool = False
     taken_seq: int = 0
     answered_seq: int = 0
+    seen_at: datetime | None = None
+    stepped_s: float | None = None
     alarms: Mapping[str, tuple[Alarm, float]] = field(default_factory=lambda: NOTHING)
     expected: Expected | None = None
     doubt: DoubtMemory = field(default_factory=DoubtMemory)

@@ -24,6 +24,8 @@ from ems.terms import Mode, Phase, Stage
 LIMIT_FIELDS = ("max_kw", "min_kw", "soc_min", "soc_max", "out_of_service")
 STARTABLE = ("diesel", "hydro", "deferrable")
 """An inverter is not among them: it holds the bus or may have to, and is stopped at its own panel."""
+STEP_S, DOUBT_S = 5.0, 900.0
+"""A clock that moved this much more or less than time went by was set [s]; for so long after it no limit lapses by it [s]: it may be set back."""
 LATE_S, BLACK_START_LATE_S = 900.0, 60.0
 """An order older than this is not carried out any more [s]: whoever gave it no longer expects it, least of all at a dead busbar."""
 AGEING = ("mode", "stage", "accept", "command")
@@ -59,7 +61,7 @@ class Orders:
         outcomes: list[Outcome] = []
         events: list[Event] = []
         accepted: set[str] = set()
-        limits = self._lapsed(memory.limits, image.time, events)
+        limits = memory.limits if in_doubt(image, memory) else self._lapsed(memory.limits, image.time, events)
         if limits is not memory.limits:
             memory = replace(memory, limits=limits)
         ordered = sorted(requests, key=lambda r: r.seq)
@@ -247,6 +249,20 @@ class Orders:
         past = [a for a, limit in limits.items() if limit.expires_at is not None and limit.expires_at <= now]
         events.extend(Event("limit_expired", a, limits[a].reason) for a in past)
         return {a: limit for a, limit in limits.items() if a not in past} if past else limits
+
+
+def stepped_s(image: Image, memory: Memory) -> float | None:
+    """Return when the clock was last set [s of `now_s`]; None where it was not since this process began."""
+    if memory.seen_at is None:
+        return memory.stepped_s
+    step_s = (image.time - memory.seen_at).total_seconds() - image.dt_s
+    return image.now_s if abs(step_s) > STEP_S else memory.stepped_s
+
+
+def in_doubt(image: Image, memory: Memory) -> bool:
+    """Whether the clock was set a short while ago."""
+    at_s = stepped_s(image, memory)
+    return at_s is not None and image.now_s - at_s < DOUBT_S
 
 
 def answered(requests: Sequence[Request], last: datetime | None) -> int:

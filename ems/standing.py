@@ -26,7 +26,7 @@ class Standing:
 
     def holding(self, image: Image, memory: Memory, supply: Supply, formers: tuple[str, ...], stage: Stage) -> Decision:
         """START and SAFE: nothing is written; SAFE also stops the heartbeats, so that devices do what they declare."""
-        mode = memory.mode
+        mode, entered = memory.mode, memory.mode_since_s == image.now_s
         why = Explanation(Reason.SAFE if mode is Mode.SAFE else Reason.SEQUENCE, (mode.value,))
         assets = {a: AssetDecision(None, image.assets[a].flag("running"), why) for a in image.assets}
         return Decision(
@@ -35,7 +35,7 @@ class Standing:
             formers=formers,
             leader=self._outlooks.dispatch.leader(formers, sequencer.online(memory.units)),
             assets=assets,
-            writes=self._setpoints.safe_values(image) if mode is Mode.SAFE and memory.setpoints and stage is Stage.CONTROL else (),
+            writes=self._setpoints.safe_values(image) if mode is Mode.SAFE and entered and stage is Stage.CONTROL else (),
             heartbeat=mode is Mode.START and stage is Stage.CONTROL,
             reserve=self._outlooks.reserve.assess(supply, image.load_kw),
             plan_id=None,

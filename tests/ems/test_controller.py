@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ems.controller import Controller
-from ems.decision import Decision
+from ems.decision import Decision, Write
 from ems.memory import Manual, Memory, UnitMemory
 from ems.model import Image, Limits, Request, Status, Telemetry
 from ems.plan import Grid, Plan
@@ -292,6 +292,18 @@ def test_emergency_stop_silences_heartbeats_and_stops_no_former() -> None:
     assert (again.mode, again.writes) == (Mode.SAFE, ())
     back = decide(telemetry(2), again.memory, asked=[request("mode", seq=2, mode="auto")])
     assert back.mode in (Mode.START, Mode.AUTO)
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.START, Mode.BLACKSTART])
+def test_an_emergency_stop_writes_the_safe_values_once_from_every_mode(mode: Mode) -> None:
+    """What is pumped or desalted stops; in START and in a black start nothing has been decided yet that could be taken back."""
+    isle = Controller(site({"id": "desal1", "kind": "deferrable", "rated_kw": 60.0}), Stage.CONTROL)
+    running = points(power_kw=60.0, running=1.0, remote=1.0)
+    memory = Memory(mode=mode, mode_since_s=-5.0, setpoints={"pv1": 0.0} if mode is Mode.AUTO else {})
+    _, stopped = isle.step(telemetry(1, desal1=running), [request("stop")], None, memory)
+    assert (stopped.mode, stopped.writes) == (Mode.SAFE, (Write("desal1", "running", 0.0),))
+    _, later = isle.step(telemetry(2, desal1=running), (), None, stopped.memory)
+    assert (later.mode, later.writes) == (Mode.SAFE, ())
 
 
 def test_local_means_hands_off() -> None:

@@ -29,6 +29,7 @@ HYDRO = {"id": "h1", "kind": "hydro", "rated_kw": 80.0}
 DESAL = {"id": "desal", "kind": "deferrable", "rated_kw": 40.0}
 SITE = site(TOWN, HYDRO, DESAL, drop=("town",))
 ORDERS = Orders(SITE, BlackStarts(SITE, Stage.CONTROL, Feeders(SITE)))
+CALM = Controller(site(), policy="load-following")
 UNITS = {"dg1": UnitMemory(Phase.ONLINE, -9000.0, -9000.0), "dg2": UnitMemory(Phase.OFF, -9000.0)}
 MEMORY = Memory(mode=Mode.AUTO, units=UNITS, setpoints={"inv1": -2.0, "dg2": 0.0})
 
@@ -275,6 +276,29 @@ def test_limits_are_taken_whole_and_lapse() -> None:
     assert [(e.kind, e.asset, e.reason) for e in later.events] == [("limit_expired", "pv1", "cable")]
     assert limits_of({"out_of_service": True}, asked).out_of_service
     assert said(asked) == "max_kw 80.0 (cable)"
+
+
+@pytest.mark.parametrize(
+    "cycles",
+    [
+        # one cycle a day ahead: it ends at its time and not before
+        [(1, 0.0, True), (2, 86400.0, True), (3, 0.0, True), (1000, 0.0, True), (7199, 0.0, True), (7200, 0.0, False)],
+        # a quarter of an hour ahead: that is what it is now
+        [(1, 0.0, True), (2, 86400.0, True), (901, 86400.0, True), (902, 86400.0, False)],
+        # what a time server trims is no step
+        [(7195, 0.0, True), (7196, 4.0, False)],
+        [(7195, 0.0, True), (7196, 6.0, True), (7197, 6.0, True)],
+    ],
+)
+def test_a_clock_that_jumps_ends_no_out_of_service(cycles: list[tuple[int, float, bool]]) -> None:
+    """Men work at dg2 for two hours; each cycle with its second, how far the clock is ahead, and whether dg2 is out of service."""
+    memory = replace(MEMORY, limits={"dg2": Limits(out_of_service=True, expires_at=START + timedelta(hours=2), reason="men at work")})
+    before, held = 0, []
+    for k, ahead_s, _ in cycles:
+        seen = replace(telemetry(k, time=START + timedelta(seconds=k + ahead_s)), dt_s=float(k - before))
+        memory, before = CALM.step(seen, (), None, memory)[1].memory, k
+        held.append("dg2" in memory.limits)
+    assert held == [out for _, _, out in cycles]
 
 
 def test_what_nobody_has_to_do_is_noted() -> None:
