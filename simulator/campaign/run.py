@@ -18,7 +18,6 @@ from ems.controller import Controller
 from ems.memory import Memory
 from ems.model import Request, Telemetry
 from ems.plan_keeper import PlanKeeper
-from ems.terms import Phase
 from simulator.campaign.case import Case
 from simulator.campaign.conduct import AlarmDue, AlarmStorm, Commands, Data, Recovery
 from simulator.campaign.hand import SETTLE_S, Hand
@@ -260,7 +259,7 @@ class _Life:
             self._seq += 1
             orders.append(Request(self._seq, f"r{self._seq}", "mode", None, {"mode": "black_start", "reason": "the bus is dead"}, "keeper", time))
         for unit, memory in self._memory.units.items():
-            if memory.phase is not Phase.LOCKED:
+            if not memory.barred:
                 self._locked.pop(unit, None)
                 continue
             if any(x.asset == unit for x in self._lives):

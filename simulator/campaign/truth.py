@@ -11,7 +11,7 @@ from ems.model import Image, Reading
 from ems.physics import ac_kw
 from ems.reserve import storages
 from ems.sequencer import total_start_s
-from ems.terms import Phase, Stage
+from ems.terms import Stage
 from simulator.campaign.hand import Hand
 from simulator.faults.live import Live
 from simulator.plant import Conditions, Flows, Plant
@@ -64,7 +64,7 @@ class Truth:
         found = []
         for unit in self.plant.diesels:
             memory = step.decision.memory.units.get(unit.id)
-            locked = memory is not None and memory.phase is Phase.LOCKED
+            locked = memory is not None and memory.barred
             if unit.on or not (unit.fault or unit.starved or unit.estop or unit.local or locked or self.hand.out(unit.id, step.at_s)):
                 found.append(unit.id)
         return found
