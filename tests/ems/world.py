@@ -212,10 +212,12 @@ class FakeLog:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.broken = False
+        self.now: Callable[[], datetime] = lambda: START
 
     def put(self, kind: str, asset: str | None = None, **body: Any) -> int:
         seq = len(self.requests) + 1
-        self.requests.append(Request(seq, f"r{seq}", kind, asset, {**body, "reason": "test"}, "hanako", START, START + timedelta(minutes=10)))
+        at = self.now()
+        self.requests.append(Request(seq, f"r{seq}", kind, asset, {**body, "reason": "test"}, "hanako", at, at + timedelta(minutes=10)))
         return seq
 
     def after(self, seq: int) -> Sequence[Request]:

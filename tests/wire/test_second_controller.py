@@ -98,6 +98,7 @@ class Gateway:
 
     def __init__(self, loaded: LoadedSite, stage: Stage = Stage.CONTROL) -> None:
         self.world = World(loaded.site)
+        self.world.log.now = WallClock().now  # an order of long ago would not be carried out
         self.fieldbus = open_fieldbus(loaded, open_drivers(loaded), 0.1)
         stores = Stores(self.world.history, self.world.ledger, self.world.log)
         keeper, controller = PlanKeeper(loaded.site, NoPlanner()), Controller(loaded.site, stage)
