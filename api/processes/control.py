@@ -2,11 +2,12 @@
 
     python -m api.processes.control '{"site": PATH, "data": DIR, "stage": "control", "speed": 1.0, "origin": null, "start": null, "cycle": 0}'
 
-stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up, and
-from web come `{"notice": TEXT}`, which it has of a damaged site.db, `{"stop": {...}}`, an emergency stop that it
-could not store, and `{"event": {...}}`, a request that it refused. When stdin closes, or on SIGTERM, nothing more is written to any device and the process ends
-with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per cycle. Any error nobody expected ends the process
-with 1, so that the devices fall back to what they do without us, and the supervisor starts it again.
+stdin is the supervisor's pipe: lines `{"dead": [NAME]}` tell which other processes are given up, and from web
+come `{"notice": TEXT}`, which it has of a damaged site.db, `{"stop": {...}}`, an emergency stop that it could not
+store, and `{"event": {...}}`, a request that it refused. When stdin closes, or on SIGTERM, nothing more is written
+to any device and the process ends with 0 within 2 s. On stdout goes one line `{"beat": {...}}` per cycle. Any
+error nobody expected ends the process with 1, so that the devices fall back to what they do without us, and the
+supervisor starts it again.
 """
 
 from __future__ import annotations

@@ -112,8 +112,9 @@ class Desk:
     def report(self) -> None:
         """Tell control once what happened to a damaged site.db: alarms are its own."""
         if self.requests.notice != self.notice:
-            self.notice = self.requests.notice
-            self.up({"notice": self.notice})
+            with suppress(OSError):  # a supervisor that is gone takes us with it: what was asked is answered first
+                self.up({"notice": self.requests.notice})
+                self.notice = self.requests.notice
 
 
 def desk(request: Request) -> Desk:
