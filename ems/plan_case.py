@@ -103,7 +103,7 @@ class Case:
         online += [h.id for h in site.of(Hydro) if powers.get(h.id, 0.0) > 0.0]
         charge = soc if soc is not None else {b: min(path[k : k + 2]) for b, path in plan.soc.items()}
         # So must room to charge, but for the very beginning: there it is what it is.
-        spread = {b: max(0.0, *(s - least for s in plan.soc[b][max(k, 1) : k + 2])) for b, least in charge.items()}
+        spread = {b: max(0.0, *(s - least for s in plan.soc[b][max(k, 1) : k + 2])) for b, least in charge.items() if b in plan.soc}
         limits = {a: limit for a in self.limits if (limit := self.limit(a, k)) is not None}
         learned_kw = plan.error_up_kw[k] if plan.error_up_kw else 0.0
         return Supply(powers, online, charge, limits=limits, hold_s=self._hold_s(k), learned_kw=learned_kw, soc_spread=spread)

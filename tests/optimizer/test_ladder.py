@@ -62,7 +62,7 @@ class Island:
         ("crash", "plan_failed", "code 7"),
         ("glutton", "plan_failed", "out of memory"),
         ("infeasible", "plan_failed", "status infeasible"),
-        ("zeros", "plan_refused", "balance"),
+        ("zeros", "plan_refused", "where its power leads to"),
         ("nan", "plan_refused", "not finite"),
         ("nan forecast", "plan_refused", "forecast of load is out of range"),
     ],
