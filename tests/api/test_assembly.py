@@ -170,6 +170,13 @@ def parts(loaded: LoadedSite, data: Path, told: list[dict[str, Any]], cycle: int
     return control_parts(loaded, data, WallClock(), Stage.SHADOW, cycle, told.append, tuple)
 
 
+async def closed(control: Control) -> None:
+    control.keeper.close()
+    await control.fieldbus.close()
+    control.history.close()
+    control.ledger.close()
+
+
 async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "kernel_clock", lambda: 0)
     ledger = LedgerStore(tmp_path / "ledger.db")
@@ -187,10 +194,7 @@ async def test_control_goes_on_where_it_stopped(loaded: LoadedSite, tmp_path: Pa
         await control.loop.cycle()
         await control.loop.cycle()
     finally:
-        control.keeper.close()
-        await control.fieldbus.close()
-        control.history.close()
-        control.ledger.close()
+        await closed(control)
     assert [beat["cycle"] for beat in told] == [76, 77]
     assert control.loop.memory.limits["pv1"].max_kw == 100.0  # the second request; the first had been taken
     assert told[0]["state"]["stage"] == "shadow"
@@ -225,10 +229,7 @@ async def test_what_the_process_before_has_refused_stays_refused(loaded: LoadedS
         said = LedgerReader(tmp_path / "ledger.db").outcomes([refused.seq, later.seq])
         assert {seq: (row["status"], row["cause"]) for seq, row in said.items()} == {refused.seq: ("rejected", "ledger_dead"), later.seq: ("done", None)}
     finally:
-        control.keeper.close()
-        await control.fieldbus.close()
-        control.history.close()
-        control.ledger.close()
+        await closed(control)
 
 
 async def test_a_pushed_forecast_outlives_a_restart_while_it_is_fresh(loaded: LoadedSite, tmp_path: Path) -> None:
@@ -276,10 +277,7 @@ async def test_a_stop_past_the_store_is_obeyed_in_the_next_cycle(loaded: LoadedS
         await control.loop.cycle()
         await control.loop.cycle()
     finally:
-        control.keeper.close()
-        await control.fieldbus.close()
-        control.history.close()
-        control.ledger.close()
+        await closed(control)
     assert [beat["state"]["mode"] for beat in told] == ["start", "safe", "safe"]
     kept = LedgerStore(tmp_path / "ledger.db").load_memory()
     assert kept is not None and kept[0].stopped, "and it outlives a restart"

@@ -140,8 +140,9 @@ def test_every_alarm_speaks_both_languages_and_names_its_asset() -> None:
 
 def test_who_was_taken_off_needs_no_alarm_for_its_breaker() -> None:
     idle = inverter(0.0, breaker_closed=0.0)
-    for known in ({"manual": {"inv1": Manual(run=False)}}, {"limits": {"inv1": Limits(out_of_service=True)}}):
-        assert "breaker_open" not in {a for a, _ in causes(decide(replace(AUTO, **known), inv1=idle))}  # type: ignore[arg-type]
+    for known in (replace(AUTO, manual={"inv1": Manual(run=False)}), replace(AUTO, limits={"inv1": Limits(out_of_service=True)})):
+        assert "breaker_open" not in {a for a, _ in causes(decide(known, inv1=idle))}
+    assert "breaker_open" in {a for a, _ in causes(decide(AUTO, inv1=idle))}
 
 
 def test_what_cannot_be_is_named_and_takes_nothing_from_anybody() -> None:

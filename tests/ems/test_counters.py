@@ -117,8 +117,7 @@ def test_a_row_without_litres_leaves_them_to_the_next() -> None:
 @pytest.mark.parametrize("word", [65536.0, -65536.0, -50.0])
 def test_a_bad_word_is_refused_and_costs_nothing(at_s: int, word: float) -> None:
     book = MinuteBook(SITE)
-    wrong = lambda s: energy(s) + (word if s == at_s else 0.0)  # noqa: E731
-    rows = lived(book, range(241), kwh=wrong)
+    rows = lived(book, range(241), kwh=lambda s: energy(s) + (word if s == at_s else 0.0))
     assert metered(rows) == pytest.approx(8.0)
     assert max(row["meters"]["m1"]["export_kwh"] for row in rows) < 2.1
     assert rows[1]["meters"]["m1"]["method"] == "register, an impossible reading refused"

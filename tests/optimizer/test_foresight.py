@@ -15,7 +15,7 @@ from optimizer.answer import plan_of
 from optimizer.assets.battery import BatteryBlock
 from optimizer.by_day import Prices, alone, by_day
 from optimizer.foresight import foresight, long_solve
-from optimizer.frame import Question
+from optimizer.frame import Purpose, Question
 from optimizer.planner import solve_question
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort, solve
@@ -183,8 +183,9 @@ def test_the_bound_asks_for_no_more_reserve_than_control_does() -> None:
     isle = site(LOAD, DG1, INV1, {**BESS1, "soc_error": 0.0}, reserve={"hold_s": 3600.0})
     asked = question(isle, [HOUR] * 2, 80.0, start(isle, 0.4, on=["dg1"]))
     left = {}
-    for purpose in ("bound", "plan"):
-        problem = PlanProblem(isle, (HOUR,) * 2, purpose)  # type: ignore[arg-type]
+    purposes: tuple[Purpose, ...] = ("bound", "plan")
+    for purpose in purposes:
+        problem = PlanProblem(isle, (HOUR,) * 2, purpose)
         solve_question(problem, asked, Effort(1e-6, 5000), once=True)
         assert problem.inverters[0].store is not None
         left[purpose] = 1e3 * problem.inverters[0].store.stored.value

@@ -12,6 +12,7 @@ import pytest
 from api.processes.control import stop_of
 from api.web import desk
 from api.web.routes import commands
+from ems.errors import StoreError
 from ems.model import UNNUMBERED
 from tests.api.web.served import PASSWORD, Site
 from tests.api.web.test_commands import body
@@ -45,7 +46,7 @@ def full(at: Site) -> Iterator[None]:
     while True:  # what is left of the last page
         try:
             at.desk.requests.append("ack", None, {"reason": "x" * 50}, "test", at.clock.now())
-        except Exception:  # noqa: BLE001
+        except StoreError:
             break
     (at.data / "revoked.json").mkdir()
     yield
