@@ -74,7 +74,9 @@ def planned_limits(site: Site, image: Image, memory: Memory) -> dict[str, Limits
 
     In mode `manual` every unit has an order, but a plan is to say what AUTO would do.
     """
-    found = dict(memory.limits)
+    # A least power of PV is what a panel in local leaves nobody to curtail; as an order it means nothing.
+    suns = {s.id for s in site.of(Solar)}
+    found = {a: replace(limits, min_kw=None) if a in suns else limits for a, limits in memory.limits.items()}
     for unit in (a for a in site.assets if isinstance(a, Planned)):
         seen, before = image.assets[unit.id], found.get(unit.id, Limits())
         order = None if memory.all_manual else memory.manual.get(unit.id)

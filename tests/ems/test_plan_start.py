@@ -102,6 +102,12 @@ def test_a_plan_starts_from_true_charge_and_leaves_out_what_is_not_there() -> No
     assert plant_start(SITE, blind, decision.memory).soc == {}
 
 
+def test_a_least_power_of_pv_that_was_ordered_once_binds_no_plan() -> None:
+    memory = replace(AUTO, limits={"pv1": Limits(max_kw=200.0, min_kw=50.0), "dg1": Limits(min_kw=100.0)})
+    image, _ = Controller(SITE, policy="load-following").step(telemetry(0), (), None, memory)
+    assert planned_limits(SITE, image, memory) == {"pv1": Limits(max_kw=200.0), "dg1": Limits(min_kw=100.0)}
+
+
 PLANT = site(
     {"id": "h1", "kind": "hydro", "rated_kw": 50.0, "min_kw": 10.0},
     {"id": "ice", "kind": "deferrable", "rated_kw": 20.0, "daily_kwh": 40.0},
