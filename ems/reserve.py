@@ -181,7 +181,7 @@ class ReserveRule:
             inverter = pair.inverter
             if inverter.id in online and inverter.forming != "never" and inverter.id not in supply.not_forming:
                 soc = supply.soc.get(pair.battery.id)
-                if soc is not None and soc > pair.battery.black_start_soc:
+                if soc is not None and soc > pair.battery.holding_soc:
                     found.append(inverter.id)
         return tuple(found)
 

@@ -196,7 +196,7 @@ class Strains:
         return Endurance(deficit, energy, need, hold, "sun", 0.0 if energy is None or down is None else max(0.0, down - energy))
 
     def _energy_kwh(self, image: Image, memory: Memory, situation: Situation, spare: bool) -> float | None:
-        """Return usable stored energy [kWh], for a wait of minutes (`spare`) also what lies between floor and black-start charge."""
+        """Return usable stored energy [kWh], for a wait of minutes (`spare`) also what lies between the floor and the least that holds a busbar."""
         total = 0.0
         for pair in self._pairs:
             if pair.inverter.id not in situation.inverters and pair.inverter.id not in situation.astray:
@@ -206,7 +206,7 @@ class Strains:
             if soc is None:
                 return None
             floor = floor_soc(pair.battery, memory.limits.get(pair.battery.id))
-            total += usable_kwh(pair, soc, pair.battery.black_start_soc if spare else floor)
+            total += usable_kwh(pair, soc, pair.battery.holding_soc if spare else floor)
         return total
 
     def _until_surplus(self, image: Image, deficit_kw: float, carried_kw: float, plan: Plan | None) -> tuple[float, float]:

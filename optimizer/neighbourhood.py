@@ -52,6 +52,17 @@ def near(frame: Frame, question: Question) -> Bounds:
     return found
 
 
+def near_answer(frame: Frame) -> Bounds:
+    """Return each on/off as the answer in the variables has it, free at the beginning and near its switchings."""
+    found = {}
+    for switch in frame.switches:
+        on = switch.on.value > 0.5
+        free = near_switching(frame, on)
+        free[:HEAD_STEPS] = True
+        found[switch.asset] = np.where(free, 0.0, on), np.where(free, 1.0, on)
+    return found
+
+
 def shifted(plan: Plan, question: Question) -> npt.NDArray[np.intp]:
     """Return which step of the old plan each new step begins in, -1 beyond its horizon, shape (n_steps,)."""
     found = [plan.grid.index(begin) for begin in question.grid.starts()]

@@ -17,12 +17,12 @@ from ems.plan_form import start_faults
 from ems.pushed import warning
 from optimizer.answer import plan_of
 from optimizer.forecasting import Forecasting
-from optimizer.frame import Bounds, Question
+from optimizer.frame import Question
 from optimizer.keeping import keeping, with_promise
 from optimizer.leaning import leaning
 from optimizer.neighbourhood import GRAVE, due_because, near, whole_because
 from optimizer.problem import PlanProblem
-from optimizer.search import drawable, drawn, left, remaining, search, sketched
+from optimizer.search import drawable, drawn, left, remaining, search, sketchable, sketched
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
@@ -36,6 +36,8 @@ NODE_LIMIT = 2000
 """In replay: far more than the search needs, so that only a pathological case is cut, and cut the same everywhere."""
 LEAST_LEFT = 0.2
 """A first step is no shorter than this share of itself."""
+Look = Callable[..., Solved]
+"""`search`, or `drawn`."""
 log = logging.getLogger(__name__)
 
 
@@ -150,14 +152,14 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)
     first: tuple[Plan, Solved] | None = None
-    if near_enough(problem, question, effort):
+    if tried := near_enough(problem, question, effort):
         with suppress(Failed):  # the old commitments may not fit at all; then only the whole is left
-            solved = near_question(problem, question, effort)
+            solved = near_filled(problem, question, effort)
             first = plan_of(problem, question, solved, plan_id, valid_until), solved
             if effort.time_limit_s is None and not any(u.limit in GRAVE for u in first[0].unmet):
                 return first
     try:
-        solved = solve_question(problem, question, left(effort, began))
+        solved = solve_question(problem, question, left(effort, began)) if tried else solve_filled(problem, left(effort, began))
     except Failed:
         if first is None:
             raise
@@ -169,46 +171,52 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
+def replayed(effort: Effort) -> bool:
+    """Return whether a sketch is believed, as in a replay, which has no time to prove how good each plan is."""
+    return effort.time_limit_s is None and effort.believed > 0.0
+
+
 def by_sketch(problem: PlanProblem, effort: Effort) -> bool:
-    """Return whether a sketch alone is taken for a plan between two searches of the whole: in a replay, which has no time to prove how good each is."""
-    return effort.time_limit_s is None and effort.believed > 0.0 and drawable(problem)
+    """Return whether a sketch alone is taken for a plan between two searches of the whole."""
+    return replayed(effort) and drawable(problem)
 
 
 def near_enough(problem: PlanProblem, question: Question, effort: Effort) -> bool:
     """Return whether to begin near; a sketch is of the whole, and is only now and then to be held against the relaxation."""
-    if by_sketch(problem, effort):
-        return not due_because(question)
+    if replayed(effort) and sketchable(problem):
+        return drawable(problem) and not due_because(question)
     return not sketched(problem) and not whole_because(problem.site, problem.frame, question)
 
 
-def near_question(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
-    """Solve as a sketch has it where that is enough, else near the plan that is followed; bounds nothing."""
+def near_filled(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
+    """Solve a filled problem as a sketch has it where that is enough, else near the plan that is followed; bounds nothing."""
     if by_sketch(problem, effort):
-        return solve_question(problem, question, effort, drawn_only=True)
-    # What bounds the neighbourhood bounds nothing else.
-    return replace(solve_question(problem, question, effort, narrow=near(problem.frame, question)), bound_l=-math.inf, gap=None)
+        return solve_filled(problem, effort, look=drawn)
+    problem.narrow(question, near(problem.frame, question))
+    return replace(solve_filled(problem, effort), bound_l=-math.inf, gap=None)  # what bounds the neighbourhood bounds nothing else
 
 
 def kept_question(problem: PlanProblem, question: Question, effort: Effort) -> Solved:
     """Solve a question whose promises must be kept: by a sketch where that is enough for a plan, and by a search where it finds no way."""
     if by_sketch(problem, effort):
         with suppress(Failed):
-            return solve_question(problem, question, effort, drawn_only=True)
+            return solve_question(problem, question, effort, look=drawn)
     return solve_question(problem, question, effort)
 
 
-def solve_question(
-    problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, narrow: Bounds | None = None, drawn_only: bool = False
-) -> Solved:
-    """Fill and solve; where a battery charges and discharges at once, solve again with the weaker direction shut.
-
-    The bound is that of the first solve, which no restriction but `narrow` has touched; none where only a sketch was drawn.
-    """
+def solve_question(problem: PlanProblem, question: Question, effort: Effort, *, once: bool = False, look: Look = search) -> Solved:
+    """Fill and solve."""
     began = effort.now_s()
     problem.fill(question)
-    if narrow is not None:
-        problem.narrow(question, narrow)
-    look = drawn if drawn_only else search
+    return solve_filled(problem, left(effort, began), once=once, look=look)
+
+
+def solve_filled(problem: PlanProblem, effort: Effort, *, once: bool = False, look: Look = search) -> Solved:
+    """Solve what is filled, and perhaps narrowed; where a battery charges and discharges at once, solve again with the weaker direction shut.
+
+    The bound is that of the first solve, which nothing has touched; none where only a sketch was drawn.
+    """
+    began = effort.now_s()
     first = solved = look(problem, effort, once=once)
     spent = first.solve_s
     for _ in range(2):

@@ -1,7 +1,8 @@
-"""The search: the relaxation, a sketch, what the relaxation leaves open (before the sketch where more than diesels is on or off), and at last the whole.
+"""The search: the relaxation, a sketch, what the relaxation leaves open, and at last the whole.
 
 With a balance of its own for every commitment set (formulation.md) the relaxation is nearly whole by itself and nearly
-the optimum, so it tells how good an answer is. The sketch (`sketch.py`) says when diesels run; with these fixed the problem is linear.
+the optimum, so it tells how good an answer is. The sketch (`sketch.py`) says when diesels run; with these fixed the problem is linear,
+or has the few on and off of ponds and deferrables left.
 Where that is not near enough, what the relaxation decided is kept and the rest is searched. What was narrowed before stays narrow.
 """
 
@@ -20,6 +21,7 @@ from ems.physics import best_slope_l_per_kwh
 from ems.tiers import tier_l_per_kwh
 from optimizer.assets.tank import KL
 from optimizer.frame import MW, Array, Bounds, Frame
+from optimizer.neighbourhood import near_answer
 from optimizer.problem import PlanProblem
 from optimizer.sketch import MOST_SETS, sketch
 from optimizer.solver import Effort, Solved, distance, solve
@@ -32,21 +34,24 @@ MUCH = 0.25
 """Where the relaxation leaves more than this share of all on and off open, it is no guide: the whole is searched at once."""
 UNMET_L = 0.5
 """What is unmet costs so much at least [L]: less is the solver's tolerance."""
+REDRAWN = 2
+"""A sketch beside ponds or deferrables is drawn so often at most."""
 OPEN_SHARE = 0.5
 """Share of the wanted gap that the search of what is open may leave; its distance to the relaxation has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What to leave open (`bounds`), to which gap to search it, and up to which its answer is believed where it leaves nothing grave unmet.
+class Trust:
+    """The gap up to which an answer is believed where it leaves nothing grave unmet.
 
     `usual_l` is what that gap is of at least [L]: in summer what is stored at the end outweighs the litres, and a gap of next to nothing is none.
     """
 
-    bounds: Bounds
-    gap: float
-    believed: float = 0.0
+    gap: float = 0.0
     usual_l: float = 0.0
+
+
+PROVEN = Trust()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,12 @@ class Answer:
         """Keep what the variables hold."""
         return cls(solved, [(v, v.value) for v in problem.cp.variables()], dark_or_dry_l(problem))
 
-    def enough(self, gap: float, way: Way, unmet_l: float = 0.0) -> bool:
+    def enough(self, gap: float, trust: Trust, unmet_l: float = 0.0) -> bool:
         """Return whether it is near enough to what no answer can be below, or is believed; `unmet_l` is what the relaxation leaves unmet [L]."""
         if self.solved.gap is None or self.solved.gap <= gap:
             return self.solved.gap is not None
         off_l = self.solved.objective_l - self.solved.bound_l
-        return self.dark_or_dry_l <= unmet_l + UNMET_L and off_l <= way.believed * max(abs(self.solved.objective_l - self.dark_or_dry_l), way.usual_l)
+        return self.dark_or_dry_l <= unmet_l + UNMET_L and off_l <= trust.gap * max(abs(self.solved.objective_l - self.dark_or_dry_l), trust.usual_l)
 
     def restored(self) -> Solved:
         """Put it back into the variables."""
@@ -98,37 +103,69 @@ def search(problem: PlanProblem, effort: Effort, *, once: bool = False) -> Solve
     share = open_share(problem.frame)
     if share == 0.0 and not (sketched(problem) and len(problem.skies) > 1):  # it is whole, under the expected sky alone
         return below
-    best, unmet_l = None, dark_or_dry_l(problem)
+    unmet_l = dark_or_dry_l(problem)
     if unmet_l > UNMET_L:  # a share of what nobody can meet is no gap: tiers of the load would be crossed within it
         effort = replace(effort, gap=effort.gap * min(1.0, max(UNMET_L, abs(below.bound_l - unmet_l)) / abs(below.bound_l)))
-    for way in ways(problem, effort, share):
-        rest_of = remaining(effort, began)
-        if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:
-            break
-        best = part(problem, way.bounds, replace(rest_of, gap=way.gap), below, best, once=once)
-        if best is not None and best.enough(effort.gap, way, unmet_l):
+    opened = around(problem.frame) if share <= MUCH else None  # before the sketch's answer takes the relaxation's place
+    best = sketches(problem, effort, began, below, once=once)
+    if best is not None and not best.enough(effort.gap, PROVEN, unmet_l) and not drawable(problem):
+        best.restored()
+        best = opening(problem, near_answer(problem.frame), effort, began, below, best, once=once)
+    if best is not None and best.enough(effort.gap, trust(problem, effort), unmet_l):
+        return best.restored()
+    if opened is not None:
+        best = opening(problem, opened, effort, began, below, best, once=once)
+        if best is not None and best.enough(effort.gap, PROVEN, unmet_l):
             return best.restored()
     return rest(problem, effort, began, below, best, once=once)
 
 
-def ways(problem: PlanProblem, effort: Effort, share: float) -> list[Way]:
-    """Return what to leave open in turn, after the relaxation left a share of all on and off open."""
-    found = [Way(around(problem.frame), OPEN_SHARE * effort.gap)] if share <= MUCH else []
-    bounds = sketch(problem)
-    if bounds is None:
-        return found
-    if not sketched(problem):
-        return [*found, Way(bounds, effort.gap)]
-    usual_l = float(problem.load.load.value[0] @ problem.frame.dt_h) / MW * best_slope_l_per_kwh(problem.site.of(Diesel))
-    # With time to go on a sketch is believed where it knows more than the problem does: under several skies.
-    believed = effort.believed if effort.time_limit_s is None or len(problem.skies) > 1 else 0.0
-    return [Way(bounds, effort.gap, believed, usual_l), *found]
+def opening(problem: PlanProblem, bounds: Bounds, effort: Effort, began_s: float, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:
+    """Search what some bounds leave open, from the answer that was found last, while there is time; return the best answer."""
+    rest_of = remaining(effort, began_s)
+    if rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0:
+        return best
+    return part(problem, bounds, replace(rest_of, gap=OPEN_SHARE * effort.gap), below, best, once=once, start=best is not None)
+
+
+def sketches(problem: PlanProblem, effort: Effort, began_s: float, below: Solved, *, once: bool) -> Answer | None:
+    """Return the best answer of sketches, the variables holding that of the relaxation; None where there is none.
+
+    Ponds and deferrables are in the first as the relaxation has them, beside diesels in parts; in the next as the answer before has them.
+    """
+    best, before = None, None
+    for _ in range(1 if drawable(problem) else REDRAWN):
+        bounds, rest_of = sketch(problem), remaining(effort, began_s)
+        if bounds is None or same(bounds, before) or (rest_of.time_limit_s is not None and rest_of.time_limit_s <= 0.0):
+            break
+        found = part(problem, bounds, rest_of, below, best, once=once)
+        if found is None or (best is not None and found.solved.objective_l > best.solved.objective_l - UNMET_L):
+            return found  # no answer to read from, or none that is better by more than the solver's tolerance
+        best, before = found, bounds
+    return best
+
+
+def same(bounds: Bounds, before: Bounds | None) -> bool:
+    """Return whether two sketches fix the same."""
+    return before is not None and all(np.array_equal(before[a][0], low) for a, (low, _) in bounds.items())
+
+
+def trust(problem: PlanProblem, effort: Effort) -> Trust:
+    """Return how far from the relaxation a sketch is believed: with time to go on, where it knows more than the problem does, under several skies."""
+    if effort.time_limit_s is not None and not (sketched(problem) and len(problem.skies) > 1):
+        return PROVEN
+    return Trust(effort.believed, float(problem.load.load.value[0] @ problem.frame.dt_h) / MW * best_slope_l_per_kwh(problem.site.of(Diesel)))
+
+
+def sketchable(problem: PlanProblem) -> bool:
+    """Return whether a sketch says when the diesels of the filled problem run."""
+    few = int(problem.frame.allowed.value.any(axis=1).sum()) <= MOST_SETS
+    return problem.frame.purpose != "window" and few and bool(problem.diesels)
 
 
 def sketched(problem: PlanProblem) -> bool:
-    """Return whether a sketch of the filled problem says all that is on or off; else it comes after the relaxation, which sees ponds and deferrables."""
-    diesels_alone = 0 < len(problem.diesels) == len(problem.frame.switches)
-    return problem.frame.purpose != "window" and diesels_alone and int(problem.frame.allowed.value.any(axis=1).sum()) <= MOST_SETS
+    """Return whether that is all that is on or off."""
+    return sketchable(problem) and len(problem.diesels) == len(problem.frame.switches)
 
 
 def drawable(problem: PlanProblem) -> bool:
@@ -145,10 +182,10 @@ def dark_or_dry_l(problem: PlanProblem) -> float:
     return sum(tiers) + sum(float(t.dry.value.sum()) for t in problem.tanks) * problem.frame.prices.dry_l_per_l / KL
 
 
-def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool) -> Answer | None:
+def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, best: Answer | None, *, once: bool, start: bool = False) -> Answer | None:
     """Search what some bounds leave open; return the cheaper of this answer and the best before, None where there is neither."""
     try:
-        found = narrowed(problem, bounds, effort, once=once)
+        found = narrowed(problem, bounds, effort, once=once, start=start)
     except Failed:
         return best
     found = joined(found, below if best is None else best.solved, below.bound_l)
@@ -157,14 +194,14 @@ def part(problem: PlanProblem, bounds: Bounds, effort: Effort, below: Solved, be
     return Answer.of(problem, found)
 
 
-def narrowed(problem: PlanProblem, bounds: Bounds, effort: Effort, *, once: bool) -> Solved:
+def narrowed(problem: PlanProblem, bounds: Bounds, effort: Effort, *, once: bool, start: bool = False) -> Solved:
     """Search what some bounds leave open, and put the limits back as they were; raises `Failed` where there is no answer."""
     frame = problem.frame
     limits, allowed = [(s.low.value, s.high.value) for s in frame.switches], frame.allowed.value
     frame.narrow(bounds)
     decided = all((s.low.value == s.high.value).all() for s in frame.switches)  # then it is linear
     try:
-        return solve(problem.cp, effort, once=once, relaxed=decided)
+        return solve(problem.cp, effort, once=once, relaxed=decided, start=start)
     finally:
         frame.allowed.value = allowed
         for switch, (low, high) in zip(frame.switches, limits, strict=True):

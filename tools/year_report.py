@@ -17,7 +17,10 @@ LITRES, STARTS, HOURS = 0.99, 0.7, 0.9
 """At 60 % PV, against the better rule: litres, starts and engine hours in a year."""
 SAME_L = 1.0
 """Litres of a month that differ by no more are the same: in a month without diesel they are what is stored at its two ends, and may be below nothing."""
-SUMS = ("diesel_l_soc_corrected", "diesel_starts", "diesel_run_h", "diesel_off_h", "curtailed_kwh", "unserved_kwh", "load_kwh", "wall_s")
+SUMS = (
+    "diesel_l_soc_corrected", "diesel_starts", "diesel_run_h", "diesel_off_h", "curtailed_kwh", "battery_discharge_kwh", "unserved_kwh", "load_kwh",
+    "plans", "plans_refused", "wall_s",
+)  # fmt: skip
 
 IN_WEEKS = (
     "site", "series", "two weeks in", "bound [L]", "its gap", "its plan in the plant", "starts / h", "mpc, perfect", "starts / h", "mpc, own forecasts",
@@ -25,7 +28,7 @@ IN_WEEKS = (
 )  # fmt: skip
 IN_YEARS = (
     "site", "series", "policy", "diesel [L]", "/ better rule", "starts / its", "hours / its", "starts", "engine h", "diesels off [h]",
-    "curtailed [MWh]", "unserved [kWh]", "violations", "one core [min]",
+    "curtailed [MWh]", "from batteries [MWh]", "unserved [kWh]", "violations", "plans refused", "one core [min]",
 )  # fmt: skip
 
 
@@ -61,10 +64,10 @@ def weeks(found: Summaries, missed: list[str]) -> str:
 
 
 def planner_cells(run: Mapping[str, Any] | None, bound: float | None, limit: float, where: str, missed: list[str]) -> list[str]:
-    """Return litres against the bound, starts and hours of one planner run."""
+    """Return litres against the bound, starts and hours of one planner run; without a litre burnt there are no fewer to be had."""
     if run is None:
         return ["", ""]
-    if bound is not None and run["diesel_l_soc_corrected"] > limit * bound:
+    if bound is not None and run["diesel_l"] > 0.0 and run["diesel_l_soc_corrected"] > limit * bound:
         missed.append(f"{where}: {against(run, bound)} of the bound, wanted {limit:g}")
     missed += broken(run, where)
     return [against(run, bound), f"{run['diesel_starts']} / {run['diesel_run_h']:.0f}"]
@@ -81,7 +84,8 @@ def years(found: Summaries, missed: list[str]) -> str:
                 f"{run[key] / rule[key]:.3f}" if rule is not None and rule[key] else "" for key in ("diesel_l_soc_corrected", "diesel_starts", "diesel_run_h")
             ]
             row += [f"{run['diesel_starts']:,}", f"{run['diesel_run_h']:,.0f}", f"{run['diesel_off_h']:,.0f}", f"{run['curtailed_kwh'] / 1000:,.0f}"]
-            row += [f"{run['unserved_kwh']:.1f}", words(run["violations"]), f"{run['wall_s'] / 60:.0f}"]
+            refused = f"{run['plans_refused']:,} of {run['plans']:,}" if run["plans"] else ""
+            row += [f"{run['battery_discharge_kwh'] / 1000:,.0f}", f"{run['unserved_kwh']:.1f}", words(run["violations"]), refused, f"{run['wall_s'] / 60:.0f}"]
             rows.append(row)
         planner = runs.get("mpc")
         if planner is None or rule is None:
@@ -156,8 +160,8 @@ def better(rules: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def against(run: Mapping[str, Any], bound: float | None) -> str:
-    """Return litres as a share of the bound, or as they are where there is none."""
-    return f"{run['diesel_l_soc_corrected']:,.0f} L" if bound is None else f"{run['diesel_l_soc_corrected'] / bound:.4f}"
+    """Return litres as a share of the bound, or as they are where there is none, or where it is only what more is stored at the end."""
+    return f"{run['diesel_l_soc_corrected']:,.0f} L" if bound is None or bound <= SAME_L else f"{run['diesel_l_soc_corrected'] / bound:.4f}"
 
 
 def broken(run: Mapping[str, Any], where: str) -> list[str]:

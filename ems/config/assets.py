@@ -248,6 +248,11 @@ class Battery(Equipment):
     charge_limit_curve: Curve = ()
     cycle_life: Curve = ()
 
+    @property
+    def holding_soc(self) -> float:
+        """Charge down to which its inverter goes on holding a live busbar; to bring up a dead one may take more."""
+        return min(self.black_start_soc, self.soc_min)
+
     @model_validator(mode="after")
     def _band(self) -> Battery:
         if self.soc_min >= self.soc_max:

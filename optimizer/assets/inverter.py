@@ -103,7 +103,7 @@ class InverterBlock:
         if self.store is None or self.inverter.forming == "never":
             return np.zeros(self.frame.n)
         battery = self.store.battery
-        charged = question.start.soc.get(battery.id, 0.0) > battery.black_start_soc
+        charged = question.start.soc.get(battery.id, 0.0) > battery.holding_soc
         return np.where(self.in_service(question), float(charged), 0.0)
 
     def in_service(self, question: Question) -> npt.NDArray[np.bool_]:

@@ -262,7 +262,7 @@ class Reserve:
     @staticmethod
     def _near_empty(battery: Battery, soc: Mapping[str, float]) -> bool:
         """Whether a battery may or may not hold the bus: what its meter is allowed to be wrong by decides."""
-        return soc[battery.id] <= battery.black_start_soc + battery.soc_error
+        return soc[battery.id] <= battery.holding_soc + battery.soc_error
 
 
 class Service:

@@ -193,7 +193,7 @@ def holding(site: Site, telemetry: Telemetry, image: Any) -> set[str]:
             battery = site.battery_behind(item.id)
             soc = image.assets[battery.id].get("soc") if battery is not None else None
             # A hand-over lies inside a long step.
-            holds = holds and battery is not None and soc is not None and soc > battery.black_start_soc
+            holds = holds and battery is not None and soc is not None and soc > battery.holding_soc
             holds = holds and (unit.flag("forming") is not False or telemetry.dt_s >= LONG_STEP_S)
         if holds:
             found.add(item.id)

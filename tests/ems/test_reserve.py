@@ -50,6 +50,21 @@ def test_binding_contingency(case: Supply, load: float, required: float, availab
 
 
 @pytest.mark.parametrize(
+    ("battery", "soc", "holds"),
+    [
+        ({}, 0.06, True),  # under its floor of 0.1, above what a black start takes: enough for the minutes until a diesel is there
+        ({}, 0.05, False),
+        ({"black_start_soc": 0.3}, 0.11, True),  # a live busbar takes no black start
+        ({"black_start_soc": 0.3}, 0.1, False),
+    ],
+)
+def test_down_to_which_charge_an_inverter_holds_the_busbar(battery: dict[str, float], soc: float, holds: bool) -> None:
+    stored = {"id": "bess1", "kind": "battery", "behind": "inv1", "capacity_kwh": 500.0, "charge_kw": 250.0, "discharge_kw": 250.0, **battery}
+    of = site(stored, drop=("bess1",), stage="shadow")
+    assert (ReserveRule(of).formers(supply(soc=soc, online=("inv1",))) == ("inv1",)) is holds
+
+
+@pytest.mark.parametrize(
     ("limits", "down"),
     [
         ({}, 110.0 + 20.0 + 250.0),  # dg1 to its minimum, the inverter from 20 kW to its rating the other way

@@ -12,15 +12,16 @@ from ems.config.site import Battery, Diesel, Hydro, Load, Solar
 from tools.tune import points
 from tools.year import SERIES, SITES, cases, files, keys
 from tools.year_lines import Key, code_sha256, end_torn_line, line_of, lines
-from tools.year_report import report
+from tools.year_report import RULES, report
 
 SHA = ("site", "series")
 WEEK = Key("pv60", "ouessant_2016_1h", "weeks", "spring", "mpc", "perfect")
 
 
 def summary(litres: float, policy: str = "mpc", **more: Any) -> dict[str, Any]:
-    engines = {"diesel_l_soc_corrected": litres, "diesel_starts": 10, "diesel_run_h": 100.0}
-    rest = {"diesel_off_h": 5.0, "curtailed_kwh": 0.0, "unserved_kwh": 0.0, "load_kwh": 1.0, "wall_s": 60.0}
+    engines = {"diesel_l": litres, "diesel_l_soc_corrected": litres, "diesel_starts": 10, "diesel_run_h": 100.0}
+    rest = {"diesel_off_h": 5.0, "curtailed_kwh": 0.0, "battery_discharge_kwh": 8000.0, "unserved_kwh": 0.0, "load_kwh": 1.0, "wall_s": 60.0}
+    rest |= {"plans": 0 if policy in RULES else 744, "plans_refused": 0 if policy in RULES else 2}
     shas = {"site_sha256": SHA[0], "series_sha256": SHA[1]}
     violations = {k: {"count": 0} for k in ("soc", "reserve")}
     return {"policy": policy, **engines, **rest, **shas, "violations": violations, "months": [month(litres)], **more}
@@ -117,6 +118,14 @@ def test_weeks_against_the_bound(perfect: dict[str, Any], own: dict[str, Any], g
     assert all(any(word in f for f in found) for word in missed)
     assert "| pv60 | ouessant_2016_1h | spring | 1,000 |" in text
     assert ("All targets met." in text) == (not missed)
+
+
+def test_where_nobody_burns_diesel_there_is_nothing_to_miss() -> None:
+    """In summer with much sun the bound is what more is stored at the end: litres below nothing, which are no measure of anybody."""
+    none = {"diesel_l": 0.0, "diesel_starts": 0, "diesel_run_h": 0.0}
+    text, found = report({k: s | none | {"bound_l": -120.0, "diesel_l_soc_corrected": -110.0} for k, s in weeks(summary(0.0), summary(0.0)).items()})
+    assert found == []
+    assert "| -120 | 0.10 % | -110 L | 0 / 0 | -110 L | 0 / 0 | -110 L | 0 / 0 |" in text
 
 
 def year(**mpc: Any) -> dict[Key, dict[str, Any]]:

@@ -19,7 +19,7 @@ from optimizer.frame import MW, Question
 from optimizer.moves import moves, reserve_l
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
-from optimizer.search import drawable, ways
+from optimizer.search import drawable, drawn, trust
 from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, INV1, LOAD, PV1, question, site, start
 from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, problem
@@ -59,8 +59,7 @@ def test_at_the_site_a_sketch_is_believed_where_it_knows_more_than_the_problem(e
     built, later, _ = dry()
     errors = (error_kw,) * later.grid.n_steps
     built.fill(replace(later, forecast=replace(later.forecast, floor_up_kw=errors, floor_down_kw=errors)))
-    (way, *_) = ways(built, replace(REPLAYED, time_limit_s=time_limit_s), 1.0)
-    assert way.believed == believed
+    assert trust(built, replace(REPLAYED, time_limit_s=time_limit_s)).gap == believed
 
 
 def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
@@ -69,7 +68,7 @@ def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
     away = {d: DieselStart(False, 1e6, usable=False) for d in ("dg1", "dg2")}
     alone = replace(later, start=replace(later.start, diesels=away))
     with pytest.raises(Failed, match="unmet"):
-        solve_question(built, alone, REPLAYED, drawn_only=True)
+        solve_question(built, alone, REPLAYED, look=drawn)
     plan, solved = plan_question(built, alone, REPLAYED, "alone")
     assert any(u.limit == "unserved" for u in plan.unmet)
     assert solved.gap is not None

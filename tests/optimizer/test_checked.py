@@ -213,3 +213,13 @@ def test_what_must_go_dark_does_so_as_late_as_can_be() -> None:
     plan, faults = both(of, [HOUR] * 12, 140.0, start(of, 0.5, on=["dg2"]))
     assert faults == []
     assert plan.unserved_kw == pytest.approx((0.0,) * 3 + (4 * 42.0 - 0.4 * 400.0 * 0.96 * 0.975,) + (42.0,) * 8, abs=0.5)
+
+
+# ------------------------------------------------------------------ who holds the busbar
+def test_what_a_dead_busbar_needs_is_not_asked_of_one_that_is_alive() -> None:
+    """A battery that could bring up the island above a charge of 0.3 holds it below that, too, as one that could do so at 0.05: the plan is the same."""
+    islands = [site(LOAD, DG1, INV1, {**BESS1, "black_start_soc": soc}) for soc in (0.05, 0.3)]
+    (plan, faults), (other, others) = (both(of, [HOUR] * 16, 60.0, start(of, soc=0.5)) for of in islands)
+    assert (faults, others) == ([], [])
+    assert (plan.on, plan.power_kw) == (other.on, other.power_kw)
+    assert any(soc < 0.3 and not on for soc, on in zip(plan.soc["bess1"][1:], plan.on["dg1"], strict=True))

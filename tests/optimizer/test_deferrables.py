@@ -86,22 +86,26 @@ def test_what_is_all_or_nothing_and_may_not_draw_its_rating_cannot_run() -> None
 
 # ------------------------------------------------------------------ what is under way
 @pytest.mark.parametrize(
-    ("changes", "duty", "done_kwh", "expected"),
+    ("changes", "duty", "done_kwh", "dark", "sunny"),
     [
-        # In the dark it costs 25 L an hour, in the sun from 19:00 on nothing.
-        ({}, DeferrableStart(True, 7200.0, 1), 200.0, [7, 8]),
-        ({"interruptible": False}, None, 200.0, [7, 8]),
-        ({"interruptible": False}, DeferrableStart(True, 7200.0, 1), 200.0, [0, 1]),  # its one run goes on
-        ({"interruptible": False}, DeferrableStart(True, 7200.0, 1), 400.0, []),  # until its day is had
-        ({"interruptible": False}, DeferrableStart(True, 9e4, 0), 200.0, [7, 8]),  # yesterday's run is over with its hours
-        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 0.5 * HOUR, 1), 200.0, [0, 1]),
-        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 2.5 * HOUR, 1), 100.0, [7, 8, 9]),
-        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 0.0, 1), 400.0, [0, 1, 2]),  # even with its day had
+        # In the dark it costs 25 L an hour, in any of the three hours of sun from 19:00 on nothing.
+        ({}, DeferrableStart(True, 7200.0, 1), 200.0, [], 2),
+        ({"interruptible": False}, None, 200.0, [], 2),
+        ({"interruptible": False}, DeferrableStart(True, 7200.0, 1), 200.0, [0, 1], 0),  # its one run goes on
+        ({"interruptible": False}, DeferrableStart(True, 7200.0, 1), 400.0, [], 0),  # until its day is had
+        ({"interruptible": False}, DeferrableStart(True, 9e4, 0), 200.0, [], 2),  # yesterday's run is over with its hours
+        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 0.5 * HOUR, 1), 200.0, [0, 1], 0),
+        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 2.5 * HOUR, 1), 100.0, [], 3),
+        ({"min_run_s": 2.5 * HOUR}, DeferrableStart(True, 0.0, 1), 400.0, [0, 1, 2], 0),  # even with its day had
     ],
 )
-def test_a_run_under_way_goes_on_as_long_as_it_must(changes: dict[str, Any], duty: DeferrableStart | None, done_kwh: float, expected: list[int]) -> None:
+def test_a_run_under_way_goes_on_as_long_as_it_must(
+    changes: dict[str, Any], duty: DeferrableStart | None, done_kwh: float, dark: list[int], sunny: int
+) -> None:
     plan = solved(isle(**changes), duty, done_kwh)
-    assert hours(plan) == expected
+    ran = hours(plan)
+    assert ran[: len(dark)] == dark
+    assert len(ran) == len(dark) + sunny and all(k >= 7 for k in ran[len(dark) :])
     assert missed(plan) == 0.0
 
 

@@ -23,7 +23,7 @@ from optimizer.neighbourhood import near, shifted, whole_because
 from optimizer.planner import plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.ranking import useful_sets
-from optimizer.search import Answer, Way, search, widened
+from optimizer.search import Answer, Trust, search, widened
 from optimizer.solver import Effort, Solved, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, HOUR, INV1, LOAD, NOON, PV1, planned, question, site, start
 from tests.optimizer.test_plans import faults
@@ -353,4 +353,4 @@ def test_nine_diesels_and_a_bound_of_eight_are_refused() -> None:
 def test_how_far_a_sketch_is_believed(objective_l: float, dark_or_dry_l: float, usual_l: float, enough: bool) -> None:
     """A bound of 1000 L, a gap of 1 %, and 4 % for a sketch."""
     solved = Solved(objective_l, 1000.0, (objective_l - 1000.0) / objective_l, 0.0, limit_hit=False)
-    assert Answer(solved, [], dark_or_dry_l).enough(0.01, Way({}, 0.01, 0.04, usual_l)) is enough
+    assert Answer(solved, [], dark_or_dry_l).enough(0.01, Trust(0.04, usual_l)) is enough
