@@ -26,7 +26,7 @@ from optimizer.search import drawable, drawn, left, remaining, search, sketchabl
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
-GAP = 0.015
+GAP = 0.01
 BELIEVED = 0.08
 """A sketch is the plan up to this distance from its relaxation, which may be loose (2 to 3 % with one diesel, up to 7 % with a price on hours and starts)
 and knows one sky alone (docs/decisions/0025, 0031, 0032)."""

@@ -13,31 +13,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ems.clock import real_s
 from tools.bench_opcua import opcua_rows
+from tools.figures import percentile, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SITES, SERIES = ROOT / "configs/sites", ROOT / "configs/series"
 CYCLES = 120
 """Seconds of the plant alone, and with the controller."""
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which this share of the sorted values lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def table(title: str, command: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print one result."""
-    print(f"\n## {title}\n\n`{command}`\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for row in rows:
-        print(f"| {' | '.join(f'{c:.4g}' if isinstance(c, float) else str(c) for c in row)} |")
-    sys.stdout.flush()
 
 
 # ------------------------------------------------------------------ cycle
@@ -113,14 +100,14 @@ def bench_plan() -> None:
     """Plan time of three ways over a day of three sites."""
     from tools.bench_plan import bench_ways
 
-    bench_ways(table)
+    bench_ways()
 
 
 def bench_growth() -> None:
     """Plan time by diesels, batteries and horizon."""
     from tools import bench_plan
 
-    bench_plan.bench_growth(table)
+    bench_plan.bench_growth()
 
 
 def bench_peers() -> None:
@@ -132,7 +119,7 @@ def bench_peers() -> None:
     if find_spec("pypsa") is None:
         print("\n## One plan in linopy and PyPSA\n\nleft out: pip install 'shima-ems[bench]'")
         return
-    bench_peers.bench_peers(table)
+    bench_peers.bench_peers()
 
 
 # ------------------------------------------------------------------ dispatch
@@ -190,14 +177,14 @@ def bench_plant() -> None:
     from ems.config.load import load_site
     from tools import bench_control
 
-    bench_control.bench_plant(load_site(SITES / "river.yaml").site, table)
+    bench_control.bench_plant(load_site(SITES / "river.yaml").site)
 
 
 def bench_step() -> None:
     """CPU of one decision, by the number of assets."""
     from tools import bench_control
 
-    bench_control.bench_step(crowd, table)
+    bench_control.bench_step(crowd)
 
 
 # ------------------------------------------------------------------ campaign
@@ -232,7 +219,7 @@ def bench_field() -> None:
     """Modbus against bare pymodbus."""
     from tools.bench_modbus import bench_modbus
 
-    bench_modbus(table, percentile)
+    bench_modbus()
 
 
 def bench_forecast() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,8 +15,8 @@ from ems.model import Quality, Reading, Telemetry
 from ems.terms import Mode, Stage
 from simulator.dynamics import DynamicPlant
 from simulator.plant import Conditions, Plant
+from tools.figures import table
 
-Table = Callable[[str, str, Sequence[str], Sequence[Sequence[object]]], None]
 START = datetime.fromisoformat("2016-06-06T12:00:00+00:00")
 MISSING = Reading(None, Quality.BAD)
 ALONE_S, LOOP_S = 3000, 1500
@@ -54,7 +54,7 @@ def lived(site: Site, plant: Plant, seconds: int) -> list[float]:
     return steps
 
 
-def bench_plant(site: Site, table: Table) -> None:
+def bench_plant(site: Site) -> None:
     """Simulated seconds in a second of CPU at both levels: the plant alone, and with the controller at one second, without history."""
     speeds: dict[str, tuple[float, float]] = {}
     for level, made in (("energy", Plant), ("dynamic", DynamicPlant)):
@@ -69,7 +69,7 @@ def bench_plant(site: Site, table: Table) -> None:
     table("Speed of the plant, river", "make bench (plant)", ("level", "alone [x real time, CPU]", "with the controller [x real time, CPU]"), rows)
 
 
-def bench_step(crowd: Callable[[int], Mapping[str, Any]], table: Table) -> None:
+def bench_step(crowd: Callable[[int], Mapping[str, Any]]) -> None:
     """CPU of one decision for 10 to 100 assets."""
     rows: list[list[object]] = []
     for assets in (10, 25, 50, 100):

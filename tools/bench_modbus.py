@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ems.clock import cpu_s, real_s
+from tools.figures import percentile, table
 
 REGISTERS = 100
 SILENT_FROM = 200
@@ -149,7 +150,7 @@ async def ages(port: int, units: Sequence[int], shared: bool) -> list[float]:
     return found
 
 
-def bench_modbus(table: Callable[..., None], percentile: Callable[[Sequence[float], float], float]) -> None:
+def bench_modbus() -> None:
     """Print the three tables."""
     rows: list[list[object]] = []
     cpu: dict[int, float] = {}

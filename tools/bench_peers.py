@@ -25,7 +25,8 @@ from ems.series import read_series
 from optimizer.frame import Question
 from optimizer.planner import solve_question, step_lengths
 from optimizer.problem import PlanProblem
-from tools.bench_plan import EFFORT, SERIES, SITES, Table, begin, timed
+from tools.bench_plan import EFFORT, SERIES, SITES, begin, timed
+from tools.figures import table
 
 SAME_GAP = 0.01
 """Of all three ways: what a rolling plan leaves is no measure here."""
@@ -139,7 +140,7 @@ def by_pypsa(site: Site, forecast: Forecast) -> tuple[float, float, float]:
     return build_s, solve_s, float(network.objective)
 
 
-def bench_peers(table: Table) -> None:
+def bench_peers() -> None:
     """One horizon of `ouessant`, three times each; the first time of each also loads and compiles, so it is left out."""
     logging.disable(logging.WARNING)
     site = load_site(SITES / "ouessant.yaml").site

@@ -28,6 +28,7 @@ from optimizer.frame import Question
 from optimizer.planner import BELIEVED, GAP, NODE_LIMIT, plan_question, solve_question, step_lengths
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort, solve
+from tools.figures import percentile, table
 from tools.year import files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +43,6 @@ CASES = (
 PLANS = 24
 EFFORT, REPLAYED = Effort(GAP, NODE_LIMIT), Effort(GAP, NODE_LIMIT, believed=BELIEVED)
 HOUR_S = 3600.0
-Table = Callable[[str, str, Sequence[str], Sequence[Sequence[object]]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def hour_steps(steps: Sequence[float]) -> int:
 def day(name: str, series: str, first: str) -> list[Paired]:
     """Plan every hour of a day, each from where the last one leads, every way on every question."""
     site = load_site(ROOT / f"{name}.yaml").site
-    table = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
+    known = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
     steps = step_lengths(site.planner.grid)
     problem, state = PlanProblem(site, steps), begin(site)
     previous: Plan | None = None
@@ -102,7 +102,7 @@ def day(name: str, series: str, first: str) -> list[Paired]:
     for k in range(PLANS + 1):
         at = datetime.fromisoformat(first) + timedelta(hours=k)
         grid = Grid(at, steps)
-        question = Question(at, grid, state, table.forecast(grid), {}, previous)
+        question = Question(at, grid, state, known.forecast(grid), {}, previous)
         problem.fill(question)
         plain_s, plain = timed(lambda: solve(problem.cp, EFFORT))
         whole_s, whole = timed(partial(solve_question, problem, question, EFFORT))
@@ -116,13 +116,7 @@ def day(name: str, series: str, first: str) -> list[Paired]:
     return found
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which this share of the sorted values lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def bench_ways(table: Table) -> None:
+def bench_ways() -> None:
     """The three ways over a day of each site."""
     rows: list[list[object]] = []
     for case in CASES:
@@ -175,7 +169,7 @@ def grown(diesels: int, batteries: int, hours: int) -> tuple[Site, tuple[float, 
     return Site.model_validate({"site": {"id": "grown"}, "assets": assets}), step_lengths(((5, 12), (15, 12), (60, hours - 4)))
 
 
-def bench_growth(table: Table) -> None:
+def bench_growth() -> None:
     """Time of the search by number of diesels and batteries, and by horizon; sizes differ, so that no two sets are alike."""
     town = read_series(SERIES / "ouessant_2016_1h.csv", load_site(SITES / "ouessant.yaml").site)
     at = datetime(2016, 5, 1, tzinfo=UTC)
