@@ -56,19 +56,23 @@ def weeks(found: Summaries, missed: list[str]) -> str:
             if best["bound_gap"] > GAP:
                 missed.append(f"{where}: the bound is open by {100 * best['bound_gap']:.2f} %")
         for forecast, limit in (("perfect", PERFECT), ("blend", OWN)):
-            row += planner_cells(runs.get(("mpc", forecast)), bound, limit, f"{where}, mpc with {forecast} forecast", missed)
+            row += planner_cells(runs.get(("mpc", forecast)), best, limit, f"{where}, mpc with {forecast} forecast", missed)
         rule = better([runs[r, "none"] for r in RULES if (r, "none") in runs])
         row.append("" if rule is None else f"{rule['policy']}: {against(rule, bound)}, {rule['diesel_starts']} / {rule['diesel_run_h']:.0f}")
         rows.append(row)
     return table("Two weeks in each season, for litres alone, against the bound", IN_WEEKS, rows)
 
 
-def planner_cells(run: Mapping[str, Any] | None, bound: float | None, limit: float, where: str, missed: list[str]) -> list[str]:
-    """Return litres against the bound, starts and hours of one planner run; without a litre burnt there are no fewer to be had."""
+def planner_cells(run: Mapping[str, Any] | None, best: Mapping[str, Any] | None, limit: float, where: str, missed: list[str]) -> list[str]:
+    """Return litres against the bound, starts and hours of one planner run; where the bound is only what more is stored at the end, its plan is the measure."""
     if run is None:
         return ["", ""]
-    if bound is not None and run["diesel_l"] > 0.0 and run["diesel_l_soc_corrected"] > limit * bound:
-        missed.append(f"{where}: {against(run, bound)} of the bound, wanted {limit:g}")
+    bound = None if best is None else best["bound_l"]
+    if best is not None and bound is not None:
+        if bound > SAME_L and run["diesel_l_soc_corrected"] > limit * bound:
+            missed.append(f"{where}: {against(run, bound)} of the bound, wanted {limit:g}")
+        if bound <= SAME_L and run["diesel_l"] > limit * best["diesel_l"] + SAME_L:
+            missed.append(f"{where}: {run['diesel_l']:,.0f} L burnt for {best['diesel_l']:,.0f}, wanted {limit:g}")
     missed += broken(run, where)
     return [against(run, bound), f"{run['diesel_starts']} / {run['diesel_run_h']:.0f}"]
 

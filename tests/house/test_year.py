@@ -120,11 +120,13 @@ def test_weeks_against_the_bound(perfect: dict[str, Any], own: dict[str, Any], g
     assert ("All targets met." in text) == (not missed)
 
 
-def test_where_nobody_burns_diesel_there_is_nothing_to_miss() -> None:
-    """In summer with much sun the bound is what more is stored at the end: litres below nothing, which are no measure of anybody."""
-    none = {"diesel_l": 0.0, "diesel_starts": 0, "diesel_run_h": 0.0}
-    text, found = report({k: s | none | {"bound_l": -120.0, "diesel_l_soc_corrected": -110.0} for k, s in weeks(summary(0.0), summary(0.0)).items()})
-    assert found == []
+@pytest.mark.parametrize(("burnt_l", "missed"), [(48.5, ()), (60.0, ("perfect forecast: 60 L burnt for 48", "blend forecast: 60 L"))])
+def test_where_the_bound_is_what_more_is_stored_the_litres_burnt_are_judged(burnt_l: float, missed: tuple[str, ...]) -> None:
+    """In summer with much sun nobody starts a diesel, and the bound is below nothing: a share of it says nothing of anybody."""
+    none = {"diesel_l": 48.0, "diesel_starts": 0, "diesel_run_h": 0.25, "bound_l": -120.0, "diesel_l_soc_corrected": -110.0}
+    runs = {k: s | none | ({"diesel_l": burnt_l} if k.policy == "mpc" else {}) for k, s in weeks(summary(0.0), summary(0.0)).items()}
+    text, found = report(runs)
+    assert len(found) == len(missed) and all(word in f for word, f in zip(missed, found, strict=True))
     assert "| -120 | 0.10 % | -110 L | 0 / 0 | -110 L | 0 / 0 | -110 L | 0 / 0 |" in text
 
 
