@@ -103,6 +103,13 @@ def bench_plan() -> None:
     bench_ways()
 
 
+def bench_deadline() -> None:
+    """What is there at a site's deadline."""
+    from tools import bench_plan
+
+    bench_plan.bench_deadline()
+
+
 def bench_growth() -> None:
     """Plan time by diesels, batteries and horizon."""
     from tools import bench_plan
@@ -256,6 +263,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "modbus": bench_field,
     "cycle": bench_cycle,
     "plan": bench_plan,
+    "deadline": bench_deadline,
     "growth": bench_growth,
     "peers": bench_peers,
     "forecast": bench_forecast,

@@ -5,9 +5,10 @@ All ways answer the same questions in one run, so that what another job takes fr
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,9 +17,10 @@ from typing import Any
 
 import highspy
 
-from ems.clock import cpu_s
+from ems.clock import cpu_s, real_s
 from ems.config.load import load_site
 from ems.config.site import Battery, Diesel, Site
+from ems.errors import Failed
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart
 from ems.series import read_series
 from optimizer import search
@@ -28,6 +30,7 @@ from optimizer.frame import Question
 from optimizer.planner import BELIEVED, GAP, NODE_LIMIT, plan_question, solve_question, step_lengths
 from optimizer.problem import PlanProblem
 from optimizer.solver import Effort, solve
+from optimizer.worker import SOLVE_SHARE
 from tools.figures import percentile, table
 from tools.year import files
 
@@ -41,6 +44,8 @@ CASES = (
     ("configs/bench/pv60", "ouessant_2016_1h", "2016-04-13T00:00:00+00:00"),
 )
 PLANS = 24
+AT_SITE = 12
+"""Plans with a deadline, an hour of them."""
 EFFORT, REPLAYED = Effort(GAP, NODE_LIMIT), Effort(GAP, NODE_LIMIT, believed=BELIEVED)
 HOUR_S = 3600.0
 
@@ -152,6 +157,39 @@ def bench_ways() -> None:
         "sketch",
     )
     table("Plan time, a plan every hour of a day", "python -m tools.bench plan", head, rows)
+
+
+# ------------------------------------------------------------------ at the site
+def bench_deadline() -> None:
+    """Every five minutes with the solver's share of the deadline, as a site plans; and one search of the whole in the same time."""
+    rows: list[list[object]] = []
+    for name, series, first in CASES:
+        site = load_site(ROOT / f"{name}.yaml").site
+        known = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
+        steps = step_lengths(site.planner.grid)
+        problem, state = PlanProblem(site, steps), begin(site)
+        effort = Effort(GAP, None, SOLVE_SHARE * site.planner.deadline_s, believed=BELIEVED)
+        previous: Plan | None = None
+        taken, gaps, more_l, late = list[float](), list[float](), list[float](), 0
+        for k in range(AT_SITE + 1):
+            grid = Grid(datetime.fromisoformat(first) + timedelta(hours=6, seconds=k * steps[0]), steps)
+            question = Question(grid.start, grid, state, known.forecast(grid), {}, previous)
+            began = real_s()
+            plan, solved = plan_question(problem, question, effort, f"p{k}")
+            spent = real_s() - began
+            if k > 0:  # the first plan compiles
+                taken.append(spent)
+                gaps.append(math.inf if solved.gap is None else solved.gap)
+                late += solved.limit_hit
+                problem.fill(question)
+                with suppress(Failed):
+                    more_l.append(solve(problem.cp, effort).objective_l - solved.objective_l)
+            state, previous = after(site, problem, plan, question, state, 1), plan
+        title = f"{Path(name).name}, {datetime.fromisoformat(first):%-d %B}"
+        rows.append([title, len(taken), statistics.median(taken), percentile(taken, 0.95), late, 100 * statistics.median(gaps), 100 * max(gaps)])
+        rows[-1] += [len(taken) - len(more_l), statistics.mean(more_l) if more_l else "", max(more_l, default="")]
+    head = ("site", "plans", "p50 [s]", "p95", "cut at the deadline", "gap p50 [%]", "max", "plain: none found", "plain dearer mean [L]", "max [L]")
+    table("Plans at the site, every five minutes, 20 s deadline", "python -m tools.bench deadline", head, rows)
 
 
 # ------------------------------------------------------------------ growth
