@@ -22,7 +22,7 @@ from optimizer.keeping import keeping, with_promise
 from optimizer.leaning import leaning
 from optimizer.neighbourhood import GRAVE, due_because, near, whole_because
 from optimizer.problem import PlanProblem
-from optimizer.search import drawable, drawn, left, remaining, search, sketchable, sketched
+from optimizer.search import drawable, drawn, left, remaining, search, sketchable
 from optimizer.security import without_sun
 from optimizer.solver import Effort, Solved, distance
 
@@ -143,10 +143,10 @@ class PlanMaker:
 
 
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
-    """Plan near the plan that is followed, then, where that is not enough or while time is left, over the whole.
+    """Search the whole, which begins with a sketch; where no sketch can be drawn, or one alone is enough, plan near it first.
 
-    Near: as a sketch of the whole has it where that is quicker (a replay without ponds and deferrables), else with the old commitments but
-    near their switchings. In a replay (no time limit) the whole is searched only where that is due (`near_enough`), or where the near
+    Near: in a replay without ponds and deferrables as a sketch alone has it; where there are too many sets for a sketch with the old commitments,
+    but near their switchings. In a replay (no time limit) the whole is then searched only where that is due (`near_enough`), or where the near
     plan leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
@@ -171,21 +171,16 @@ def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan
     return plan_of(problem, question, solved, plan_id, valid_until), replace(solved, solve_s=spent)
 
 
-def replayed(effort: Effort) -> bool:
-    """Return whether a sketch is believed, as in a replay, which has no time to prove how good each plan is."""
-    return effort.time_limit_s is None and effort.believed > 0.0
-
-
 def by_sketch(problem: PlanProblem, effort: Effort) -> bool:
-    """Return whether a sketch alone is taken for a plan between two searches of the whole."""
-    return replayed(effort) and drawable(problem)
+    """Return whether a sketch alone is taken for a plan between two searches of the whole: in a replay, which has no time to prove how good each is."""
+    return effort.time_limit_s is None and effort.believed > 0.0 and drawable(problem)
 
 
 def near_enough(problem: PlanProblem, question: Question, effort: Effort) -> bool:
     """Return whether to begin near; a sketch is of the whole, and is only now and then to be held against the relaxation."""
-    if replayed(effort) and sketchable(problem):
-        return drawable(problem) and not due_because(question)
-    return not sketched(problem) and not whole_because(problem.site, problem.frame, question)
+    if sketchable(problem):
+        return by_sketch(problem, effort) and not due_because(question)
+    return not whole_because(problem.site, problem.frame, question)
 
 
 def near_filled(problem: PlanProblem, question: Question, effort: Effort) -> Solved:

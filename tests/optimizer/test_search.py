@@ -89,6 +89,7 @@ def test_the_search_in_parts_is_as_good_as_that_of_the_whole(hour: int) -> None:
     assert broken(plan, of) == []
 
 
+@pytest.mark.usefixtures("no_sketch")
 def test_near_the_old_plan_an_hour_later_costs_the_same_and_proves_nothing() -> None:
     of = asked(1, previous=followed(), **state(followed(), 4))
     problem().fill(of)
@@ -101,6 +102,7 @@ def test_near_the_old_plan_an_hour_later_costs_the_same_and_proves_nothing() -> 
     assert broken(plan, of) == []
 
 
+@pytest.mark.usefixtures("no_sketch")
 def test_a_charge_above_its_ceiling_is_no_reason_to_search_the_whole_and_load_in_the_dark_is() -> None:
     more = state(followed(), 4)
     limits: dict[str, dict[str, Limits]] = {
@@ -116,6 +118,7 @@ def test_a_charge_above_its_ceiling_is_no_reason_to_search_the_whole_and_load_in
         assert (plan.gap is None) is (wish == "soc_max"), {u.limit for u in plan.unmet}
 
 
+@pytest.mark.usefixtures("no_sketch")
 def test_with_time_the_whole_is_searched_too_and_proves_the_gap() -> None:
     of = asked(1, previous=followed(), **state(followed(), 4))
     plan, solved = plan_question(problem(), of, Effort(0.01, None, 40.0), "both")
@@ -171,6 +174,7 @@ def test_when_the_whole_is_searched(k: int) -> None:
     assert why in whole_because(isle(), problem().frame, of)
 
 
+@pytest.mark.usefixtures("no_sketch")
 def test_equal_questions_get_equal_plans_whatever_was_asked_before() -> None:
     of = asked(1, previous=followed(), **state(followed(), 4))
     one, _ = plan_question(problem(), of, EFFORT, "same")
@@ -180,6 +184,7 @@ def test_equal_questions_get_equal_plans_whatever_was_asked_before() -> None:
     assert one == again == fresh
 
 
+@pytest.mark.usefixtures("no_sketch")
 def test_an_old_plan_that_contradicts_the_plant_still_gives_a_plan() -> None:
     """dg1 is broken, the old plan lives by it: the whole is searched, and nothing is asked of dg1."""
     gone = {**start(isle()).diesels, "dg1": DieselStart(False, 1e6, usable=False)}
