@@ -30,7 +30,8 @@ from optimizer.search import Answer, sketched
 from optimizer.sketch import sketch
 from optimizer.solver import Effort, Solved, distance, solve
 
-GAP_SHORT, GAP_LONG = 0.002, 0.005
+GAP_SHORT, GAP_APART, GAP_LONG = 0.002, 0.003, 0.005
+"""Of a short period; of a long one that comes apart into days; of one that does not."""
 NODE_LIMIT = 20000
 WHOLE_STEPS = 300
 """Up to this many steps the search is quick."""
@@ -53,7 +54,7 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
         What will happen, on a uniform grid over the period.
     start : PlantStart
     gap : float | None
-        Relative gap to prove; by default 0.2 % up to `WHOLE_STEPS`, 0.5 % beyond.
+        Relative gap to prove; by default 0.2 % up to `WHOLE_STEPS`; beyond 0.3 % where days come apart (`by_day.py`), else 0.5 %.
 
     Returns
     -------
@@ -63,12 +64,12 @@ def foresight(site: Site, forecast: Forecast, start: PlantStart, gap: float | No
     began = cpu_s()
     period_s = sum(forecast.grid.step_s)
     short = forecast.grid.n_steps <= WHOLE_STEPS
-    wanted = gap if gap is not None else GAP_SHORT if short else GAP_LONG
     request = PlanRequest("foresight", forecast.grid.start, start)
     try:
         check_inputs(site, request, forecast)
         question = Question(forecast.grid.start, forecast.grid, start, forecast, {})
         problem = PlanProblem(site, forecast.grid.step_s, "bound")
+        wanted = gap if gap is not None else GAP_SHORT if short else GAP_APART if apart(problem) else GAP_LONG
         solved = None if short else long_solve(site, problem, question, wanted)
         if solved is None or (not apart(problem) and (solved.gap is None or solved.gap > wanted)):
             spent = 0.0 if solved is None else solved.solve_s
