@@ -47,17 +47,19 @@ def _unserved(case: Case) -> Iterator[Unmet]:
 def _reserve(case: Case) -> Iterator[Unmet]:
     """Spinning reserve in power, the energy behind it, and room to take power back, as `ems.reserve` counts them."""
     rule, plan, n = ReserveRule(case.site), case.plan, case.plan.grid.n_steps
+    pairs = storages(case.site)
     short, thin, down = [0.0] * n, [0.0] * n, [0.0] * n
     for k in range(n):
         if plan.unserved_kw[k] > 0.99 * plan.load_kw[k] > 0.0:
             continue  # on a dead bus there is nothing to hold
         supply = case.supply(k)
         found = rule.assess(supply, plan.load_kw[k])
-        # With all the energy there could be: what is still missing then is power.
-        full = rule.assess(case.supply(k, {p.battery.id: 1.0 for p in storages(case.site)}), plan.load_kw[k])
-        short[k] = min(found.short_kw, full.short_kw)
-        thin[k] = (found.short_kw - short[k]) * found.hold_s / 3600.0
-        able = any(p.inverter.id in supply.online for p in storages(case.site))
+        if found.short_kw > 0.0:
+            # With all the energy there could be: what is still missing then is power.
+            full = rule.assess(case.supply(k, {p.battery.id: 1.0 for p in pairs}), plan.load_kw[k])
+            short[k] = min(found.short_kw, full.short_kw)
+            thin[k] = (found.short_kw - short[k]) * found.hold_s / 3600.0
+        able = any(p.inverter.id in supply.online for p in pairs)
         down[k] = max(0.0, found.down_required_kw - found.down_kw) if able else 0.0
     for limit, values, unit, least, en, ja in (
         ("reserve", short, "kW", NOTICE_KW, "spinning reserve is short by up to {0:.0f} kW", "運転予備力が最大 {0:.0f} kW 不足します"),
