@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ems.config.site import Battery, Site
 from ems.plan import Plan
-from optimizer.frame import Bounds, Frame, Question
+from optimizer.frame import Array, Bounds, Frame, Question
 from optimizer.security import sun_kw
 
 AROUND_S = 3600.0
@@ -46,21 +46,20 @@ def near(frame: Frame, question: Question) -> Bounds:
         if before is None:
             continue
         on = np.where(steps >= 0, before[steps], False)
-        free = (steps < 0) | near_switching(frame, on)
-        free[:HEAD_STEPS] = True
-        found[switch.asset] = np.where(free, 0.0, on), np.where(free, 1.0, on)
+        found[switch.asset] = loosened(frame, on, steps < 0)
     return found
 
 
 def near_answer(frame: Frame) -> Bounds:
     """Return each on/off as the answer in the variables has it, free at the beginning and near its switchings."""
-    found = {}
-    for switch in frame.switches:
-        on = switch.on.value > 0.5
-        free = near_switching(frame, on)
-        free[:HEAD_STEPS] = True
-        found[switch.asset] = np.where(free, 0.0, on), np.where(free, 1.0, on)
-    return found
+    return {s.asset: loosened(frame, s.on.value > 0.5, np.zeros(frame.n, dtype=bool)) for s in frame.switches}
+
+
+def loosened(frame: Frame, on: Flags, open_: Flags) -> tuple[Array, Array]:
+    """Return (lowest, highest) of an on/off, shape (n_steps,): fixed but where it is open anyway, near its switchings and now."""
+    free = open_ | near_switching(frame, on)
+    free[:HEAD_STEPS] = True
+    return np.where(free, 0.0, on), np.where(free, 1.0, on)
 
 
 def shifted(plan: Plan, question: Question) -> npt.NDArray[np.intp]:

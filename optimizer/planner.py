@@ -143,11 +143,12 @@ class PlanMaker:
 
 
 def plan_question(problem: PlanProblem, question: Question, effort: Effort, plan_id: str) -> tuple[Plan, Solved]:
-    """Search the whole, which begins with a sketch; where no sketch can be drawn, or one alone is enough, plan near it first.
+    """Search the whole, which begins with a sketch; where a sketch alone is enough, or none can be drawn, make a quicker plan first.
 
-    Near: in a replay without ponds and deferrables as a sketch alone has it; where there are too many sets for a sketch with the old commitments,
-    but near their switchings. In a replay (no time limit) the whole is then searched only where that is due (`near_enough`), or where the near
-    plan leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper of both is taken.
+    Quicker: in a replay without ponds and deferrables as a sketch alone has it; where there are too many sets for a sketch near the plan that is
+    followed, with its commitments free near their switchings. In a replay (no time limit) the whole is then searched only where that is due
+    (`near_enough`), or where the quicker plan leaves one of the `GRAVE` wishes unmet. With a time limit it is searched every time, and the cheaper
+    of both is taken.
     """
     began, valid_until = effort.now_s(), min(question.at + VALID, question.grid.end)
     problem.fill(question)

@@ -97,7 +97,7 @@ def bench_cycle() -> None:
 
 # ------------------------------------------------------------------ plan
 def bench_plan() -> None:
-    """Plan time of three ways over a day of three sites."""
+    """Plan time of three ways over a day of each site."""
     from tools.bench_plan import bench_ways
 
     bench_ways()

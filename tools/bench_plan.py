@@ -22,7 +22,7 @@ from ems.config.load import load_site
 from ems.config.site import Battery, Diesel, Site
 from ems.errors import Failed
 from ems.plan import DieselStart, Forecast, Grid, Plan, PlantStart
-from ems.series import read_series
+from ems.series import SeriesTable, read_series
 from optimizer import search
 from optimizer.answer import plan_of
 from optimizer.foresight import after
@@ -96,10 +96,15 @@ def hour_steps(steps: Sequence[float]) -> int:
     return next(k for k in range(1, len(steps) + 1) if sum(steps[:k]) >= HOUR_S)
 
 
+def opened(name: str, series: str) -> tuple[Site, SeriesTable]:
+    """Return the site of a case and what will happen there."""
+    site = load_site(ROOT / f"{name}.yaml").site
+    return site, files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
+
+
 def day(name: str, series: str, first: str) -> list[Paired]:
     """Plan every hour of a day, each from where the last one leads, every way on every question."""
-    site = load_site(ROOT / f"{name}.yaml").site
-    known = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
+    site, known = opened(name, series)
     steps = step_lengths(site.planner.grid)
     problem, state = PlanProblem(site, steps), begin(site)
     previous: Plan | None = None
@@ -164,8 +169,7 @@ def bench_deadline() -> None:
     """Every five minutes with the solver's share of the deadline, as a site plans; and one search of the whole in the same time."""
     rows: list[list[object]] = []
     for name, series, first in CASES:
-        site = load_site(ROOT / f"{name}.yaml").site
-        known = files(site.site.id, series)[1] if "/bench/" in name else read_series(SERIES / f"{series}.csv", site)
+        site, known = opened(name, series)
         steps = step_lengths(site.planner.grid)
         problem, state = PlanProblem(site, steps), begin(site)
         effort = Effort(GAP, None, SOLVE_SHARE * site.planner.deadline_s, believed=BELIEVED)

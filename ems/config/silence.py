@@ -180,7 +180,7 @@ def _staying(site: Site, unit: Former, silence: OnSilence | None, low: bool) -> 
 
 
 def _floor_s(site: Site, unit: Former, battery: Battery) -> float:
-    """Return how long a battery at `soc_min` still carries the peak, down to what a black start needs [s]."""
+    """Return how long a battery at `soc_min` still carries the peak, down to the least that holds a busbar [s]."""
     energy_kwh = (battery.soc_min - battery.holding_soc) * battery.capacity_kwh * battery.discharge_efficiency
     power_kw = min(unit.rated_kw, battery.discharge_kw, site.peak_kw or math.inf)
     return 3600.0 * energy_kwh / power_kw

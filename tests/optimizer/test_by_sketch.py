@@ -17,12 +17,13 @@ from optimizer.assets.battery import UNSURE
 from optimizer.coarse import coarse
 from optimizer.frame import MW, Question
 from optimizer.moves import moves, reserve_l
+from optimizer.neighbourhood import near_answer
 from optimizer.planner import near_enough, plan_question, solve_question
 from optimizer.problem import PlanProblem
 from optimizer.search import drawable, drawn, trust
 from optimizer.solver import Effort, solve
 from tests.optimizer.cases import BESS1, DG1, DG2, INV1, LOAD, PV1, question, site, start
-from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, problem
+from tests.optimizer.test_search import EFFORT, MIDNIGHT, STEPS, asked, problem
 
 REPLAYED = Effort(0.01, 2000, believed=0.04)
 
@@ -72,6 +73,31 @@ def test_a_sketch_alone_leaves_nobody_in_the_dark() -> None:
     plan, solved = plan_question(built, alone, REPLAYED, "alone")
     assert any(u.limit == "unserved" for u in plan.unmet)
     assert solved.gap is not None
+
+
+@pytest.mark.parametrize("hour", [0, 7, 13])
+def test_beside_a_pond_a_sketch_and_what_lies_near_it_are_as_good_as_the_whole(hour: int) -> None:
+    of = asked(hour)
+    assert not near_enough(problem(), of, REPLAYED)
+    _, solved = plan_question(problem(), of, REPLAYED, "replayed")
+    whole = solve_question(problem(), of, Effort(1e-4, 5000))
+    assert solved.bound_l <= whole.objective_l + 1e-3
+    assert whole.bound_l - 1e-3 <= solved.objective_l <= whole.objective_l + 0.003 * abs(whole.objective_l)
+
+
+def test_near_an_answer_what_lies_away_from_its_switchings_is_fixed_as_it_has_it() -> None:
+    solve_question(problem(), asked(), EFFORT)
+    frame = problem().frame
+    fixed = 0
+    for switch in frame.switches:
+        on = switch.on.value > 0.5
+        low, high = near_answer(frame)[switch.asset]
+        assert (low <= on).all() and (on <= high).all()
+        assert (high - low)[:2].all()
+        switching = np.flatnonzero(on[1:] != on[:-1])
+        assert (high - low)[switching].all() and (high - low)[switching + 1].all()
+        fixed += int((low == high).sum())
+    assert 0 < fixed < frame.n * len(frame.switches)
 
 
 def test_where_a_pond_is_or_a_load_that_may_wait_a_sketch_alone_is_no_plan() -> None:

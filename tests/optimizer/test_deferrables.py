@@ -106,6 +106,7 @@ def test_a_run_under_way_goes_on_as_long_as_it_must(
     ran = hours(plan)
     assert ran[: len(dark)] == dark
     assert len(ran) == len(dark) + sunny and all(k >= 7 for k in ran[len(dark) :])
+    assert ran == [ran[0] + k for k in range(len(ran))]  # in one go
     assert missed(plan) == 0.0
 
 
